@@ -1,0 +1,30 @@
+"""Fused training ops on NumPy arrays: one compiled pass each, the same bits as plain NumPy."""
+
+from fastopt._core import __version__
+from fastopt.activations import inactive_fraction, leaky_relu, leaky_relu_backward
+from fastopt.machine import get_isa, get_num_threads, num_threads, set_num_threads, show_config
+from fastopt.masking import DropoutMask, dropout, dropout_backward
+from fastopt.optimizers import SGD, Adam, AdamW, adam_step, l2_penalty, sgd_step
+from fastopt.random import Philox4x32
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "DropoutMask",
+    "Philox4x32",
+    "__version__",
+    "adam_step",
+    "dropout",
+    "dropout_backward",
+    "get_isa",
+    "get_num_threads",
+    "inactive_fraction",
+    "l2_penalty",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "num_threads",
+    "set_num_threads",
+    "sgd_step",
+    "show_config",
+]

@@ -1,0 +1,67 @@
+"""Parameters and gradients come as arrays in lists, tuples and dicts, nested to any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, leaf) for every leaf of the nest, in order: ``"layers/0/weight"``; a bare array has the path ``""``."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, f"{path}/{key}" if path else str(key))
+    elif isinstance(tree, list | tuple):
+        for index, value in enumerate(tree):
+            yield from leaves(value, f"{path}/{index}" if path else str(index))
+    else:
+        yield path, tree
+
+
+def same_structure(tree: Any, like: Any, name: str) -> Iterator[tuple[Any, Any]]:
+    """Yield (leaf, leaf of `like`) for two nests of one structure; ``None`` stands for any array, not for a container.
+
+    Raises ValueError where the structures differ.
+    """
+    if isinstance(like, dict):
+        if not isinstance(tree, dict) or tree.keys() != like.keys():
+            got = f"keys {list(tree)}" if isinstance(tree, dict) else type(tree).__name__
+            raise ValueError(f"{name}: expected a dict with the keys of params, {list(like)}, got {got}")
+        for key, value in like.items():
+            yield from same_structure(tree[key], value, f"{name}[{key!r}]")
+    elif isinstance(like, list | tuple):
+        if not isinstance(tree, list | tuple) or len(tree) != len(like):
+            got = f"{len(tree)}" if isinstance(tree, list | tuple) else type(tree).__name__
+            raise ValueError(f"{name}: expected a list of {len(like)} like params, got {got}")
+        for index, value in enumerate(like):
+            yield from same_structure(tree[index], value, f"{name}[{index}]")
+    else:
+        yield tree, like
+
+
+def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
+    """Return (the nest of all parameters, a list of (the group's parameters, the group's hyper-parameters)).
+
+    `params` is a nest of arrays, or a list of dicts that each have a key ``"params"`` and the hyper-parameters in which
+    the group differs from `defaults`. The nest of grouped parameters is the list of the groups' nests.
+    """
+    grouped = (
+        isinstance(params, list | tuple) and params and all(isinstance(g, dict) and "params" in g for g in params)
+    )
+    if not grouped:
+        return params, [(params, dict(defaults))]
+    groups = []
+    for index, group in enumerate(params):
+        own = {key: value for key, value in group.items() if key != "params"}
+        unknown = own.keys() - defaults.keys()
+        if unknown:
+            raise ValueError(
+                f"params[{index}]: expected hyper-parameters among {', '.join(defaults)}, got {', '.join(sorted(unknown))}"
+            )
+        groups.append((group["params"], {**defaults, **own}))
+    return [tree for tree, _ in groups], groups
+
+
+ArrayTree = NDArray[Any] | list[Any] | tuple[Any, ...] | dict[Any, Any]

@@ -1,0 +1,126 @@
+"""Leaky ReLU and its gradient, and the share of units that are inactive."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.typing import NDArray
+
+from fastopt import _core
+
+
+def leaky_relu(x: NDArray[Any], negative_slope: float = 0.01, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return x where x > 0, else x * negative_slope.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape and layout
+    negative_slope : float
+        Any finite number; 0 gives the ReLU. It is rounded once to the dtype of `x`.
+    out : ndarray, optional
+        Array of the shape and dtype of `x` to write to. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array in the memory order of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `out` is not an array of float32 or float64, or their dtypes differ.
+    ValueError
+        If the shapes differ, `out` is read-only or overlaps `x` in part, or the slope is not finite.
+
+    Notes
+    -----
+    NaN stays NaN, and a zero keeps or takes the sign that ``x * negative_slope`` gives it. Maas, Hannun and Ng,
+    "Rectifier nonlinearities improve neural network acoustic models", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> fastopt.leaky_relu(np.array([-2.0, 3.0]), 0.1)
+    array([-0.2,  3. ])
+    """
+    return _core.leaky_relu(x, negative_slope, out)
+
+
+def leaky_relu_backward(
+    grad: NDArray[Any], x: NDArray[Any], negative_slope: float = 0.01, *, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Return the gradient of :func:`leaky_relu` with respect to x: grad where x > 0, else grad * negative_slope.
+
+    Parameters
+    ----------
+    grad : ndarray
+        Gradient with respect to the output; shape and dtype of `x`.
+    x : ndarray of float32 or float64
+        Input of the forward call. Where the slope is positive its output serves as well, so the forward call may have
+        been in place.
+    negative_slope : float
+        That of the forward call.
+    out : ndarray, optional
+        Array of the shape and dtype of `grad` to write to. It may be `grad` or `x` itself.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array in the memory order of `grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`leaky_relu`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> fastopt.leaky_relu_backward(np.array([1.0, 1.0]), np.array([-2.0, 3.0]), 0.1)
+    array([0.1, 1. ])
+    """
+    return _core.leaky_relu_backward(grad, x, negative_slope, out)
+
+
+def inactive_fraction(x: NDArray[Any], axis: int | tuple[int, ...] = 0) -> NDArray[np.float64]:
+    """Return, for each unit, the share of the batch in which its activation is at or below zero.
+
+    A ReLU unit at 1.0 is dead: no example of the batch activates it, so its gradient is zero and it stays as it is.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64
+        Activations, or their inputs; the sign is what counts. NaN counts as active.
+    axis : int or tuple of ints
+        The batch axes, over which the share is taken.
+
+    Returns
+    -------
+    ndarray of float64
+        Shape of `x` without `axis`; between 0 and 1.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not an array of float32 or float64.
+    ValueError
+        If the batch is empty, or `axis` is not an axis of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> fastopt.inactive_fraction(np.array([[-1.0, 2.0], [-3.0, -4.0]]))
+    array([1. , 0.5])
+    """
+    _core.check_array(x, "x")
+    axes = normalize_axis_tuple(axis, x.ndim, "axis")
+    batch = math.prod(x.shape[a] for a in axes)
+    if batch == 0:
+        raise ValueError(f"x: expected a batch of at least one along axis {axis}, got shape {x.shape}")
+    units = tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    rows = np.ascontiguousarray(np.moveaxis(x, axes, range(len(axes))))
+    counts = _core.count_inactive(rows, batch, math.prod(units))
+    return np.asarray(counts.reshape(units) / batch)

@@ -1,0 +1,554 @@
+"""Adam, AdamW and SGD: updated in place, one compiled pass over all parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt import _core
+from fastopt._tree import ArrayTree, group_dicts, leaves
+
+_SHARED = """
+    Parameters
+    ----------
+    params : array, or arrays in lists, tuples and dicts, nested to any depth
+        float32 or float64, all of one dtype; any shape and layout; updated in place by :meth:`step`. Or a list of
+        groups, each a dict with the key ``"params"`` and the hyper-parameters in which it differs from the arguments.
+"""
+
+
+def adam_step(
+    param: NDArray[Any],
+    grad: NDArray[Any],
+    exp_avg: NDArray[Any],
+    exp_avg_sq: NDArray[Any],
+    step: int,
+    *,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    grad_multiplier: float = 1.0,
+) -> None:
+    """Update one parameter array by one step of Adam; param, exp_avg and exp_avg_sq are written in place.
+
+    With t = step::
+
+        g = grad * grad_multiplier    -g when maximize;  + weight_decay * p, or p *= 1 - lr * weight_decay when decoupled
+        m += (1 - b1) * (g - m)
+        v  = b2 * v + (1 - b2) * (g * g)
+        p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)    eps_t = eps * sqrt(1 - b2**t)
+
+    This is algorithm 1 of Kingma and Ba (ICLR 2015, arXiv:1412.6980), the Adam of torch.optim, with the bias corrections
+    in two scalars; eps stands outside the root.
+
+    Parameters
+    ----------
+    param, grad, exp_avg, exp_avg_sq : ndarray
+        Of one shape and dtype, float32 or float64, none overlapping. The averages start as zeros.
+    step : int
+        Number of this step, from 1.
+    lr, betas, eps, weight_decay, decoupled_weight_decay, maximize
+        As :class:`Adam`.
+    grad_multiplier : float
+        Factor on the gradient, such as 1 / loss_scale.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or hyper-parameter is of the wrong kind or value; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> p, m, v = np.ones(2), np.zeros(2), np.zeros(2)
+    >>> fastopt.adam_step(p, np.array([3.0, -0.5]), m, v, step=1, lr=0.1)
+    >>> p
+    array([0.9, 1.1])
+    """
+    hyper = _adam_scalars({"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+    _core.adam_step(
+        param,
+        grad,
+        exp_avg,
+        exp_avg_sq,
+        _step_number(step),
+        hyper,
+        bool(decoupled_weight_decay),
+        bool(maximize),
+        _number("grad_multiplier", grad_multiplier),
+    )
+
+
+def sgd_step(
+    param: NDArray[Any],
+    grad: NDArray[Any],
+    momentum_buffer: NDArray[Any] | None,
+    step: int,
+    *,
+    lr: float = 1e-3,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    grad_multiplier: float = 1.0,
+) -> None:
+    """Update one parameter array by one step of gradient descent; param and momentum_buffer are written in place.
+
+    ::
+
+        g = grad * grad_multiplier    -g when maximize;  + weight_decay * p
+        b = g at step 1, then momentum * b + (1 - dampening) * g
+        p -= lr * (g + momentum * b when nesterov, else b)
+
+    as torch.optim.SGD defines it. With momentum = 0, p -= lr * g, and the buffer may be None.
+
+    Parameters
+    ----------
+    param, grad, momentum_buffer : ndarray
+        Of one shape and dtype, float32 or float64, none overlapping.
+    step : int
+        Number of this step, from 1.
+    lr, momentum, dampening, weight_decay, nesterov, maximize
+        As :class:`SGD`.
+    grad_multiplier : float
+        Factor on the gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or hyper-parameter is of the wrong kind or value; nothing is written then.
+    """
+    hyper = _sgd_scalars(
+        {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+    )
+    if momentum_buffer is None and momentum != 0:
+        raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
+    multiplier = _number("grad_multiplier", grad_multiplier)
+    _core.sgd_step(param, grad, momentum_buffer, _step_number(step), hyper, bool(maximize), multiplier)
+
+
+class ParamGroup(Mapping[str, Any]):
+    """Hyper-parameters of a group of parameters: ``group["lr"] = 1e-4`` checks the value and holds from the next step."""
+
+    __slots__ = ("_scalars_of", "_values", "scalars")
+
+    def __init__(self, values: dict[str, Any], scalars_of: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
+        self._scalars_of = scalars_of
+        self._values = values
+        self.scalars = scalars_of(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.update({key: value})
+
+    def update(self, values: dict[str, Any]) -> None:
+        """Set several values at once, all or none."""
+        unknown = values.keys() - self._values.keys()
+        if unknown:
+            raise KeyError(f"expected one of {', '.join(self._values)}, got {', '.join(sorted(unknown))}")
+        changed = {**self._values, **values}
+        self.scalars = self._scalars_of(changed)
+        self._values = changed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._values.items())})"
+
+
+class _OptimizerMixin:
+    """What Adam and SGD share in Python; mixed into the compiled classes, which have the arrays and the step."""
+
+    params: ArrayTree
+    param_groups: list[ParamGroup]
+    step_count: int
+    _names: list[str]
+    _states: dict[str, list[NDArray[Any]]]
+    _steps: NDArray[np.int64]
+    _step: Callable[..., None]
+    _bind: Callable[..., None]
+
+    def _set_up(
+        self,
+        params: Any,
+        defaults: dict[str, Any],
+        scalars_of: Callable[[dict[str, Any]], tuple[Any, ...]],
+        state_names: tuple[str, ...],
+    ) -> None:
+        scalars_of(defaults)
+        tree, groups = group_dicts(params, defaults)
+        group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
+        names, arrays = [], []
+        for name, array in leaves(tree):
+            names.append(name)
+            arrays.append(array)
+        param_groups = [ParamGroup(own, scalars_of) for _, own in groups]
+        self._bind(tree, param_groups, group_of, names, arrays, state_names)
+
+    def step(self, grads: Any, *, grad_multiplier: float = 1.0) -> None:
+        """Update the parameters in place by one step.
+
+        Parameters
+        ----------
+        grads : arrays in the form of `params`
+            Each of the shape and dtype of its parameter. None in the place of an array leaves that parameter alone, and
+            its own step count too. With groups: a list of the groups' gradients.
+        grad_multiplier : float
+            Factor on all gradients, such as 1 / loss_scale.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter of a list or
+            dict has been replaced by another array; nothing is changed then.
+        """
+        self._step(grads, _number("grad_multiplier", grad_multiplier))
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the first group. Setting it sets that of every group."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        _number("lr", lr, 0)
+        for group in self.param_groups:
+            group["lr"] = lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the whole state: a flat dict of arrays and plain numbers, which ``np.savez`` can store.
+
+        Keys are ``step_count``; ``param_groups/<index>/<name>`` for the hyper-parameters; and for each parameter
+        ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array in `params`.
+        The parameters themselves are the caller's.
+        """
+        state: dict[str, Any] = {"step_count": self.step_count}
+        for index, group in enumerate(self.param_groups):
+            for key, value in group.items():
+                state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
+        for k, name in enumerate(self._names):
+            state[_key("step", name)] = int(self._steps[k])
+            for kind, arrays in self._states.items():
+                state[_key(kind, name)] = arrays[k].copy()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that :meth:`state_dict` returned, or the file that ``np.savez(file, **state)`` made of it.
+
+        Going on from it gives the same bits as not having stopped.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a key is missing or unknown, or a value does not fit; nothing is changed then.
+        """
+        own = self.state_dict()
+        if state.keys() != own.keys():
+            missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+            raise ValueError(f"state: expected the keys of this optimiser's state_dict, missing {missing}, unknown {unknown}")
+        new = {key: _loaded(key, state[key], own[key]) for key in own}
+        groups = [
+            {key: new[f"param_groups/{index}/{key}"] for key in group} for index, group in enumerate(self.param_groups)
+        ]
+        scalars = [group._scalars_of(values) for group, values in zip(self.param_groups, groups, strict=True)]
+        for group, values, numbers in zip(self.param_groups, groups, scalars, strict=True):
+            group._values, group.scalars = values, numbers
+        self.step_count = new["step_count"]
+        for k, name in enumerate(self._names):
+            self._steps[k] = new[_key("step", name)]
+            for kind, arrays in self._states.items():
+                arrays[k][...] = new[_key(kind, name)]
+
+    def __repr__(self) -> str:
+        sizes = [array.size for array in next(iter(self._states.values()))]
+        groups = ", ".join(repr(group) for group in self.param_groups)
+        return f"{type(self).__name__}({len(sizes)} arrays, {sum(sizes)} parameters, step {self.step_count}, {groups})"
+
+
+class Adam(_OptimizerMixin, _core.AdamOptimizer):
+    """Adam: gradient descent with a step of its own for each parameter, in place.
+
+    For step t of a parameter p with gradient g::
+
+        m += (1 - b1) * (g - m)
+        v  = b2 * v + (1 - b2) * (g * g)
+        p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)    eps_t = eps * sqrt(1 - b2**t)
+
+    Parameters
+    ----------
+    params : array, or arrays in lists, tuples and dicts, nested to any depth
+        float32 or float64, all of one dtype; any shape and layout. Or a list of groups, each a dict with the key
+        ``"params"`` and the hyper-parameters in which the group differs from the arguments.
+    lr : float
+        Learning rate, >= 0.
+    betas : tuple of two floats
+        Decay rates of the averages of the gradient and of its square, in [0, 1).
+    eps : float
+        Added to the root of the second average, after its bias correction; > 0.
+    weight_decay : float
+        >= 0. Coupled, the L2 penalty: weight_decay * p is added to the gradient (see :func:`l2_penalty`).
+    maximize : bool
+        Ascend instead of descend.
+    decoupled_weight_decay : bool
+        Decay the parameter itself, p *= 1 - lr * weight_decay, as AdamW does.
+
+    Attributes
+    ----------
+    param_groups : list of ParamGroup
+        Settable by key: ``optimizer.param_groups[0]["weight_decay"] = 0.0``.
+    lr : float
+        Settable.
+    params
+        As given.
+    step_count : int
+        Steps taken. Each parameter counts its own too, which its bias correction uses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or hyper-parameter is of the wrong kind or value, or two parameters overlap.
+
+    Notes
+    -----
+    Algorithm 1 of Kingma and Ba, ICLR 2015 (arXiv:1412.6980), and torch.optim.Adam: bias-corrected, eps outside the root.
+    Scalars are computed in float64 and rounded once to the arrays' dtype. A stored average below the smallest normal
+    number is stored as 0, so that idle parameters do not slow the step.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> params = {"w": np.ones(3), "b": np.zeros(1)}
+    >>> optimizer = fastopt.Adam(params, lr=0.1)
+    >>> optimizer.step({"w": np.array([1.0, -1.0, 2.0]), "b": None})
+    >>> params["w"]
+    array([0.9, 1.1, 0.9])
+    """
+
+    def __init__(
+        self,
+        params: ArrayTree,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        self._maximize = bool(maximize)
+        self._decoupled_weight_decay = bool(decoupled_weight_decay)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        self._set_up(params, defaults, _adam_scalars, ("exp_avg", "exp_avg_sq"))
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, in place: p *= 1 - lr * weight_decay before the step of :class:`Adam`.
+
+    Loshchilov and Hutter, ICLR 2019 (arXiv:1711.05101), as torch.optim.AdamW: the decay is multiplied by lr. Parameters,
+    attributes and errors are those of :class:`Adam`; weight_decay is 1e-2 unless given.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.ones(1)
+    >>> fastopt.AdamW(w, lr=0.1, weight_decay=0.5).step(np.zeros(1))
+    >>> w
+    array([0.95])
+    """
+
+    def __init__(
+        self,
+        params: ArrayTree,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize, decoupled_weight_decay=True)
+
+
+class SGD(_OptimizerMixin, _core.SGDOptimizer):
+    """Stochastic gradient descent with one learning rate for all parameters, in place; with momentum if asked.
+
+    ::
+
+        g = grad + weight_decay * p
+        b = g at the first step, then momentum * b + (1 - dampening) * g
+        p -= lr * (g + momentum * b when nesterov, else b)        without momentum: p -= lr * g
+
+    Parameters
+    ----------
+    params
+        As for :class:`Adam`.
+    lr : float
+        Learning rate, >= 0.
+    momentum : float
+        Share of the last direction that is kept, >= 0.
+    dampening : float
+        Share of the gradient that is left out of the new direction.
+    weight_decay : float
+        L2 penalty, >= 0.
+    nesterov : bool
+        Nesterov's momentum; needs momentum > 0 and dampening = 0.
+    maximize : bool
+        Ascend instead of descend.
+
+    Attributes and errors are those of :class:`Adam`. The definition is that of torch.optim.SGD, after Sutskever, Martens,
+    Dahl and Hinton, ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.ones(2)
+    >>> fastopt.SGD([w], lr=0.5).step([np.array([1.0, -1.0])])
+    >>> w
+    array([0.5, 1.5])
+    """
+
+    def __init__(
+        self,
+        params: ArrayTree,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        self._maximize = bool(maximize)
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        self._set_up(params, defaults, _sgd_scalars, ("momentum_buffer",))
+
+
+def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
+    """Return weight_decay / 2 times the sum of the squares of all parameters, in float64.
+
+    Its gradient is what coupled weight decay adds, weight_decay * p, so that the loss printed is the loss minimised.
+
+    Parameters
+    ----------
+    params : array, or arrays in lists, tuples and dicts, nested to any depth
+        float32 or float64; dtypes may differ.
+    weight_decay : float
+        >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or `weight_decay` is of the wrong kind or value.
+
+    Notes
+    -----
+    The sum has a fixed order, so its bits do not depend on threads or CPU.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> fastopt.l2_penalty({"w": np.array([3.0, 4.0])}, 0.1)
+    1.25
+    """
+    weight_decay = _number("weight_decay", weight_decay, 0)
+    total = 0.0
+    for name, array in leaves(params):
+        total += _core.sum_squares(array, _key("params", name))
+    return 0.5 * weight_decay * total
+
+
+def _adam_scalars(values: dict[str, Any]) -> tuple[Any, ...]:
+    betas = values["betas"]
+    if not isinstance(betas, tuple | list | np.ndarray) or len(betas) != 2:
+        raise TypeError(f"betas: expected two floats, got {betas!r}")
+    return (
+        _number("lr", values["lr"], 0),
+        _number("betas[0]", betas[0], 0, below=1),
+        _number("betas[1]", betas[1], 0, below=1),
+        _number("eps", values["eps"], above=0),
+        _number("weight_decay", values["weight_decay"], 0),
+    )
+
+
+def _sgd_scalars(values: dict[str, Any]) -> tuple[Any, ...]:
+    lr = _number("lr", values["lr"], 0)
+    momentum = _number("momentum", values["momentum"], 0)
+    dampening = _number("dampening", values["dampening"])
+    nesterov = bool(values["nesterov"])
+    if nesterov and (momentum == 0 or dampening != 0):
+        raise ValueError(
+            f"nesterov: expected momentum > 0 and dampening = 0, got momentum {momentum} and dampening {dampening}"
+        )
+    return lr, momentum, dampening, _number("weight_decay", values["weight_decay"], 0), nesterov
+
+
+def _number(
+    name: str, value: Any, least: float | None = None, *, above: float | None = None, below: float | None = None
+) -> float:
+    """Return a finite float in range: least <= value, above < value < below, as far as they are given."""
+    if type(value) is not float:
+        if isinstance(value, bool | np.bool | str | bytes):
+            raise TypeError(f"{name}: expected a float, got {type(value).__name__}")
+        try:
+            value = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: expected a float, got {type(value).__name__}") from None
+    if (
+        not math.isfinite(value)
+        or (least is not None and value < least)
+        or (above is not None and value <= above)
+        or (below is not None and value >= below)
+    ):
+        wanted = " and ".join(
+            f"{sign} {limit:g}" for sign, limit in ((">=", least), (">", above), ("<", below)) if limit is not None
+        )
+        raise ValueError(f"{name}: expected a finite number{' ' + wanted if wanted else ''}, got {value}")
+    return float(value)
+
+
+def _step_number(step: Any) -> int:
+    if isinstance(step, bool | np.bool) or not isinstance(step, int | np.integer):
+        raise TypeError(f"step: expected an int, got {type(step).__name__}")
+    if not 1 <= step < 2**63:
+        raise ValueError(f"step: expected the number of the step, from 1, got {step}")
+    return int(step)
+
+
+def _key(kind: str, name: str) -> str:
+    return f"{kind}/{name}" if name else kind
+
+
+def _loaded(key: str, value: Any, own: Any) -> Any:
+    """Return `value` in the type of this optimiser's own entry for `key`; what came from a file is all arrays."""
+    array = np.asarray(value)
+    if isinstance(own, np.ndarray):
+        if array.dtype != own.dtype:
+            raise TypeError(f"state[{key!r}]: expected {own.dtype}, got {array.dtype}")
+        if array.shape != own.shape:
+            raise ValueError(f"state[{key!r}]: expected shape {own.shape}, got {array.shape}")
+        return tuple(array.tolist()) if key.startswith("param_groups/") else array
+    if array.shape != () or array.dtype.kind not in "biuf" or (isinstance(own, int) and array.dtype.kind == "f"):
+        raise TypeError(f"state[{key!r}]: expected {type(own).__name__}, got {value!r}")
+    if isinstance(own, int) and not isinstance(own, bool) and array < 0:
+        raise ValueError(f"state[{key!r}]: expected a count, got {value}")
+    return type(own)(array)

@@ -1,0 +1,255 @@
+"""Random numbers by address: each is a pure function of (seed, stream, element)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastopt import _core
+
+DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_SPAWN, DOMAIN_UNIFORM = 0, 1, 6, 7
+
+_MAX_STREAM = 2**56
+
+
+class Philox4x32:
+    """A stream of random numbers that are computed from their address, not drawn from a changing state.
+
+    Every number is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11) of a 64-bit seed, a stream and the position of
+    the element; what changes as you draw is only the number of the next stream. Each draw, and each call of an op that
+    is given this object as `rng`, takes exactly one stream, whatever its size; a call that raises takes none. So no two
+    calls ever share a number, and a draw does not depend on how large the ones before it were.
+
+    Parameters
+    ----------
+    seed : int, numpy.random.SeedSequence, BitGenerator or Generator, optional
+        64-bit seed (0 <= seed < 2**64), or a source from which one is drawn. None takes fresh entropy from the system.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is of another kind or out of range.
+
+    Notes
+    -----
+    It pickles, and its state is a plain dict. Streams are handed out under a lock: two threads never get the same one.
+    A forked child, or a copy, goes on with the same streams as its original: give each one a child of :meth:`spawn`.
+
+    Examples
+    --------
+    >>> rng = Philox4x32(seed=7)
+    >>> rng.random(3, dtype="float32")
+    array([0.30632335, 0.9047461 , 0.5447619 ], dtype=float32)
+    >>> rng.random(2, stream=0, offset=1, dtype="float32")  # elements 1 and 2 of that same draw
+    array([0.9047461, 0.5447619], dtype=float32)
+    >>> rng
+    Philox4x32(seed=7, stream=1)
+    """
+
+    __slots__ = ("_lock", "_seed", "_spawned", "_stream")
+
+    def __init__(self, seed: Any = None) -> None:
+        self._seed = _seed_from(seed)
+        self._stream = 0
+        self._spawned = 0
+        self._lock = threading.Lock()
+
+    def random_raw(self, size: Any = None, *, stream: int | None = None, offset: int = 0) -> Any:
+        """Return 32-bit words, the raw output of the generator.
+
+        Word e of a stream is word e % 4 of Philox block e // 4, so stream 0 equals ``randint4x(seed, ...)`` of Triton.
+
+        Parameters
+        ----------
+        size : int or tuple of ints, optional
+            Shape of the result; None gives one Python int.
+        stream : int, optional
+            Read this stream (0 <= stream < 2**56) and take none.
+        offset : int
+            Element of the stream to begin with.
+
+        Returns
+        -------
+        ndarray of uint32, or int
+
+        Examples
+        --------
+        >>> Philox4x32(0).random_raw(4)
+        array([1814554581, 3781814684, 3160891468, 2600524760], dtype=uint32)
+        """
+        out = np.empty(() if size is None else size, np.uint32)
+        self._fill_raw(out, self._address(stream, offset, out.size), offset)
+        return int(out) if size is None else out
+
+    def random(
+        self,
+        size: Any = None,
+        dtype: DTypeLike = np.float64,
+        out: NDArray[Any] | None = None,
+        *,
+        stream: int | None = None,
+        offset: int = 0,
+    ) -> Any:
+        """Return numbers uniform in [0, 1).
+
+        float32 numbers are the upper 24 bits of word e, times 2**-24; float64 numbers the upper 53 bits of the 64 in
+        words 2e (low) and 2e + 1 (high), times 2**-53. Both are exact, and 1.0 never comes.
+
+        Parameters
+        ----------
+        size : int or tuple of ints, optional
+            Shape of the result; None gives one Python float, or the shape of `out`.
+        dtype : float32 or float64
+            Type of the result; must agree with `out`.
+        out : ndarray, optional
+            Array to write to, C-contiguous.
+        stream, offset : int
+            As for :meth:`random_raw`.
+
+        Returns
+        -------
+        ndarray, or float
+
+        Examples
+        --------
+        >>> Philox4x32(0).random(2)
+        array([0.88051937, 0.60548896])
+        """
+        result = _output(size, dtype, out)
+        self._fill_uniform(result, self._address(stream, offset, result.size), offset)
+        return float(result) if size is None and out is None else result
+
+    def spawn(self, n: int) -> list[Philox4x32]:
+        """Return `n` new generators with seeds of their own, for workers, environments or layers.
+
+        Child k has words 0 and 1 of stream k of a domain of its own for its seed. Spawning takes no stream.
+
+        Examples
+        --------
+        >>> Philox4x32(0).spawn(2)[1].random_raw(1)
+        array([3366757306], dtype=uint32)
+        """
+        n = _integer("n", n, 0, _MAX_STREAM)
+        with self._lock:
+            first = self._spawned
+            _integer("n", first + n, 0, _MAX_STREAM)
+            self._spawned += n
+        return [type(self)(_derived_key(self._seed, first + k, DOMAIN_SPAWN)) for k in range(n)]
+
+    @property
+    def seed(self) -> int:
+        """The 64-bit seed."""
+        return self._seed
+
+    @property
+    def state(self) -> dict[str, int]:
+        """Seed, number of the next stream and number of the next child, as a plain dict. Settable."""
+        with self._lock:
+            return {"seed": self._seed, "stream": self._stream, "spawned": self._spawned}
+
+    @state.setter
+    def state(self, state: dict[str, int]) -> None:
+        if not isinstance(state, dict) or state.keys() != {"seed", "stream", "spawned"}:
+            raise ValueError(f"state: expected a dict with the keys seed, stream, spawned, got {state!r}")
+        seed = _integer("state['seed']", state["seed"], 0, 2**64)
+        stream = _integer("state['stream']", state["stream"], 0, _MAX_STREAM + 1)
+        spawned = _integer("state['spawned']", state["spawned"], 0, _MAX_STREAM + 1)
+        with self._lock:
+            self._seed, self._stream, self._spawned = seed, stream, spawned
+
+    def __getstate__(self) -> dict[str, int]:
+        return self.state
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self._lock = threading.Lock()
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(seed={self._seed}, stream={self._stream})"
+
+    def _take_stream(self) -> int:
+        with self._lock:
+            stream = self._stream
+            if stream >= _MAX_STREAM:
+                raise ValueError("rng: all 2**56 streams of this generator are used up; spawn() gives a new one")
+            self._stream = stream + 1
+        return stream
+
+    def _address(self, stream: int | None, offset: int, size: int) -> int:
+        _integer("offset", offset, 0, 2**64 - size)  # 2**66 words a stream, two for a float64
+        return self._take_stream() if stream is None else _integer("stream", stream, 0, _MAX_STREAM)
+
+    # What reference.Philox4x32 does in NumPy.
+
+    def _fill_raw(self, out: NDArray[np.uint32], stream: int, offset: int) -> None:
+        _core.fill_random_raw(out, self._seed, stream, DOMAIN_RAW, offset)
+
+    def _fill_uniform(self, out: NDArray[Any], stream: int, offset: int) -> None:
+        _core.fill_random_uniform(out, self._seed, stream, DOMAIN_UNIFORM, offset)
+
+
+def resolve_rng(rng: Any) -> tuple[int, int]:
+    """Return the (seed, stream) that one call with this `rng` argument uses; takes a stream, or a key, from it."""
+    if isinstance(rng, Philox4x32):
+        return rng.seed, rng._take_stream()
+    if rng is None or isinstance(rng, np.random.SeedSequence | np.random.BitGenerator | np.random.Generator):
+        return _seed_from(rng), 0
+    if isinstance(rng, tuple) and len(rng) == 2:
+        return _integer("rng[0] (seed)", rng[0], 0, 2**64), _integer("rng[1] (stream)", rng[1], 0, _MAX_STREAM)
+    if isinstance(rng, int | np.integer):
+        raise TypeError(
+            f"rng: expected a Philox4x32, got the int {rng}, which would give the same decisions at every call; "
+            f"make rng = fastopt.Philox4x32({rng}) once and pass it each time, or pass (seed, stream)"
+        )
+    raise TypeError(
+        "rng: expected a Philox4x32, None, a numpy.random SeedSequence, BitGenerator or Generator, "
+        f"or a (seed, stream) pair, got {type(rng).__name__}"
+    )
+
+
+def _seed_from(source: Any) -> int:
+    if source is None:
+        return int.from_bytes(os.urandom(8), "little")
+    if isinstance(source, np.random.SeedSequence):
+        # generate_state gives the same words at each call: a child makes each call's key new.
+        low, high = source.spawn(1)[0].generate_state(2, np.uint32)
+        return int(low) | int(high) << 32
+    if isinstance(source, np.random.BitGenerator):
+        source = np.random.Generator(source)
+    if isinstance(source, np.random.Generator):
+        return int(source.integers(2**64, dtype=np.uint64))
+    return _integer("seed", source, 0, 2**64)
+
+
+def _derived_key(seed: int, stream: int, domain: int) -> int:
+    words = np.empty(2, np.uint32)
+    _core.fill_random_raw(words, seed, stream, domain, 0)
+    return int(words[0]) | int(words[1]) << 32
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if not low <= value < high:
+        raise ValueError(f"{name}: expected {low} <= {name} < {high}, got {value}")
+    return int(value)
+
+
+def _output(size: Any, dtype: DTypeLike, out: NDArray[Any] | None) -> NDArray[Any]:
+    wanted = np.dtype(dtype)
+    if wanted not in (np.float32, np.float64):
+        raise TypeError(f"dtype: expected float32 or float64, got {wanted}")
+    if out is None:
+        return np.empty(() if size is None else size, wanted)
+    if type(out) is not np.ndarray or out.dtype != wanted:
+        got = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+        raise TypeError(f"out: expected an ndarray of {wanted} (the dtype argument), got {got}")
+    if size is not None and out.shape != np.broadcast_shapes(size):
+        raise ValueError(f"out: expected the shape of size, {size}, got {out.shape}")
+    if not (out.flags.carray and out.flags.writeable):
+        raise ValueError("out: expected a C-contiguous, writeable array")
+    return out

@@ -1,0 +1,139 @@
+# cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The only door between Python and the kernels: it checks, takes pointers and calls. No arithmetic happens here.
+
+Everything that can be wrong is found before a kernel is entered, so that an array is written whole or not at all.
+"""
+
+import os
+
+import numpy as np
+
+from fastopt._tree import same_structure
+
+cimport numpy as cnp
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from numpy cimport (
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT, NPY_FORTRANORDER,
+    NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_FLAGS, PyArray_ISBYTESWAPPED,
+    PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
+    PyArray_TYPE, ndarray,
+)
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(ndarray prototype, int order, void* descr, int subok)
+
+cdef extern from "fastopt.h" nogil:
+    const char* FASTOPT_VERSION  # defined by CMakeLists.txt, from pyproject.toml
+
+    ctypedef struct leaky_relu_args:
+        void* y
+        const void* x
+        double negative_slope
+        int nontemporal
+
+    ctypedef struct leaky_relu_backward_args:
+        void* dx
+        const void* grad
+        const void* x
+        double negative_slope
+        int nontemporal
+
+    ctypedef struct count_inactive_args:
+        int64_t* counts
+        const void* x
+        int64_t rows
+        int64_t columns
+
+    ctypedef struct random_address:
+        uint64_t seed
+        uint64_t stream
+        uint32_t domain
+
+    ctypedef struct random_raw_args:
+        uint32_t* out
+        random_address address
+        uint64_t offset
+
+    ctypedef struct random_uniform_args:
+        void* out
+        random_address address
+        uint64_t offset
+
+    ctypedef struct dropout_args:
+        void* y
+        const void* x
+        random_address address
+        uint32_t threshold
+        double scale
+        int nontemporal
+
+    ctypedef struct adam_scalars:
+        double eps
+
+    ctypedef struct sgd_scalars:
+        pass
+
+    ctypedef struct optimizer_args:
+        void* param
+        void* momentum
+        void* exp_avg_sq
+        const void* grad
+        const void* scalars
+
+    const int64_t FASTOPT_SUM_BLOCK
+    ctypedef struct sum_squares_args:
+        double* block_sums
+        const void* x
+        int64_t size
+
+    const int FASTOPT_STREAM_ARRAYS
+    ctypedef struct stream_args:
+        void* out[6]
+        const void* in_ "in"[6]
+        int outputs
+        int inputs
+        int nontemporal
+
+    void fastopt_adam_scalars(adam_scalars* out, double t, double lr, double beta1, double beta2, double eps,
+                              double weight_decay, int decoupled_weight_decay, int maximize, double grad_multiplier)
+    void fastopt_sgd_scalars(sgd_scalars* out, double t, double lr, double momentum, double dampening,
+                             double weight_decay, int nesterov, int maximize, double grad_multiplier)
+    void fastopt_dropout_scalars(double p, uint32_t* threshold, double* scale)
+
+    ctypedef void (*fastopt_kernel)(const void* args, int64_t begin, int64_t end)
+    ctypedef struct fastopt_table:
+        fastopt_kernel leaky_relu[2]
+        fastopt_kernel leaky_relu_backward[2]
+        fastopt_kernel count_inactive[2]
+        fastopt_kernel random_raw[2]
+        fastopt_kernel random_uniform[2]
+        fastopt_kernel dropout[2]
+        fastopt_kernel adam[2]
+        fastopt_kernel sgd[2]
+        fastopt_kernel sum_squares[2]
+        fastopt_kernel stream[2]
+    const fastopt_table* fastopt_kernels
+
+    const char* fastopt_select_isa(const char* name)
+    const char* fastopt_isa()
+    const char* fastopt_available_isa(int k)
+
+    ctypedef struct fastopt_job:
+        fastopt_kernel kernel
+        const void* args
+        int64_t size
+        int64_t grain
+    void fastopt_run(fastopt_job* jobs, int64_t count)
+    int fastopt_get_num_threads()
+    void fastopt_set_num_threads(int count)
+
+cnp.import_array()
+
+__version__ = FASTOPT_VERSION.decode()
+
+include "checks.pxi"
+include "elementwise.pxi"
+include "optimizers.pxi"
+include "machine.pxi"

@@ -1,0 +1,173 @@
+# Leaky ReLU, dropout, random numbers and sums. An op on arrays that are not contiguous in one common order works on
+# C-contiguous copies, and its result is copied to where it belongs.
+
+# The work worth a second thread, in elements (fastopt_job.grain): about 10 microseconds of each kernel in cache.
+cdef enum:
+    ELEMENTWISE_GRAIN = 1 << 16
+    RANDOM_GRAIN = 1 << 14
+    SUM_GRAIN = 16  # blocks of FASTOPT_SUM_BLOCK
+
+# From this size on an output that is not also an input is written around the cache (kernels/stream.hpp).
+cdef enum:
+    NONTEMPORAL_BYTES = 1 << 24
+
+
+cdef inline void run(fastopt_kernel kernel, const void* args, int64_t size, int64_t grain) noexcept:
+    cdef fastopt_job job
+    job.kernel = kernel
+    job.args = args
+    job.size = size
+    job.grain = grain
+    if size * 8 < grain:  # over in a microsecond, before another thread could have taken the GIL
+        fastopt_run(&job, 1)
+    else:
+        with nogil:
+            fastopt_run(&job, 1)
+
+
+cdef inline int element_type(ndarray a) noexcept:
+    return 0 if PyArray_TYPE(a) == NPY_FLOAT else 1
+
+
+cdef inline bint around_cache(ndarray y, ndarray x) noexcept:
+    return PyArray_NBYTES(y) >= NONTEMPORAL_BYTES and PyArray_DATA(y) != PyArray_DATA(x)
+
+
+cdef double checked_slope(object negative_slope) except? -1:
+    cdef double slope
+    try:
+        slope = negative_slope
+    except TypeError:
+        raise TypeError(f"negative_slope: expected a float, got {type(negative_slope).__name__}") from None
+    if not isfinite(slope):
+        raise ValueError(f"negative_slope: expected a finite number, got {slope}")
+    return slope
+
+
+def leaky_relu(x, negative_slope, out):
+    cdef leaky_relu_args args
+    cdef ndarray xa = checked(x, "x")
+    args.negative_slope = checked_slope(negative_slope)
+    cdef ndarray y = output_for(out, xa, "x")
+    if not contiguous_order(xa) & contiguous_order(y):
+        return copied_into(y, leaky_relu(c_copy(xa), negative_slope, None))
+    args.y = PyArray_DATA(y)
+    args.x = PyArray_DATA(xa)
+    args.nontemporal = around_cache(y, xa)
+    run(fastopt_kernels.leaky_relu[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
+    return y
+
+
+def leaky_relu_backward(grad, x, negative_slope, out):
+    cdef leaky_relu_backward_args args
+    cdef ndarray xa = checked(x, "x")
+    cdef ndarray g = checked_like(grad, "grad", xa, "x")
+    args.negative_slope = checked_slope(negative_slope)
+    cdef ndarray dx = output_for(out, g, "grad")
+    if out is not None:
+        distinct(dx, "out", xa, "x", same_allowed=True)
+    if not contiguous_order(xa) & contiguous_order(g) & contiguous_order(dx):
+        return copied_into(dx, leaky_relu_backward(c_copy(g), c_copy(xa), negative_slope, None))
+    args.dx = PyArray_DATA(dx)
+    args.grad = PyArray_DATA(g)
+    args.x = PyArray_DATA(xa)
+    args.nontemporal = around_cache(dx, g) and around_cache(dx, xa)
+    run(fastopt_kernels.leaky_relu_backward[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
+    return dx
+
+
+def count_inactive(ndarray x, int64_t rows, int64_t columns):
+    """Per column of C-contiguous x, taken as (rows, columns): how many values are <= 0."""
+    cdef count_inactive_args args
+    counts = np.zeros(columns, np.int64)
+    args.counts = <int64_t*>PyArray_DATA(<ndarray>counts)
+    args.x = PyArray_DATA(x)
+    args.rows = rows
+    args.columns = columns
+    run(fastopt_kernels.count_inactive[element_type(x)], &args, columns, max(1, ELEMENTWISE_GRAIN // max(1, rows)))
+    return counts
+
+
+cdef inline void set_address(random_address* address, uint64_t seed, uint64_t stream, uint32_t domain) noexcept:
+    address.seed = seed
+    address.stream = stream
+    address.domain = domain
+
+
+def fill_random_raw(ndarray out, uint64_t seed, uint64_t stream, uint32_t domain, uint64_t offset):
+    """Fill C-contiguous uint32 `out` with words offset, offset + 1, ... of a stream."""
+    cdef random_raw_args args
+    set_address(&args.address, seed, stream, domain)
+    args.out = <uint32_t*>PyArray_DATA(out)
+    args.offset = offset
+    run(fastopt_kernels.random_raw[0], &args, PyArray_SIZE(out), RANDOM_GRAIN)
+
+
+def fill_random_uniform(ndarray out, uint64_t seed, uint64_t stream, uint32_t domain, uint64_t offset):
+    """Fill C-contiguous float `out` with uniforms offset, offset + 1, ... of a stream."""
+    cdef random_uniform_args args
+    set_address(&args.address, seed, stream, domain)
+    args.out = PyArray_DATA(out)
+    args.offset = offset
+    run(fastopt_kernels.random_uniform[element_type(out)], &args, PyArray_SIZE(out), RANDOM_GRAIN)
+
+
+def dropout(x, str name, out, double p, uint64_t seed, uint64_t stream, uint32_t domain):
+    """Forward and backward are one function: `name` is what errors call x; 0 <= p <= 1 has been checked."""
+    cdef dropout_args args
+    cdef ndarray xa = checked(x, name)
+    cdef ndarray y = output_for(out, xa, name)
+    if p == 0:
+        return copied_into(y, xa)
+    if p == 1:
+        y.fill(0)
+        return y
+    # The address of an element is its C-order index, so both arrays must be in that order.
+    if not contiguous_order(xa) & contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
+        return copied_into(y, dropout(c_copy(xa), name, None, p, seed, stream, domain))
+    set_address(&args.address, seed, stream, domain)
+    fastopt_dropout_scalars(p, &args.threshold, &args.scale)
+    args.y = PyArray_DATA(y)
+    args.x = PyArray_DATA(xa)
+    args.nontemporal = around_cache(y, xa)
+    run(fastopt_kernels.dropout[element_type(xa)], &args, PyArray_SIZE(xa), RANDOM_GRAIN)
+    return y
+
+
+def sum_squares(x, str name):
+    """Sum of x**2 in float64, in the fixed order of kernels/reduce.hpp."""
+    cdef sum_squares_args args
+    cdef ndarray xa = checked(x, name)
+    cdef int64_t k, blocks
+    cdef double total = 0
+    if not contiguous_order(xa) & NPY_ARRAY_C_CONTIGUOUS:
+        xa = c_copy(xa)
+    blocks = (PyArray_SIZE(xa) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK
+    cdef ndarray sums = np.empty(blocks)
+    args.block_sums = <double*>PyArray_DATA(sums)
+    args.x = PyArray_DATA(xa)
+    args.size = PyArray_SIZE(xa)
+    run(fastopt_kernels.sum_squares[element_type(xa)], &args, blocks, SUM_GRAIN)
+    for k in range(blocks):
+        total += args.block_sums[k]
+    return total
+
+
+def stream(list outs, list ins, bint nontemporal, int64_t grain=ELEMENTWISE_GRAIN):
+    """Move the bytes of an op without its arithmetic: outs[k] takes ins[k], the other inputs are read. For benchmarks."""
+    cdef stream_args args
+    cdef int k
+    if not 0 <= len(outs) <= len(ins) <= FASTOPT_STREAM_ARRAYS or not ins:
+        raise ValueError(f"ins, outs: expected 1 to {FASTOPT_STREAM_ARRAYS} inputs and no more outputs than inputs")
+    cdef ndarray first = checked(ins[0], "ins[0]")
+    for k in range(len(ins)):
+        args.in_[k] = PyArray_DATA(checked_like(ins[k], f"ins[{k}]", first, "ins[0]"))
+    for k in range(len(outs)):
+        args.out[k] = PyArray_DATA(checked_like(outs[k], f"outs[{k}]", first, "ins[0]"))
+        writable(outs[k], f"outs[{k}]")
+    if not all((<ndarray>a).flags.carray for a in outs) or not all((<ndarray>a).flags.c_contiguous for a in ins):
+        raise ValueError("ins, outs: expected C-contiguous arrays")
+    args.inputs = len(ins)
+    args.outputs = len(outs)
+    args.nontemporal = nontemporal
+    run(fastopt_kernels.stream[element_type(first)], &args, PyArray_SIZE(first), grain)

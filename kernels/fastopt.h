@@ -1,0 +1,202 @@
+/* The contract between the kernels and their callers.
+
+   A kernel does the elements [begin, end) of the arrays named in its argument record: outputs first, then inputs,
+   then scalars. Several threads may run disjoint ranges of one record at the same time, and no result depends on
+   where the ranges are cut. Arrays are aligned for their type and contiguous. An output may be the very same array
+   as an input where the record says so; apart from that, nothing written may overlap anything else. Nothing is
+   checked here and nothing can fail: whoever fills a record has checked it.
+
+   Every kernel exists for float and double; scalars are passed as double and rounded once to the arrays' type. */
+#ifndef FASTOPT_H
+#define FASTOPT_H
+
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "fastopt reads two 16-bit random values out of one 32-bit word in memory order: little-endian machines only"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- argument records, one per kernel ---------------------------------------------------------------------------- */
+
+/* y = x where x > 0, else x * negative_slope                                                       y may be x */
+typedef struct {
+    void *y;
+    const void *x;
+    double negative_slope;
+    int nontemporal; /* y is too large for the cache: write around it. Never changes a value. Alike below. */
+} leaky_relu_args;
+
+/* dx = grad where x > 0, else grad * negative_slope                                          dx may be grad or x */
+typedef struct {
+    void *dx;
+    const void *grad;
+    const void *x;
+    double negative_slope;
+    int nontemporal;
+} leaky_relu_backward_args;
+
+/* counts[j] += how many of the `rows` values x[:, j] are <= 0; x is (rows, columns), the range is over columns */
+typedef struct {
+    int64_t *counts;
+    const void *x;
+    int64_t rows;
+    int64_t columns;
+} count_inactive_args;
+
+/* Where the random numbers of a call live: element e of `stream` in `domain` under the key `seed`. */
+typedef struct {
+    uint64_t seed;
+    uint64_t stream; /* 56 bits */
+    uint32_t domain;
+} random_address;
+
+/* out[i] = the 32-bit word of element offset + i. Both element types have the same kernel. */
+typedef struct {
+    uint32_t *out;
+    random_address address;
+    uint64_t offset;
+} random_raw_args;
+
+/* out[i] = uniform in [0, 1) of element offset + i: 24 bits of word e (float), 53 bits of words 2e, 2e + 1 (double) */
+typedef struct {
+    void *out;
+    random_address address;
+    uint64_t offset;
+} random_uniform_args;
+
+/* y = x * scale where the element's 16-bit value >= threshold, else +0.0                           y may be x */
+typedef struct {
+    void *y;
+    const void *x;
+    random_address address;
+    uint32_t threshold; /* 1..65535 */
+    double scale;
+    int nontemporal;
+} dropout_args;
+
+/* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
+   m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  p -= lr * (m / (sqrt(v) + eps))
+   where lr and eps carry the bias corrections of the step. A term whose coefficient, rounded to the arrays' type, is 0
+   is skipped. m and v below the smallest normal number are stored as +0.0. */
+typedef struct {
+    double grad_scale;       /* grad_multiplier, negative to maximize */
+    double decay;            /* 1 - lr * weight_decay when decoupled, else 1 */
+    double weight_decay;     /* 0 when decoupled */
+    double one_minus_beta1;
+    double beta2;
+    double one_minus_beta2;
+    double lr;               /* lr * sqrt(1 - b2^t) / (1 - b1^t) */
+    double eps;              /* eps * sqrt(1 - b2^t) */
+} adam_scalars;
+
+/* g = grad * grad_scale;  g += weight_decay * p
+   first step: b = g, after it: b = momentum * b + (1 - dampening) * g;   nesterov: g += momentum * b, else g = b
+   p -= lr * g                     A momentum of 0 has no b. Skipped terms and small b as for Adam. */
+typedef struct {
+    double grad_scale;
+    double weight_decay;
+    double momentum;
+    double one_minus_dampening;
+    double lr;
+    int first_step;
+    int nesterov;
+} sgd_scalars;
+
+/* One parameter array of an optimiser, updated in place with its states. */
+typedef struct {
+    void *param;
+    void *momentum;   /* exp_avg of Adam; momentum_buffer of SGD, not touched while its momentum is 0 */
+    void *exp_avg_sq; /* Adam only */
+    const void *grad;
+    const void *scalars; /* adam_scalars or sgd_scalars */
+} optimizer_args;
+typedef optimizer_args adam_args, sgd_args;
+
+/* block_sums[k] = sum of x*x over the k-th block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of
+   kernels/reduce.hpp; the range is over blocks */
+#define FASTOPT_SUM_BLOCK 4096
+typedef struct {
+    double *block_sums;
+    const void *x;
+    int64_t size;
+} sum_squares_args;
+
+/* The traffic of a kernel without its arithmetic: out[k] = in[k], the other inputs are only read. For benchmarks.
+   out[k] may be in[k]. 1 to 6 inputs, 0 to 6 outputs, no more outputs than inputs. */
+#define FASTOPT_STREAM_ARRAYS 6
+typedef struct {
+    void *out[FASTOPT_STREAM_ARRAYS];
+    const void *in[FASTOPT_STREAM_ARRAYS];
+    int outputs;
+    int inputs;
+    int nontemporal;
+} stream_args;
+
+/* ---- scalars: computed in double, in one place for every caller ---------------------------------------------------- */
+
+/* The scalars of step t (>= 1). */
+void fastopt_adam_scalars(adam_scalars *out, double t, double lr, double beta1, double beta2, double eps,
+                          double weight_decay, int decoupled_weight_decay, int maximize, double grad_multiplier);
+void fastopt_sgd_scalars(sgd_scalars *out, double t, double lr, double momentum, double dampening, double weight_decay,
+                         int nesterov, int maximize, double grad_multiplier);
+/* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
+void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
+
+/* ---- the table ---------------------------------------------------------------------------------------------------- */
+
+typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
+
+/* One line a kernel: NAME is a template over the element type that takes a NAME_args. */
+#define FASTOPT_KERNELS(KERNEL) \
+    KERNEL(leaky_relu)          \
+    KERNEL(leaky_relu_backward) \
+    KERNEL(count_inactive)      \
+    KERNEL(random_raw)          \
+    KERNEL(random_uniform)      \
+    KERNEL(dropout)             \
+    KERNEL(adam)                \
+    KERNEL(sgd)                 \
+    KERNEL(sum_squares)         \
+    KERNEL(stream)
+
+/* Indexed by element type: 0 float, 1 double. */
+#define FASTOPT_TABLE_ENTRY(NAME) fastopt_kernel NAME[2];
+typedef struct {
+    FASTOPT_KERNELS(FASTOPT_TABLE_ENTRY)
+} fastopt_table;
+
+/* The table of the instruction set in use, set by fastopt_select_isa. */
+extern const fastopt_table *fastopt_kernels;
+
+/* Chooses the best instruction set that the CPU has, or the one named. Returns NULL, or what is wrong. */
+const char *fastopt_select_isa(const char *name);
+const char *fastopt_isa(void);
+/* The k-th instruction set that this build has and this CPU can run, best last; NULL past the end. */
+const char *fastopt_available_isa(int k);
+
+/* ---- the thread pool ---------------------------------------------------------------------------------------------- */
+
+/* `size` items for one kernel, cut into chunks of `grain` items: the grain is the work for which a second thread is
+   worth waking (about 10 microseconds). Chunks start at multiples of the grain. */
+typedef struct {
+    fastopt_kernel kernel;
+    const void *args;
+    int64_t size;
+    int64_t grain;
+    int64_t first_chunk; /* filled in by fastopt_run */
+} fastopt_job;
+
+/* Runs all jobs to the end, on as many threads as the work is worth. Any thread may call it at any time. */
+void fastopt_run(fastopt_job *jobs, int64_t count);
+
+int fastopt_get_num_threads(void);
+void fastopt_set_num_threads(int count); /* count >= 1 */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,37 @@
+// What an op computes once a call and not once an element.
+#include "fastopt.h"
+
+#include <cmath>
+
+extern "C" void fastopt_adam_scalars(adam_scalars* out, double t, double lr, double beta1, double beta2, double eps,
+                                     double weight_decay, int decoupled_weight_decay, int maximize,
+                                     double grad_multiplier) {
+    const double correction1 = 1 - std::pow(beta1, t);
+    const double correction2 = std::sqrt(1 - std::pow(beta2, t));
+    out->grad_scale = maximize ? -grad_multiplier : grad_multiplier;
+    out->decay = decoupled_weight_decay ? 1 - lr * weight_decay : 1;
+    out->weight_decay = decoupled_weight_decay ? 0 : weight_decay;
+    out->one_minus_beta1 = 1 - beta1;
+    out->beta2 = beta2;
+    out->one_minus_beta2 = 1 - beta2;
+    out->lr = lr * correction2 / correction1;
+    out->eps = eps * correction2;
+}
+
+extern "C" void fastopt_sgd_scalars(sgd_scalars* out, double t, double lr, double momentum, double dampening,
+                                    double weight_decay, int nesterov, int maximize, double grad_multiplier) {
+    out->grad_scale = maximize ? -grad_multiplier : grad_multiplier;
+    out->weight_decay = weight_decay;
+    out->momentum = momentum;
+    out->one_minus_dampening = 1 - dampening;
+    out->lr = lr;
+    out->first_step = t == 1;
+    out->nesterov = nesterov;
+}
+
+extern "C" void fastopt_dropout_scalars(double p, uint32_t* threshold, double* scale) {
+    const double rounded = std::nearbyint(65536 * p);
+    const double kept_within = rounded < 1 ? 1 : rounded > 65535 ? 65535 : rounded;
+    *threshold = static_cast<uint32_t>(kept_within);
+    *scale = 1 / (1 - kept_within / 65536);
+}

@@ -1,0 +1,202 @@
+// One small pool, made on first need and never destroyed.
+//
+// The calling thread cuts the work into chunks and takes part; any thread takes the next chunk, so that a thread that
+// the system has put aside delays one chunk and not the step. One caller at a time has the pool: a second one does its
+// work alone. Before a fork the running job ends and the workers are joined; parent and child make new ones on need.
+#include "fastopt.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <cfenv>
+#endif
+
+namespace {
+
+// Round to nearest, subnormal numbers kept: what NumPy computes with, whatever another library has set in this thread.
+class default_float_mode {
+  public:
+#if defined(__x86_64__)
+    default_float_mode() : saved_(_mm_getcsr()) {
+        if ((saved_ & ~EXCEPTION_FLAGS) != DEFAULT) _mm_setcsr(DEFAULT);
+    }
+    ~default_float_mode() {
+        if ((saved_ & ~EXCEPTION_FLAGS) != DEFAULT) _mm_setcsr(saved_);
+    }
+
+  private:
+    static constexpr unsigned DEFAULT = 0x1F80, EXCEPTION_FLAGS = 0x3F;
+    unsigned saved_;
+#else
+    default_float_mode() { std::fegetenv(&saved_), std::fesetenv(FE_DFL_ENV); }
+    ~default_float_mode() { std::fesetenv(&saved_); }
+
+  private:
+    std::fenv_t saved_;
+#endif
+};
+
+void run_chunk(const fastopt_job& job, int64_t chunk) {
+    const int64_t begin = chunk * job.grain;
+    const int64_t end = begin + job.grain < job.size ? begin + job.grain : job.size;
+    job.kernel(job.args, begin, end);
+}
+
+void run_serial(const fastopt_job* jobs, int64_t count) {
+    default_float_mode mode;
+    for (int64_t k = 0; k < count; ++k)
+        if (jobs[k].size > 0) jobs[k].kernel(jobs[k].args, 0, jobs[k].size);
+}
+
+int64_t chunks_of(const fastopt_job& job) { return (job.size + job.grain - 1) / job.grain; }
+
+// All the chunks of one call.
+struct schedule {
+    const fastopt_job* jobs;
+    int64_t count;
+    int64_t chunks;
+    std::atomic<int64_t> next{0};
+
+    void work() {
+        int64_t k = 0;  // the chunks a thread takes only grow, and so do the jobs they belong to
+        for (int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+            while (k + 1 < count && jobs[k + 1].first_chunk <= chunk) ++k;
+            run_chunk(jobs[k], chunk - jobs[k].first_chunk);
+        }
+    }
+};
+
+class pool {
+  public:
+    std::mutex in_use;  // held by the caller whose job runs, by a change of size, and across a fork
+
+    void run(schedule& work, int64_t helpers) {  // in_use is held
+        make_workers(helpers);
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            current_ = &work;
+            invited_ = helpers;
+        }
+        if (helpers < static_cast<int64_t>(workers_.size())) {
+            for (int64_t k = 0; k < helpers; ++k) wake_.notify_one();
+        } else {
+            wake_.notify_all();
+        }
+        {
+            default_float_mode mode;
+            work.work();
+        }
+        std::unique_lock<std::mutex> lock(mutex_);
+        current_ = nullptr;  // a worker that wakes from here on finds nothing to join
+        idle_.wait(lock, [this] { return working_ == 0; });
+    }
+
+    void join_workers() {  // in_use is held
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stop_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+        workers_.clear();
+        stop_ = false;
+    }
+
+    std::atomic<int> num_threads{1};
+
+  private:
+    void make_workers(int64_t wanted) {
+        if (static_cast<int64_t>(workers_.size()) >= wanted) return;
+        sigset_t all, saved;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &saved);  // a worker inherits this: signals are for the caller's threads
+        try {
+            while (static_cast<int64_t>(workers_.size()) < wanted) workers_.emplace_back([this] { serve(); });
+        } catch (const std::exception&) {
+            // no more threads to be had: those we have do the work
+        }
+        pthread_sigmask(SIG_SETMASK, &saved, nullptr);
+    }
+
+    void serve() {
+        default_float_mode mode;
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            wake_.wait(lock, [this] { return stop_ || (current_ != nullptr && invited_ > 0); });
+            if (stop_) return;
+            --invited_;
+            ++working_;
+            schedule* work = current_;
+            lock.unlock();
+            work->work();
+            lock.lock();
+            if (--working_ == 0) idle_.notify_one();
+        }
+    }
+
+    std::vector<std::thread> workers_;
+    std::mutex mutex_;  // guards what follows
+    std::condition_variable wake_, idle_;
+    schedule* current_ = nullptr;
+    int64_t invited_ = 0, working_ = 0;
+    bool stop_ = false;
+};
+
+pool& the_pool() {
+    // Never destroyed: a worker may still wait on it while the process exits.
+    static pool* const instance = [] {
+        pool* made = new pool;
+        pthread_atfork(
+            [] {
+                the_pool().in_use.lock();
+                the_pool().join_workers();
+            },
+            [] { the_pool().in_use.unlock(); }, [] { the_pool().in_use.unlock(); });
+        return made;
+    }();
+    return *instance;
+}
+
+}  // namespace
+
+extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
+    int64_t chunks = 0;
+    double work = 0;  // in grains, each worth waking a thread for
+    for (int64_t k = 0; k < count; ++k) {
+        jobs[k].first_chunk = chunks;
+        chunks += chunks_of(jobs[k]);
+        work += static_cast<double>(jobs[k].size) / static_cast<double>(jobs[k].grain);
+    }
+    pool& p = the_pool();
+    int64_t threads = p.num_threads.load(std::memory_order_relaxed);
+    if (threads > chunks) threads = chunks;
+    if (static_cast<double>(threads) > work) threads = static_cast<int64_t>(work);
+    if (threads > 1) {
+        std::unique_lock<std::mutex> lock(p.in_use, std::try_to_lock);
+        if (lock.owns_lock()) {
+            schedule all{jobs, count, chunks};
+            p.run(all, threads - 1);
+            return;
+        }
+    }
+    run_serial(jobs, count);
+}
+
+extern "C" int fastopt_get_num_threads(void) { return the_pool().num_threads.load(); }
+
+extern "C" void fastopt_set_num_threads(int count) {
+    pool& p = the_pool();
+    std::lock_guard<std::mutex> lock(p.in_use);
+    p.num_threads.store(count);
+    p.join_workers();  // made anew, in the new number, when next needed
+}
