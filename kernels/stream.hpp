@@ -25,21 +25,21 @@ inline void write_elements(T* y, int64_t begin, int64_t end, bool nontemporal, L
         loop(y + begin, begin, end);
         return;
     }
-    constexpr int64_t PIECE = 4096 / sizeof(T);
+    constexpr int64_t LINE = 64 / sizeof(T), PIECE = 64 * LINE;
     alignas(64) T buffer[PIECE];
+    const int64_t into_line = static_cast<int64_t>(reinterpret_cast<uintptr_t>(y + begin) % 64 / sizeof(T));
     int64_t i = begin;
-    const int64_t misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(y + begin) % 64 / sizeof(T));
-    if (misaligned != 0) {
-        const int64_t line = begin + static_cast<int64_t>(64 / sizeof(T)) - misaligned;
-        const int64_t stop = line < end ? line : end;
-        loop(y + i, i, stop);
-        i = stop;
+    for (int64_t n; i < end; i += n) {
+        n = i == begin && into_line > 0 ? LINE - into_line : PIECE;
+        n = n < end - i ? n : end - i;
+        if (n < LINE) {
+            loop(y + i, i, i + n);
+        } else {
+            n -= n % LINE;
+            loop(buffer, i, i + n);
+            for (int64_t k = 0; k < n; k += LINE) store_line(y + i + k, buffer + k);
+        }
     }
-    for (; i + PIECE <= end; i += PIECE) {
-        loop(buffer, i, i + PIECE);
-        for (int64_t k = 0; k < PIECE; k += 64 / sizeof(T)) store_line(y + i + k, buffer + k);
-    }
-    if (i < end) loop(y + i, i, end);
 #if defined(__SSE2__)
     _mm_sfence();
 #endif
@@ -47,35 +47,33 @@ inline void write_elements(T* y, int64_t begin, int64_t end, bool nontemporal, L
 
 template <class T, int INPUTS, int OUTPUTS>
 void stream_arrays(const stream_args& a, int64_t begin, int64_t end) {
-    T* out[OUTPUTS + 1];
     const T* in[INPUTS];
+    T* out[OUTPUTS + 1];
     for (int k = 0; k < INPUTS; ++k) in[k] = static_cast<const T*>(a.in[k]);
     for (int k = 0; k < OUTPUTS; ++k) out[k] = static_cast<T*>(a.out[k]);
-    constexpr int64_t LINE = 64 / sizeof(T);
-    typedef T line_of_T __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
-    line_of_T unused = {};
-    const bool nontemporal = a.nontemporal != 0;
-    int64_t i = begin;
-    for (; i + LINE <= end; i += LINE) {
-#pragma GCC unroll 8
+    // Array by array in small pieces; in long ones where the first and last line of each are not whole lines.
+    const int64_t piece = (a.nontemporal ? 65536 : 4096) / static_cast<int64_t>(sizeof(T));
+    T used = 0;  // of the inputs that are only read, so that the compiler keeps the reads
+    for (int64_t i = begin; i < end; i += piece) {
+        const int64_t stop = i + piece < end ? i + piece : end;
         for (int k = 0; k < INPUTS; ++k) {
-            const line_of_T value = *reinterpret_cast<const line_of_T*>(in[k] + i);
+            const T* x = in[k];
             if (k >= OUTPUTS) {
-                unused += value;  // keeps the compiler from dropping the read
-            } else if (nontemporal && reinterpret_cast<uintptr_t>(out[k] + i) % 64 == 0) {
-                alignas(64) const line_of_T aligned = value;
-                store_line(out[k] + i, &aligned);
+                T largest[64 / sizeof(T)] = {};
+                int64_t j = i;
+                for (; j + static_cast<int64_t>(64 / sizeof(T)) <= stop; j += 64 / sizeof(T))
+                    for (int64_t lane = 0; lane < static_cast<int64_t>(64 / sizeof(T)); ++lane)
+                        largest[lane] = x[j + lane] > largest[lane] ? x[j + lane] : largest[lane];
+                for (T value : largest) used = value > used ? value : used;
             } else {
-                *reinterpret_cast<line_of_T*>(out[k] + i) = value;
+                write_elements(out[k], i, stop, a.nontemporal, [=](T* y, int64_t from, int64_t to) {
+                    FASTOPT_INDEPENDENT
+                    for (int64_t j = from; j < to; ++j) y[j - from] = x[j];
+                });
             }
         }
     }
-    for (; i < end; ++i)
-        for (int k = 0; k < OUTPUTS; ++k) out[k][i] = in[k][i];
-    asm volatile("" : : "m"(unused));
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
+    asm volatile("" : : "r"(&used) : "memory");
 }
 
 template <class T>

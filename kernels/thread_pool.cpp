@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -48,8 +49,7 @@ class default_float_mode {
 
 void run_chunk(const fastopt_job& job, int64_t chunk) {
     const int64_t begin = chunk * job.grain;
-    const int64_t end = begin + job.grain < job.size ? begin + job.grain : job.size;
-    job.kernel(job.args, begin, end);
+    job.kernel(job.args, begin, std::min(begin + job.grain, job.size));
 }
 
 void run_serial(const fastopt_job* jobs, int64_t count) {
@@ -60,18 +60,27 @@ void run_serial(const fastopt_job* jobs, int64_t count) {
 
 int64_t chunks_of(const fastopt_job& job) { return (job.size + job.grain - 1) / job.grain; }
 
-// All the chunks of one call.
+// All the chunks of one call. A thread takes up to 8 neighbours at once where there are many: longer runs through memory
+// (an Adam step over 2^26 float32: 0.53 ns an element with 8 chunks of 2^14, 0.56 with one).
 struct schedule {
     const fastopt_job* jobs;
     int64_t count;
     int64_t chunks;
+    int64_t at_once;
     std::atomic<int64_t> next{0};
+
+    schedule(const fastopt_job* jobs_, int64_t count_, int64_t chunks_, int64_t threads)
+        : jobs(jobs_), count(count_), chunks(chunks_), at_once(chunks_ / (8 * threads)) {
+        at_once = at_once < 1 ? 1 : at_once > 8 ? 8 : at_once;
+    }
 
     void work() {
         int64_t k = 0;  // the chunks a thread takes only grow, and so do the jobs they belong to
-        for (int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
-            while (k + 1 < count && jobs[k + 1].first_chunk <= chunk) ++k;
-            run_chunk(jobs[k], chunk - jobs[k].first_chunk);
+        for (int64_t chunk; (chunk = next.fetch_add(at_once, std::memory_order_relaxed)) < chunks;) {
+            for (const int64_t stop = std::min(chunk + at_once, chunks); chunk < stop; ++chunk) {
+                while (k + 1 < count && jobs[k + 1].first_chunk <= chunk) ++k;
+                run_chunk(jobs[k], chunk - jobs[k].first_chunk);
+            }
         }
     }
 };
@@ -184,7 +193,7 @@ extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
     if (threads > 1) {
         std::unique_lock<std::mutex> lock(p.in_use, std::try_to_lock);
         if (lock.owns_lock()) {
-            schedule all{jobs, count, chunks};
+            schedule all(jobs, count, chunks, threads);
             p.run(all, threads - 1);
             return;
         }
