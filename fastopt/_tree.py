@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (path, leaf) for every leaf of the nest, in order: ``"layers/0/weight"``; a bare array has the path ``""``."""
+    """Yield (path, leaf) for every leaf of the nest, in order: ``"layers/0/weight"``, or ``""`` for a bare array."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from leaves(value, f"{path}/{key}" if path else str(key))
@@ -47,9 +47,7 @@ def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[
     `params` is a nest of arrays, or a list of dicts that each have a key ``"params"`` and the hyper-parameters in which
     the group differs from `defaults`. The nest of grouped parameters is the list of the groups' nests.
     """
-    grouped = (
-        isinstance(params, list | tuple) and params and all(isinstance(g, dict) and "params" in g for g in params)
-    )
+    grouped = isinstance(params, list | tuple) and params and all(isinstance(g, dict) and "params" in g for g in params)
     if not grouped:
         return params, [(params, dict(defaults))]
     groups = []
@@ -57,8 +55,9 @@ def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[
         own = {key: value for key, value in group.items() if key != "params"}
         unknown = own.keys() - defaults.keys()
         if unknown:
+            known = ", ".join(defaults)
             raise ValueError(
-                f"params[{index}]: expected hyper-parameters among {', '.join(defaults)}, got {', '.join(sorted(unknown))}"
+                f"params[{index}]: expected hyper-parameters among {known}, got {', '.join(sorted(unknown))}"
             )
         groups.append((group["params"], {**defaults, **own}))
     return [tree for tree, _ in groups], groups

@@ -16,7 +16,7 @@ from fastopt import _core
 
 
 def get_isa() -> str:
-    """Return the instruction set whose kernels run: ``"baseline"``, ``"x86-64-v3"`` (AVX2) or ``"x86-64-v4"`` (AVX-512).
+    """Return the instruction set in use: ``"baseline"``, ``"x86-64-v3"`` (AVX2) or ``"x86-64-v4"`` (AVX-512).
 
     The best that the CPU has is chosen at import; the environment variable ``FASTOPT_ISA`` forces one. Results have the
     same bits on each.
@@ -128,8 +128,8 @@ def _quota(folder: Path) -> float:
         quota, period = (folder / "cpu.max").read_text().split()
         return math.inf if quota == "max" else int(quota) / int(period)
     with contextlib.suppress(OSError, ValueError):  # version 1: -1 means no limit
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        return quota / int((folder / "cpu.cfs_period_us").read_text()) if quota > 0 else math.inf
+        microseconds = int((folder / "cpu.cfs_quota_us").read_text())
+        return microseconds / int((folder / "cpu.cfs_period_us").read_text()) if microseconds > 0 else math.inf
     return math.inf
 
 

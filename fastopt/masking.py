@@ -56,8 +56,8 @@ def dropout(
         If False, y equals x, and the mask has p = 0.
     rng : Philox4x32, optional
         Where the decisions come from; a :class:`~fastopt.Philox4x32` gives its next stream. None takes fresh entropy; a
-        NumPy SeedSequence, BitGenerator or Generator gives a 64-bit key at each call. A :class:`DropoutMask` or a (seed,
-        stream) pair makes the same decisions again. An int is refused: it would give one mask for ever.
+        NumPy SeedSequence, BitGenerator or Generator gives a 64-bit key at each call. A :class:`DropoutMask` or a
+        (seed, stream) pair makes the same decisions again. An int is refused: it would give one mask for ever.
     out : ndarray, optional
         Array of the shape and dtype of `x` to write to. It may be `x` itself.
 

@@ -12,14 +12,6 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._tree import ArrayTree, group_dicts, leaves
 
-_SHARED = """
-    Parameters
-    ----------
-    params : array, or arrays in lists, tuples and dicts, nested to any depth
-        float32 or float64, all of one dtype; any shape and layout; updated in place by :meth:`step`. Or a list of
-        groups, each a dict with the key ``"params"`` and the hyper-parameters in which it differs from the arguments.
-"""
-
 
 def adam_step(
     param: NDArray[Any],
@@ -40,13 +32,15 @@ def adam_step(
 
     With t = step::
 
-        g = grad * grad_multiplier    -g when maximize;  + weight_decay * p, or p *= 1 - lr * weight_decay when decoupled
+        g = grad * grad_multiplier             -g when maximize
+        g += weight_decay * p                  or, when decoupled, p *= 1 - lr * weight_decay
         m += (1 - b1) * (g - m)
         v  = b2 * v + (1 - b2) * (g * g)
-        p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)    eps_t = eps * sqrt(1 - b2**t)
+        p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)
+                                               eps_t = eps * sqrt(1 - b2**t)
 
-    This is algorithm 1 of Kingma and Ba (ICLR 2015, arXiv:1412.6980), the Adam of torch.optim, with the bias corrections
-    in two scalars; eps stands outside the root.
+    This is algorithm 1 of Kingma and Ba (ICLR 2015, arXiv:1412.6980), the Adam of torch.optim, with the bias
+    corrections in two scalars; eps stands outside the root.
 
     Parameters
     ----------
@@ -136,7 +130,7 @@ def sgd_step(
 
 
 class ParamGroup(Mapping[str, Any]):
-    """Hyper-parameters of a group of parameters: ``group["lr"] = 1e-4`` checks the value and holds from the next step."""
+    """Hyper-parameters of a group: ``group["lr"] = 1e-4`` checks the value, which holds from the next step on."""
 
     __slots__ = ("_scalars_of", "_values", "scalars")
 
@@ -213,8 +207,8 @@ class _OptimizerMixin:
         Raises
         ------
         TypeError, ValueError
-            If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter of a list or
-            dict has been replaced by another array; nothing is changed then.
+            If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter of a list
+            or dict has been replaced by another array; nothing is changed then.
         """
         self._step(grads, _number("grad_multiplier", grad_multiplier))
 
@@ -259,7 +253,7 @@ class _OptimizerMixin:
         own = self.state_dict()
         if state.keys() != own.keys():
             missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-            raise ValueError(f"state: expected the keys of this optimiser's state_dict, missing {missing}, unknown {unknown}")
+            raise ValueError(f"state: expected the keys of state_dict(), got missing {missing} and unknown {unknown}")
         new = {key: _loaded(key, state[key], own[key]) for key in own}
         groups = [
             {key: new[f"param_groups/{index}/{key}"] for key in group} for index, group in enumerate(self.param_groups)
@@ -286,7 +280,8 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
 
         m += (1 - b1) * (g - m)
         v  = b2 * v + (1 - b2) * (g * g)
-        p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)    eps_t = eps * sqrt(1 - b2**t)
+        p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)
+                                               eps_t = eps * sqrt(1 - b2**t)
 
     Parameters
     ----------
@@ -324,9 +319,9 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
 
     Notes
     -----
-    Algorithm 1 of Kingma and Ba, ICLR 2015 (arXiv:1412.6980), and torch.optim.Adam: bias-corrected, eps outside the root.
-    Scalars are computed in float64 and rounded once to the arrays' dtype. A stored average below the smallest normal
-    number is stored as 0, so that idle parameters do not slow the step.
+    Algorithm 1 of Kingma and Ba, ICLR 2015 (arXiv:1412.6980), and torch.optim.Adam: bias-corrected, eps outside the
+    root. Scalars are computed in float64 and rounded once to the arrays' dtype. A stored average below the smallest
+    normal number is stored as 0, so that idle parameters do not slow the step.
 
     Examples
     --------
@@ -358,8 +353,8 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay, in place: p *= 1 - lr * weight_decay before the step of :class:`Adam`.
 
-    Loshchilov and Hutter, ICLR 2019 (arXiv:1711.05101), as torch.optim.AdamW: the decay is multiplied by lr. Parameters,
-    attributes and errors are those of :class:`Adam`; weight_decay is 1e-2 unless given.
+    Loshchilov and Hutter, ICLR 2019 (arXiv:1711.05101), as torch.optim.AdamW: the decay is multiplied by lr.
+    Parameters, attributes and errors are those of :class:`Adam`; weight_decay is 1e-2 unless given.
 
     Examples
     --------
@@ -409,8 +404,8 @@ class SGD(_OptimizerMixin, _core.SGDOptimizer):
     maximize : bool
         Ascend instead of descend.
 
-    Attributes and errors are those of :class:`Adam`. The definition is that of torch.optim.SGD, after Sutskever, Martens,
-    Dahl and Hinton, ICML 2013.
+    Attributes and errors are those of :class:`Adam`. The definition is that of torch.optim.SGD, after Sutskever,
+    Martens, Dahl and Hinton, ICML 2013.
 
     Examples
     --------

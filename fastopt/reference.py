@@ -46,7 +46,8 @@ def philox4x32(counter: NDArray[np.uint32], key: NDArray[np.uint32], rounds: int
     for _ in range(rounds):
         p0 = np.uint64(0xD2511F53) * x0
         p1 = np.uint64(0xCD9E8D57) * x2
-        x0, x1, x2, x3 = p1 >> 32 ^ x1 ^ np.uint64(k0), p1 & low, p0 >> 32 ^ x3 ^ np.uint64(k1), p0 & low
+        x0, x1 = p1 >> np.uint64(32) ^ x1 ^ np.uint64(k0), p1 & low
+        x2, x3 = p0 >> np.uint64(32) ^ x3 ^ np.uint64(k1), p0 & low
         k0 = k0 + 0x9E3779B9 & 0xFFFFFFFF
         k1 = k1 + 0xBB67AE85 & 0xFFFFFFFF
     return np.stack([x0, x1, x2, x3], axis=-1).astype(np.uint32)
@@ -67,9 +68,11 @@ def words(seed: int, stream: int, domain: int, first: int, count: int) -> NDArra
 def uniforms(dtype: Any, seed: int, stream: int, first: int, count: int) -> Array:
     """Uniform in [0, 1): 24 bits of word e for float32; 53 bits of words 2e (low) and 2e + 1 (high) for float64."""
     if dtype == np.float32:
-        return (words(seed, stream, _random.DOMAIN_UNIFORM, first, count) >> 8).astype(np.float32) * np.float32(2**-24)
+        top = words(seed, stream, _random.DOMAIN_UNIFORM, first, count) >> np.uint32(8)
+        return np.multiply(top, np.float32(2**-24), dtype=np.float32, casting="unsafe")
     pair = words(seed, stream, _random.DOMAIN_UNIFORM, 2 * first, 2 * count).reshape(-1, 2).astype(np.uint64)
-    return (pair[:, 1] << np.uint64(32) | pair[:, 0]) // np.uint64(2**11) * 2.0**-53
+    bits: NDArray[np.uint64] = pair[:, 1] << np.uint64(32) | pair[:, 0]
+    return np.multiply(bits >> np.uint64(11), 2.0**-53, dtype=np.float64)
 
 
 class Philox4x32(_random.Philox4x32):

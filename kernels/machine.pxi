@@ -18,8 +18,7 @@ def get_num_threads():
 
 
 def set_num_threads(int n):
-    with nogil:
-        fastopt_set_num_threads(n)
+    fastopt_set_num_threads(n)
 
 
 cdef int _select_isa() except -1:

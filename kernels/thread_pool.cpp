@@ -87,7 +87,7 @@ struct schedule {
 
 class pool {
   public:
-    std::mutex in_use;  // held by the caller whose job runs, by a change of size, and across a fork
+    std::mutex in_use;  // held by the caller whose job runs, and across a fork
 
     void run(schedule& work, int64_t helpers) {  // in_use is held
         make_workers(helpers);
@@ -203,9 +203,5 @@ extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
 
 extern "C" int fastopt_get_num_threads(void) { return the_pool().num_threads.load(); }
 
-extern "C" void fastopt_set_num_threads(int count) {
-    pool& p = the_pool();
-    std::lock_guard<std::mutex> lock(p.in_use);
-    p.num_threads.store(count);
-    p.join_workers();  // made anew, in the new number, when next needed
-}
+// Workers that a lower number leaves over stay asleep.
+extern "C" void fastopt_set_num_threads(int count) { the_pool().num_threads.store(count); }
