@@ -69,10 +69,10 @@ def uniforms(dtype: Any, seed: int, stream: int, first: int, count: int) -> Arra
     """Uniform in [0, 1): 24 bits of word e for float32; 53 bits of words 2e (low) and 2e + 1 (high) for float64."""
     if dtype == np.float32:
         top = words(seed, stream, _random.DOMAIN_UNIFORM, first, count) >> np.uint32(8)
-        return np.multiply(top, np.float32(2**-24), dtype=np.float32, casting="unsafe")
+        return top.astype(np.float32) * np.float32(2**-24)
     pair = words(seed, stream, _random.DOMAIN_UNIFORM, 2 * first, 2 * count).reshape(-1, 2).astype(np.uint64)
     bits: NDArray[np.uint64] = pair[:, 1] << np.uint64(32) | pair[:, 0]
-    return np.multiply(bits >> np.uint64(11), 2.0**-53, dtype=np.float64)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 class Philox4x32(_random.Philox4x32):
