@@ -43,7 +43,6 @@ cdef extern from "fastopt.h" nogil:
     ctypedef struct count_inactive_args:
         int64_t* counts
         const void* x
-        int64_t rows
         int64_t columns
 
     ctypedef struct random_address:
@@ -88,7 +87,6 @@ cdef extern from "fastopt.h" nogil:
         const void* x
         int64_t size
 
-    const int FASTOPT_STREAM_ARRAYS
     ctypedef struct stream_args:
         void* out[6]
         const void* in_ "in"[6]

@@ -82,9 +82,8 @@ def count_inactive(ndarray x, int64_t rows, int64_t columns):
     counts = np.zeros(columns, np.int64)
     args.counts = <int64_t*>PyArray_DATA(<ndarray>counts)
     args.x = PyArray_DATA(x)
-    args.rows = rows
     args.columns = columns
-    run(fastopt_kernels.count_inactive[element_type(x)], &args, columns, max(1, ELEMENTWISE_GRAIN // max(1, rows)))
+    run(fastopt_kernels.count_inactive[element_type(x)], &args, rows, max(1, ELEMENTWISE_GRAIN // max(1, columns)))
     return counts
 
 
@@ -153,12 +152,16 @@ def sum_squares(x, str name):
     return total
 
 
+# The (inputs, outputs) that kernels/stream.hpp has.
+cdef object _streams = {(1, 0), (1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (4, 3), (4, 4), (5, 4), (5, 5), (6, 5)}
+
+
 def stream(list outs, list ins, bint nontemporal, int64_t grain=ELEMENTWISE_GRAIN):
     """Move the bytes of an op without its arithmetic: outs[k] takes ins[k], the other inputs are read. For benchmarks."""
     cdef stream_args args
     cdef int k
-    if not 0 <= len(outs) <= len(ins) <= FASTOPT_STREAM_ARRAYS or not ins:
-        raise ValueError(f"ins, outs: expected 1 to {FASTOPT_STREAM_ARRAYS} inputs and no more outputs than inputs")
+    if (len(ins), len(outs)) not in _streams:
+        raise ValueError(f"ins, outs: expected as many as one of {sorted(_streams)}, got {(len(ins), len(outs))}")
     cdef ndarray first = checked(ins[0], "ins[0]")
     for k in range(len(ins)):
         args.in_[k] = PyArray_DATA(checked_like(ins[k], f"ins[{k}]", first, "ins[0]"))

@@ -39,11 +39,10 @@ typedef struct {
     int nontemporal;
 } leaky_relu_backward_args;
 
-/* counts[j] += how many of the `rows` values x[:, j] are <= 0; x is (rows, columns), the range is over columns */
+/* counts[j] += how many values x[begin:end, j] are <= 0; x is (rows, columns), the range is over rows */
 typedef struct {
     int64_t *counts;
     const void *x;
-    int64_t rows;
     int64_t columns;
 } count_inactive_args;
 
@@ -126,7 +125,7 @@ typedef struct {
 } sum_squares_args;
 
 /* The traffic of a kernel without its arithmetic: out[k] = in[k], the other inputs are only read. For benchmarks.
-   out[k] may be in[k]. 1 to 6 inputs, 0 to 6 outputs, no more outputs than inputs. */
+   out[k] may be in[k]. A case for each traffic that an op here has: see kernels/stream.hpp. */
 #define FASTOPT_STREAM_ARRAYS 6
 typedef struct {
     void *out[FASTOPT_STREAM_ARRAYS];

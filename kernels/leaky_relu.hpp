@@ -22,11 +22,38 @@ void leaky_relu_backward(const leaky_relu_backward_args& a, int64_t begin, int64
     });
 }
 
+// The comparison counts in lanes as wide as the elements, for as many rows as they can hold.
+template <class T>
+struct lane_of;
+template <>
+struct lane_of<float> {
+    typedef int32_t type;
+};
+template <>
+struct lane_of<double> {
+    typedef int64_t type;
+};
+
 template <class T>
 void count_inactive(const count_inactive_args& a, int64_t begin, int64_t end) {
-    const T* x = static_cast<const T*>(a.x);
-    for (int64_t row = 0; row < a.rows; ++row) {
-        FASTOPT_INDEPENDENT
-        for (int64_t j = begin; j < end; ++j) a.counts[j] += x[row * a.columns + j] <= 0 ? 1 : 0;
+    typedef typename lane_of<T>::type lane;
+    constexpr int64_t WIDTH = 1024, MOST_ROWS = 1 << 30;
+    for (int64_t row = begin; row < end; row += MOST_ROWS) {
+        const int64_t stop = row + MOST_ROWS < end ? row + MOST_ROWS : end;
+        for (int64_t column = 0; column < a.columns; column += WIDTH) {
+            const int64_t width = a.columns - column < WIDTH ? a.columns - column : WIDTH;
+            lane counts[WIDTH] = {};
+            if (width == 1) {  // one unit: along the batch
+                const T* x = static_cast<const T*>(a.x) + column;
+                for (int64_t r = row; r < stop; ++r) counts[0] += x[r * a.columns] <= 0 ? 1 : 0;
+            } else {
+                for (int64_t r = row; r < stop; ++r) {
+                    const T* x = static_cast<const T*>(a.x) + r * a.columns + column;
+                    FASTOPT_INDEPENDENT
+                    for (int64_t j = 0; j < width; ++j) counts[j] += x[j] <= 0 ? 1 : 0;
+                }
+            }
+            for (int64_t j = 0; j < width; ++j) __atomic_fetch_add(a.counts + column + j, counts[j], __ATOMIC_RELAXED);
+        }
     }
 }

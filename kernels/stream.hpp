@@ -45,39 +45,68 @@ inline void write_elements(T* y, int64_t begin, int64_t end, bool nontemporal, L
 #endif
 }
 
+template <class T>
+struct bits_of;
+template <>
+struct bits_of<float> {
+    typedef uint32_t __attribute__((may_alias)) type;
+};
+template <>
+struct bits_of<double> {
+    typedef uint64_t __attribute__((may_alias)) type;
+};
+
 template <class T, int INPUTS, int OUTPUTS>
 void stream_arrays(const stream_args& a, int64_t begin, int64_t end) {
-    const T* in[INPUTS];
-    T* out[OUTPUTS + 1];
-    for (int k = 0; k < INPUTS; ++k) in[k] = static_cast<const T*>(a.in[k]);
-    for (int k = 0; k < OUTPUTS; ++k) out[k] = static_cast<T*>(a.out[k]);
-    // Array by array in small pieces; in long ones where the first and last line of each are not whole lines.
-    const int64_t piece = (a.nontemporal ? 65536 : 4096) / static_cast<int64_t>(sizeof(T));
-    T used = 0;  // of the inputs that are only read, so that the compiler keeps the reads
-    for (int64_t i = begin; i < end; i += piece) {
-        const int64_t stop = i + piece < end ? i + piece : end;
-        for (int k = 0; k < INPUTS; ++k) {
-            const T* x = in[k];
-            if (k >= OUTPUTS) {
-                T largest[64 / sizeof(T)] = {};
-                int64_t j = i;
-                for (; j + static_cast<int64_t>(64 / sizeof(T)) <= stop; j += 64 / sizeof(T))
-                    for (int64_t lane = 0; lane < static_cast<int64_t>(64 / sizeof(T)); ++lane)
-                        largest[lane] = x[j + lane] > largest[lane] ? x[j + lane] : largest[lane];
-                for (T value : largest) used = value > used ? value : used;
-            } else {
-                write_elements(out[k], i, stop, a.nontemporal, [=](T* y, int64_t from, int64_t to) {
-                    FASTOPT_INDEPENDENT
-                    for (int64_t j = from; j < to; ++j) y[j - from] = x[j];
-                });
-            }
+    typedef typename bits_of<T>::type bits;
+    bits read = 0;  // of the inputs that are only read, so that the compiler keeps the reads
+    const bits *in0 = static_cast<const bits*>(a.in[0]), *in1 = static_cast<const bits*>(a.in[1]),
+               *in2 = static_cast<const bits*>(a.in[2]), *in3 = static_cast<const bits*>(a.in[3]),
+               *in4 = static_cast<const bits*>(a.in[4]), *in5 = static_cast<const bits*>(a.in[5]);
+    bits *out0 = static_cast<bits*>(a.out[0]), *out1 = static_cast<bits*>(a.out[1]),
+         *out2 = static_cast<bits*>(a.out[2]), *out3 = static_cast<bits*>(a.out[3]),
+         *out4 = static_cast<bits*>(a.out[4]);
+    FASTOPT_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) {
+        if constexpr (OUTPUTS > 0) out0[i] = in0[i];
+        else read |= in0[i];
+        if constexpr (OUTPUTS > 1) out1[i] = in1[i];
+        else if constexpr (INPUTS > 1) read |= in1[i];
+        if constexpr (OUTPUTS > 2) out2[i] = in2[i];
+        else if constexpr (INPUTS > 2) read |= in2[i];
+        if constexpr (OUTPUTS > 3) out3[i] = in3[i];
+        else if constexpr (INPUTS > 3) read |= in3[i];
+        if constexpr (OUTPUTS > 4) out4[i] = in4[i];
+        else if constexpr (INPUTS > 4) read |= in4[i];
+        if constexpr (INPUTS > 5) read |= in5[i];
+    }
+    asm volatile("" : : "r"(read) : "memory");
+}
+
+// The same with non-temporal stores, array by array in long pieces.
+template <class T>
+void stream_around_cache(const stream_args& a, int64_t begin, int64_t end) {
+    constexpr int64_t PIECE = 65536 / sizeof(T);
+    for (int64_t i = begin; i < end; i += PIECE) {
+        const int64_t stop = i + PIECE < end ? i + PIECE : end;
+        for (int k = 0; k < a.outputs; ++k) {
+            const T* x = static_cast<const T*>(a.in[k]);
+            write_elements(static_cast<T*>(a.out[k]), i, stop, true, [=](T* y, int64_t from, int64_t to) {
+                FASTOPT_INDEPENDENT
+                for (int64_t j = from; j < to; ++j) y[j - from] = x[j];
+            });
+        }
+        for (int k = a.outputs; k < a.inputs; ++k) {
+            stream_args one = {};
+            one.in[0] = a.in[k];
+            stream_arrays<T, 1, 0>(one, i, stop);
         }
     }
-    asm volatile("" : : "r"(&used) : "memory");
 }
 
 template <class T>
 void stream(const stream_args& a, int64_t begin, int64_t end) {
+    if (a.nontemporal) return stream_around_cache<T>(a, begin, end);
     switch (a.inputs * 8 + a.outputs) {
 #define STREAM_CASE(INPUTS, OUTPUTS) \
     case INPUTS * 8 + OUTPUTS: return stream_arrays<T, INPUTS, OUTPUTS>(a, begin, end);
