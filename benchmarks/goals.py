@@ -1,0 +1,159 @@
+"""Measure the project's speed goals: `python benchmarks/goals.py [--json FILE] [--only WORDS] [--turns N]`.
+
+The contenders of a goal work on the same data in one process and take turns; a goal is judged by the median of the
+turns' ratios. So a machine that is busy now and then slows both sides of a ratio, and a busy turn counts once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import timeit
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from bench_adam import Adam, PolicyAdam
+from bench_dropout import Dropout
+from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
+from harness import Array, Call, Op, threads, torch
+
+from fastopt import machine
+
+SECONDS_A_TURN = 0.02  # of each contender; a call that takes longer is run once
+STREAM = ("stream", "stream_nontemporal")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How many times as fast as each rival fastopt has to be, and how many microseconds a call may take."""
+
+    title: str
+    op: type[Op]
+    size: int
+    threads: int
+    at_least: Mapping[str, float] = field(default_factory=dict)  # "stream" is the faster of its two kinds of stores
+    at_most: float | None = None
+
+
+GOALS = [
+    Goal("Adam, 2^26", Adam, 2**26, 2, at_least={"stream": 0.95, "torch": 1}),
+    Goal("Adam, 2^18", Adam, 2**18, 1, at_least={"torch": 1.3}),
+    Goal("Adam, six arrays of a 4-64-64-2 policy", PolicyAdam, 4610, 1, at_least={"torch": 15}),
+    Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
+    Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
+    Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 30}),
+    Goal("dropout with out=, 2^20", Dropout, 2**20, 1, at_least={"numpy": 5}),
+]
+
+RIVALS = {
+    "stream": "the same traffic without arithmetic",
+    "torch": "torch",
+    "numpy": "NumPy",
+    "negative": "np.negative(x, out=y)",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure to FILE as well")
+    parser.add_argument("--only", metavar="WORDS", default="", help="the goals whose title contains WORDS")
+    parser.add_argument("--turns", metavar="N", type=int, default=41, help="turns of each contender (41)")
+    options = parser.parse_args()
+
+    results = []
+    for goal in GOALS:
+        if options.only in goal.title:
+            print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
+            results += judged(goal, measured(goal, options.turns))
+    host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}
+    print("; ".join(f"{key} {value}" for key, value in host.items()) + f"; {options.turns} turns, float32\n")
+    print(table(results))
+    if options.json:
+        options.json.write_text(
+            json.dumps({"machine": host, "turns": options.turns, "goals": results}, indent=1) + "\n"
+        )
+    return 0 if all(row["verdict"] == "pass" for row in results) else 1
+
+
+def measured(goal: Goal, turns: int) -> dict[str, Array]:
+    """Return the seconds a call of each contender took, turn by turn."""
+    rivals = [rival for name in goal.at_least for rival in (STREAM if name == "stream" else (name,))]
+    names = ["fastopt", *(name for name in rivals if torch is not None or not name.startswith("torch"))]
+    with threads(goal.threads):
+        op = goal.op(np.float32, goal.size)
+        for name in names:
+            op.check(name)
+        timers = [timer(getattr(op, name)()) for name in names]
+        numbers = [max(1, round(SECONDS_A_TURN / seconds_a_call(t))) for t in timers]
+        seconds = np.empty((len(names), turns))
+        order = np.random.default_rng(1)
+        for turn in range(turns):
+            for k in order.permutation(len(names)):  # so that each contender comes after each other one
+                seconds[k, turn] = timers[k].timeit(numbers[k]) / numbers[k]
+    return dict(zip(names, seconds, strict=True))
+
+
+def timer(call: Call) -> timeit.Timer:
+    """A timer of the call as a user writes it: a wrapper would cost as much as the shortest calls."""
+    if not isinstance(call, functools.partial):
+        return timeit.Timer("call()", setup="call = the_call", globals={"the_call": call})
+    names = {"function": call.func, **{f"a{k}": value for k, value in enumerate(call.args)}, **call.keywords}
+    arguments = [f"a{k}" for k in range(len(call.args))] + [f"{key}={key}" for key in call.keywords]
+    setup = f"({', '.join(names)},) = values"
+    return timeit.Timer(f"function({', '.join(arguments)})", setup, globals={"values": tuple(names.values())})
+
+
+def seconds_a_call(t: timeit.Timer) -> float:
+    t.timeit(2)
+    number = 1
+    while (seconds := t.timeit(number)) < SECONDS_A_TURN / 4:
+        number *= 4
+    return seconds / number
+
+
+def judged(goal: Goal, seconds: dict[str, Array]) -> list[dict[str, object]]:
+    """Return a row for each condition of the goal."""
+    ours = seconds["fastopt"]
+    rows = []
+    for rival, limit in goal.at_least.items():
+        present = [name for name in (STREAM if rival == "stream" else (rival,)) if name in seconds]
+        fastest = min(present, key=lambda name: float(np.median(seconds[name])), default=None)
+        ratios = seconds[fastest] / ours if fastest else None
+        rows.append(row(goal, f">= {limit:g} times as fast as {RIVALS[rival]}", ratios, limit))
+        rows[-1] |= {"ns_per_element": {name: nanoseconds(seconds[name], goal) for name in ("fastopt", *present)}}
+    if goal.at_most is not None:
+        rows.append(row(goal, f"<= {goal.at_most:g} us a call", 1e6 * ours, goal.at_most, at_least=False))
+    return rows
+
+
+def row(goal: Goal, wanted: str, values: Array | None, limit: float, at_least: bool = True) -> dict[str, object]:
+    result: dict[str, object] = {"goal": goal.title, "threads": goal.threads, "wanted": wanted, "limit": limit}
+    if values is None:
+        return result | {"verdict": "not measured"}
+    low, median, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
+    met = median >= limit if at_least else median <= limit
+    return result | {"median": median, "quartiles": [low, high], "verdict": "pass" if met else "fail"}
+
+
+def nanoseconds(seconds: Array, goal: Goal) -> float:
+    return float(1e9 * np.median(seconds) / goal.size)
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    lines = ["| goal | threads | wanted | measured | quartiles | ns per element | |", "|---|---|---|---|---|---|---|"]
+    for r in rows:
+        figures = ["", "", ""]
+        if "median" in r:
+            low, high = r["quartiles"]
+            figures = [f"{r['median']:.3g}", f"{low:.3g} - {high:.3g}"]
+            figures.append(", ".join(f"{name} {ns:.3g}" for name, ns in r.get("ns_per_element", {}).items()))
+        lines.append(f"| {r['goal']} | {r['threads']} | {r['wanted']} | {' | '.join(figures)} | {r['verdict']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
