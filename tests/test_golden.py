@@ -1,0 +1,105 @@
+"""Golden hashes: after the first release the bits of a seed and of a step never change.
+
+Each is the sha256 of the bytes that an op returns for inputs made without a rounding (support.golden_outputs): first
+for float32, then for float64. A hash that differs while test_same_bits.py passes: the definition has changed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastopt
+
+from .support import DTYPES, digest, exact_values, golden_outputs
+
+GOLDEN: dict[str, tuple[str, str]] = {
+    "leaky_relu": (
+        "d434661ef38bfb2e058c55f26a43e168ea40105df620d165653670f2c9563d98",
+        "28ed271f5ae5204f75ab3013b3a17b44549333d948c7b82c3c7f082452a96063",
+    ),
+    "leaky_relu_backward": (
+        "04eae76fe93323d7909ac889f40043d0e6b72e3cf34e35c3380d2db259e6e269",
+        "ca3605ff1ef0219dfa53cd5b314bb99bb4f0cea9b49acd5ed59a1ad35096e6be",
+    ),
+    "inactive_fraction": (
+        "01cc64b96d7376fedc1c56579fc5ac280be5c9ce02d2bb33db81cf42285ce0bf",
+        "8fa62b99d8129c893bb80dfd2ed274a99c5b980a9ab0f32351baff615d115fc2",
+    ),
+    "Philox4x32.random_raw": (
+        "df993cc355f04906857542690061815d7c809443095f90f106b103baf513a68e",
+        "df993cc355f04906857542690061815d7c809443095f90f106b103baf513a68e",
+    ),
+    "Philox4x32.random": (
+        "9e779ad3ab0f135894042c845390fe391204c1ae1ad84a336ae0d2178483407a",
+        "b2a3af29397cd5c0327b64b6d616b8b73ba90cbc1e94d00e90ba09690b67495b",
+    ),
+    "Philox4x32.spawn": (
+        "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",
+        "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",
+    ),
+    "dropout": (
+        "92e1263669aab5c4733de7e48e23fb65912e937e7150ba4d328dc6b4da650088",
+        "be0d036c8b3b55be7d5dfa1d13deeecd3ddd854d62c86e452f298ae911f6b0f8",
+    ),
+    "dropout_backward": (
+        "294d4be636af0ef38151f4710ee7bd5aac7ba19748a56a6d2212cf70f06ea4a9",
+        "16060ba1df72cb87f382733160bd3c543b5d66b167fb115479bcad66973d4756",
+    ),
+    "DropoutMask.to_array": (
+        "6198690c9ccdcd33753abb4e0bc8a6370074f15e7902c58d43a0b3ec38caf559",
+        "6198690c9ccdcd33753abb4e0bc8a6370074f15e7902c58d43a0b3ec38caf559",
+    ),
+    "adam_step": (
+        "bae0bf081e1fecf636e4689c09dc2652dbf20bb1478ff037b928747505c6855d",
+        "6761d7ec3dbf99fa16cca9a87bd86f7e7129450b6830d15bf4a85626808b1747",
+    ),
+    "adam_step default betas": (
+        "10fb8738ce3439105ae7d6e589a7899546e1333bcfcc0e4a8347a426a9e1075f",
+        "0f93ffbf450d2a629115f27d1642d0080247cd8653b79cbee4155da6adb1add2",
+    ),
+    "sgd_step": (
+        "48d33ce54cabb741d0e3fb83aa7118edf3124005032a33d8270b66aa39b47078",
+        "c45b126512f35b67f435b721b20becb5e0af34fa4ed330191c2218409d465630",
+    ),
+    "Adam": (
+        "1ffd8ed73c118b142de8cbccb0e0d3b07c74bd537f9e85a159dc7aaa3a467feb",
+        "31fdf2fce22b31f8f7aa342b41e3c0f15ee78f1c3a24f6b1e68624f64ff3399a",
+    ),
+    "AdamW": (
+        "97e5649fc976232f0ae7feff97601a903cb2501a89a8e0b7c0404b132a528ec5",
+        "81f9e8d7b11e507b42860ecbd3832c0bcb819f434125b77a3c5c04548e2f991b",
+    ),
+    "SGD": (
+        "7b32579853832e142f795f7df1c9a868d6f95e28410e793926ee3d0b9723dfe1",
+        "5387a9c34df3ada58ae145e97c8577d2ddd19b4da48b1127cdbd6c1f40ffdacc",
+    ),
+    "l2_penalty": (
+        "80bc82a38a5670693847f25e1dc127d4c991fb6bb8c53f75d513179512a50552",
+        "fff04de7d6d7eb4a438c918e0058284a2e285b9ba662011e4a65059e4fdb0b12",
+    ),
+}
+INPUT = (
+    "9fdc8616f5d702c053f9c0308385a04fa1e5eb1bb1c2e06d3bb384edd2c48d54",
+    "598f4112891ef7f85e3a4f539c787a426dae2a8c064166725db9ced91ec21400",
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inputs(dtype):
+    assert digest([exact_values(k, 1000, dtype) for k in range(4)]) == INPUT[DTYPES.index(dtype)]
+
+
+def test_every_public_op_has_a_hash():
+    hashed = {name.split()[0].split(".")[0] for name in GOLDEN}
+    not_ops = {"__version__", "get_isa", "get_num_threads", "num_threads", "set_num_threads", "show_config"}
+    assert hashed == set(fastopt.__all__) - not_ops
+    assert GOLDEN.keys() == golden_outputs(np.float32, 8).keys()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_golden(name, dtype, threads):
+    fastopt.set_num_threads(threads)
+    assert digest(golden_outputs(dtype)[name]()) == GOLDEN[name][DTYPES.index(dtype)]

@@ -1,0 +1,214 @@
+"""state_dict and load_state_dict: a flat dict of plain values, from which training goes on with the same bits."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+import fastopt
+
+from .support import DTYPES, assert_same_bits, laid_out, values
+
+MAKERS = {
+    "Adam": lambda params: fastopt.Adam(params, weight_decay=0.01),
+    "AdamW": lambda params: fastopt.AdamW(params, lr=0.5, maximize=True),
+    "SGD": lambda params: fastopt.SGD(params, momentum=0.9, nesterov=True),
+    "groups": lambda params: fastopt.Adam([{"params": params, "betas": (0.5, 0.25)}, {"params": [], "lr": 1.0}]),
+}
+each_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+
+
+def make_params(dtype=np.float64, layout="C"):
+    return {"w": laid_out(values(1, (4, 5, 6), dtype), layout), "layers": [values(2, 7, dtype), values(3, (), dtype)]}
+
+
+def train(optimizer, params, steps):
+    for k in steps:
+        grads = {
+            "w": values(10 + k, (4, 5, 6), params["w"].dtype),
+            "layers": [None if k == 1 else values(20 + k, 7, params["w"].dtype), values(30 + k, (), params["w"].dtype)],
+        }
+        optimizer.step([grads, []] if len(optimizer.param_groups) == 2 else grads)
+
+
+def through_file(state):
+    file = io.BytesIO()
+    np.savez(file, **state)
+    file.seek(0)
+    return np.load(file, allow_pickle=False)
+
+
+def snapshot(optimizer, params):
+    state = {key: np.array(value) for key, value in optimizer.state_dict().items()}
+    return state | {f"param/{path}": array.copy() for path, array in fastopt.optimizers.leaves(params)}
+
+
+def assert_same_snapshots(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        assert_same_bits(one[key], other[key], key)
+
+
+@each_maker
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("store", [dict, through_file], ids=["dict", "file"])
+@pytest.mark.parametrize("layout", ["C", "Fortran", "every other"])
+def test_going_on_has_the_bits_of_not_having_stopped(make, dtype, store, layout):
+    params = make_params(dtype)
+    optimizer = make(params)
+    train(optimizer, params, range(3))
+    stored = store(optimizer.state_dict())
+
+    resumed_params = make_params(dtype, layout)
+    resumed_params["w"][...] = params["w"]
+    for k in range(2):
+        resumed_params["layers"][k][...] = params["layers"][k]
+    resumed = make(resumed_params)
+    resumed.load_state_dict(stored)
+    assert_same_snapshots(snapshot(resumed, resumed_params), snapshot(optimizer, params))
+
+    train(optimizer, params, range(3, 6))
+    train(resumed, resumed_params, range(3, 6))
+    assert_same_snapshots(snapshot(resumed, resumed_params), snapshot(optimizer, params))
+
+
+@each_maker
+def test_it_is_flat_and_plain(make):
+    params = make_params()
+    optimizer = make(params)
+    train(optimizer, params, range(2))
+    state = optimizer.state_dict()
+    assert type(state) is dict
+    for key, value in state.items():
+        assert type(key) is str
+        assert type(value) in (int, float, bool, np.ndarray), key
+    assert type(state["step_count"]) is int
+    assert state["step_count"] == 2
+
+
+def test_its_keys_are_the_paths_of_the_arrays():
+    assert set(fastopt.Adam({"w": np.ones(2), "layers": [(np.ones(3),)]}).state_dict()) == {
+        "step_count",
+        *(f"param_groups/0/{key}" for key in ("lr", "betas", "eps", "weight_decay")),
+        *(f"{key}/{path}" for key in ("step", "exp_avg", "exp_avg_sq") for path in ("w", "layers/0/0")),
+    }
+    assert {"step", "momentum_buffer"} < set(fastopt.SGD(np.ones(3)).state_dict())
+
+
+def test_it_is_a_copy():
+    params = make_params()
+    optimizer = fastopt.Adam(params, betas=np.array([0.5, 0.25]))
+    train(optimizer, params, range(2))
+    before = snapshot(optimizer, params)
+    state = optimizer.state_dict()
+    for value in state.values():
+        if isinstance(value, np.ndarray):
+            value[...] = 0.125
+    assert_same_snapshots(snapshot(optimizer, params), before)
+    other = fastopt.Adam(make_params())
+    other.load_state_dict(state)
+    state["exp_avg/w"][...] = 99
+    assert not np.any(other.state_dict()["exp_avg/w"] == 99)
+
+
+def test_it_takes_over_hyper_parameters():
+    optimizer = fastopt.SGD(np.ones(3), lr=0.5, momentum=0.25, nesterov=True, weight_decay=0.125)
+    other = fastopt.SGD(np.ones(3))
+    other.load_state_dict(through_file(optimizer.state_dict()))
+    assert dict(other.param_groups[0]) == dict(optimizer.param_groups[0])
+    assert type(other.param_groups[0]["nesterov"]) is bool
+
+
+# However a hyper-parameter was spelt, it is a number: any optimiser of the kind takes over any other value of it.
+SPELLINGS = {
+    "int": {"lr": 1, "eps": 1, "weight_decay": 0},
+    "list": {"betas": [0.9, 0.999]},
+    "array": {"betas": np.array([0.9, 0.999])},
+    "array 0-d": {"lr": np.array(0.5)},
+    "float32": {"lr": np.float32(0.5)},
+    "int64": {"weight_decay": np.int64(0)},
+}
+
+
+@pytest.mark.parametrize("options", SPELLINGS.values(), ids=SPELLINGS.keys())
+@pytest.mark.parametrize("store", [dict, through_file], ids=["dict", "file"])
+def test_a_state_loads_however_the_hyper_parameters_were_spelt(options, store):
+    plain = fastopt.Adam(np.ones(3), lr=0.1, betas=(0.5, 0.75), eps=0.3, weight_decay=0.7)
+    spelt = fastopt.Adam(np.ones(3), **options)
+    for value in spelt.state_dict().values():
+        assert type(value) in (int, float, bool, np.ndarray)
+    before = spelt.param_groups[0].scalars
+    spelt.load_state_dict(store(spelt.state_dict()))
+    assert spelt.param_groups[0].scalars == before
+    spelt.load_state_dict(store(plain.state_dict()))
+    assert dict(spelt.param_groups[0]) == dict(plain.param_groups[0])
+    assert spelt.param_groups[0].scalars == plain.param_groups[0].scalars
+
+
+def _without(key):
+    return lambda state: {name: value for name, value in state.items() if name != key}
+
+
+WRONG_STATES = {
+    "missing": (_without("exp_avg/w"), ValueError, r"state: expected .* missing \['exp_avg/w'\].* unknown \[\]"),
+    "unknown": (lambda state: state | {"exp_avg/v": 1}, ValueError, r"missing \[\].* unknown \['exp_avg/v'\]"),
+    "empty": (lambda state: {}, ValueError, "state: expected the keys of .*state_dict.* missing"),
+    "other optimiser": (lambda state: fastopt.SGD(make_params()).state_dict(), ValueError, "momentum_buffer/w"),
+    "kind": (lambda state: list(state.items()), TypeError, "state: expected"),
+    "none": (lambda state: None, TypeError, "state: expected"),
+    "shape": (
+        lambda state: state | {"exp_avg/w": np.zeros((4, 30))},
+        ValueError,
+        r"state\['exp_avg/w'\]: expected shape \(4, 5, 6\), got \(4, 30\)",
+    ),
+    "dtype": (
+        lambda state: state | {"exp_avg_sq/layers/0": np.zeros(7, np.float32)},
+        TypeError,
+        r"state\['exp_avg_sq/layers/0'\]: expected float64, got float32",
+    ),
+    "scalar": (lambda state: state | {"exp_avg/w": 0.0}, ValueError, r"state\['exp_avg/w'\]: expected shape"),
+    "text": (lambda state: state | {"exp_avg/w": "zeros"}, TypeError, r"state\['exp_avg/w'\]: expected float64"),
+    "count": (lambda state: state | {"step/w": -1}, ValueError, r"state\['step/w'\]: expected a count, got -1"),
+    "count kind": (lambda state: state | {"step/w": 1.5}, TypeError, r"state\['step/w'\]: expected int, got 1.5"),
+    "count size": (lambda state: state | {"step/w": 2**63}, ValueError, r"state\['step/w'\]: expected"),
+    "step count size": (lambda state: state | {"step_count": 2**63}, ValueError, r"state\['step_count'\]: expected"),
+    "step count": (
+        lambda state: state | {"step_count": None},
+        TypeError,
+        r"state\['step_count'\]: expected int, got None",
+    ),
+    "lr": (lambda state: state | {"param_groups/0/lr": -1.0}, ValueError, "lr: expected a finite number >= 0, got -1"),
+    "lr kind": (
+        lambda state: state | {"param_groups/0/lr": "1"},
+        TypeError,
+        r"state\['param_groups/0/lr'\]: expected float",
+    ),
+    "lr nan": (
+        lambda state: state | {"param_groups/0/lr": np.nan},
+        ValueError,
+        "lr: expected a finite number >= 0, got nan",
+    ),
+    "betas": (
+        lambda state: state | {"param_groups/0/betas": np.array([0.9])},
+        ValueError,
+        r"state\['param_groups/0/betas'\]: expected shape \(2,\), got \(1,\)",
+    ),
+    "betas range": (lambda state: state | {"param_groups/0/betas": np.array([0.9, 1.0])}, ValueError, r"betas\[1\]: "),
+}
+
+
+@pytest.mark.parametrize(("change", "error", "message"), WRONG_STATES.values(), ids=WRONG_STATES.keys())
+def test_a_state_that_does_not_fit_changes_nothing(change, error, message):
+    params = make_params()
+    optimizer = fastopt.Adam(params)
+    train(optimizer, params, range(2))
+    before, scalars = snapshot(optimizer, params), optimizer.param_groups[0].scalars
+    # Every other entry differs from the optimiser's own, so that any that is taken over shows.
+    other = fastopt.Adam(make_params(), lr=0.5, betas=(0.25, 0.5), eps=0.5, weight_decay=0.5)
+    train(other, make_params(), range(3, 7))
+    with pytest.raises(error, match=message):
+        optimizer.load_state_dict(change(other.state_dict()))
+    assert_same_snapshots(snapshot(optimizer, params), before)
+    assert optimizer.param_groups[0].scalars == scalars
