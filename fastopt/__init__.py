@@ -4,7 +4,18 @@ from fastopt._core import __version__
 from fastopt.activations import inactive_fraction, leaky_relu, leaky_relu_backward
 from fastopt.machine import get_isa, get_num_threads, num_threads, set_num_threads, show_config
 from fastopt.masking import DropoutMask, dropout, dropout_backward
-from fastopt.optimizers import SGD, Adam, AdamW, adam_step, l2_penalty, sgd_step
+from fastopt.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
+    SparseRows,
+    adam_step,
+    clip_grad_norm_,
+    ema_update,
+    grad_norm,
+    l2_penalty,
+    sgd_step,
+)
 from fastopt.random import Philox4x32
 
 __all__ = [
@@ -13,12 +24,16 @@ __all__ = [
     "AdamW",
     "DropoutMask",
     "Philox4x32",
+    "SparseRows",
     "__version__",
     "adam_step",
+    "clip_grad_norm_",
     "dropout",
     "dropout_backward",
+    "ema_update",
     "get_isa",
     "get_num_threads",
+    "grad_norm",
     "inactive_fraction",
     "l2_penalty",
     "leaky_relu",

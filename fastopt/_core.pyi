@@ -15,15 +15,20 @@ class Optimizer:
         names: list[str],
         arrays: list[Any],
         state_names: tuple[str, ...],
+        *,
+        maximize: bool,
+        max_grad_norm: float,
+        skip_nonfinite: bool,
+        ema_decay: float | None,
+        state_dtype: str | None,
+        rounding_key: int,
     ) -> None: ...
-    def _step(self, grads: Any, grad_multiplier: float) -> None: ...
+    def _step(self, grads: Any, grad_multiplier: float, zero_grads: bool) -> None: ...
 
 class AdamOptimizer(Optimizer):
-    _maximize: bool
     _decoupled_weight_decay: bool
 
-class SGDOptimizer(Optimizer):
-    _maximize: bool
+class SGDOptimizer(Optimizer): ...
 
 def check_array(x: Any, name: str) -> None: ...
 def make_output(x: Any, x_name: str, out: Any) -> NDArray[Any]: ...
@@ -42,8 +47,7 @@ def adam_step(
     step: int,
     hyper: tuple[Any, ...],
     decoupled: bool,
-    maximize: bool,
-    grad_multiplier: float,
+    grad_scale: float,
 ) -> None: ...
 def sgd_step(
     param: Any,
@@ -51,9 +55,12 @@ def sgd_step(
     momentum_buffer: Any,
     step: int,
     hyper: tuple[Any, ...],
-    maximize: bool,
-    grad_multiplier: float,
+    grad_scale: float,
 ) -> None: ...
+def ema_update(average: Any, value: Any, rate: float) -> None: ...
+def check_writable(x: Any, name: str) -> None: ...
+def scale(x: Any, factor: float) -> None: ...
+def coalesce(sparse: Any, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
 def stream(outs: list[Any], ins: list[Any], nontemporal: bool, grain: int = ...) -> None: ...
 def get_isa() -> str: ...
 def available_isas() -> list[str]: ...

@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
+
+
+class SparseRows(NamedTuple):
+    """A gradient that has only some rows of a 2-D parameter, such as the rows of an embedding that a batch used.
+
+    In place of an array in the gradients of an optimiser's ``step``: row ``indices[k]`` of the parameter has the gradient
+    ``values[k]``, repeated indices are added in their order, and all other rows stay as they are, with their averages,
+    as in torch.optim.SparseAdam. The parameter's step is counted once.
+
+    Attributes
+    ----------
+    indices : 1-D array of integers
+    values : array of shape (number of indices, columns of the parameter) and the parameter's dtype
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> table = np.zeros((1000, 2))
+    >>> optimizer = fastopt.Adam([table], lr=0.1)
+    >>> optimizer.step([fastopt.SparseRows(np.array([7, 7]), np.ones((2, 2)))])
+    >>> table[6:8]
+    array([[ 0. ,  0. ],
+           [-0.1, -0.1]])
+    """
+
+    indices: NDArray[Any]
+    values: NDArray[Any]
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -13,7 +40,7 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from leaves(value, f"{path}/{key}" if path else str(key))
-    elif isinstance(tree, list | tuple):
+    elif isinstance(tree, list | tuple) and not isinstance(tree, SparseRows):
         for index, value in enumerate(tree):
             yield from leaves(value, f"{path}/{index}" if path else str(index))
     else:
@@ -39,6 +66,15 @@ def same_structure(tree: Any, like: Any, name: str) -> Iterator[tuple[Any, Any]]
             yield from same_structure(tree[index], value, f"{name}[{index}]")
     else:
         yield tree, like
+
+
+def rebuilt(tree: Any, arrays: Iterator[Any]) -> Any:
+    """Return a nest of the structure of `tree` with its leaves taken from `arrays` in order."""
+    if isinstance(tree, dict):
+        return {key: rebuilt(value, arrays) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [rebuilt(value, arrays) for value in tree]
+    return next(arrays)
 
 
 def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:

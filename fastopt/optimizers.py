@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import _core
-from fastopt._tree import ArrayTree, group_dicts, leaves
+from fastopt import random as _random
+from fastopt._tree import ArrayTree, SparseRows, group_dicts, leaves, rebuilt
 
 
 def adam_step(
@@ -75,8 +76,7 @@ def adam_step(
         _step_number(step),
         hyper,
         bool(decoupled_weight_decay),
-        bool(maximize),
-        _number("grad_multiplier", grad_multiplier),
+        _grad_scale(maximize, grad_multiplier),
     )
 
 
@@ -125,8 +125,7 @@ def sgd_step(
     )
     if momentum_buffer is None and momentum != 0:
         raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
-    multiplier = _number("grad_multiplier", grad_multiplier)
-    _core.sgd_step(param, grad, momentum_buffer, _step_number(step), hyper, bool(maximize), multiplier)
+    _core.sgd_step(param, grad, momentum_buffer, _step_number(step), hyper, _grad_scale(maximize, grad_multiplier))
 
 
 class ParamGroup(Mapping[str, Any]):
@@ -175,6 +174,9 @@ class _OptimizerMixin:
     _steps: NDArray[np.int64]
     _step: Callable[..., None]
     _bind: Callable[..., None]
+    skipped_steps: int
+    _rounding_key: int
+    _state_dtype: str | None
 
     def _set_up(
         self,
@@ -182,8 +184,24 @@ class _OptimizerMixin:
         defaults: dict[str, Any],
         scalars_of: Callable[[dict[str, Any]], tuple[Any, ...]],
         state_names: tuple[str, ...],
+        *,
+        maximize: bool,
+        max_grad_norm: float | None,
+        skip_nonfinite: bool,
+        ema_decay: float | None,
+        state_dtype: str | None,
+        rng: Any,
     ) -> None:
         scalars_of(defaults)
+        if state_dtype not in (None, "bfloat16", "8bit"):
+            raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
+        options = {
+            "maximize": bool(maximize),
+            "max_grad_norm": math.inf if max_grad_norm is None else _number("max_grad_norm", max_grad_norm, above=0),
+            "skip_nonfinite": bool(skip_nonfinite),
+            "ema_decay": None if ema_decay is None else _number("ema_decay", ema_decay, 0, most=1),
+            "state_dtype": state_dtype,
+        }
         tree, groups = group_dicts(params, defaults)
         group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
         names, arrays = [], []
@@ -191,18 +209,22 @@ class _OptimizerMixin:
             names.append(name)
             arrays.append(array)
         param_groups = [ParamGroup(own, scalars_of) for _, own in groups]
-        self._bind(tree, param_groups, group_of, names, arrays, state_names)
+        options["rounding_key"] = 0 if state_dtype is None else _random.rounding_key(rng)
+        self._state_dtype = state_dtype
+        self._bind(tree, param_groups, group_of, names, arrays, state_names, **options)
 
-    def step(self, grads: Any, *, grad_multiplier: float = 1.0) -> None:
+    def step(self, grads: Any, *, grad_multiplier: float = 1.0, zero_grads: bool = False) -> None:
         """Update the parameters in place by one step.
 
         Parameters
         ----------
         grads : arrays in the form of `params`
-            Each of the shape and dtype of its parameter. None in the place of an array leaves that parameter alone, and
-            its own step count too. With groups: a list of the groups' gradients.
+            Each of the shape and dtype of its parameter, or :class:`SparseRows`. None in the place of an array leaves
+            that parameter alone, and its own step count too. With groups: a list of the groups' gradients.
         grad_multiplier : float
-            Factor on all gradients, such as 1 / loss_scale.
+            Factor on all gradients, such as 1 / loss_scale. Clipping sees the product.
+        zero_grads : bool
+            Set the gradients to +0.0 in the same pass, for the next accumulation; also when the step is skipped.
 
         Raises
         ------
@@ -210,7 +232,12 @@ class _OptimizerMixin:
             If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter of a list
             or dict has been replaced by another array; nothing is changed then.
         """
-        self._step(grads, _number("grad_multiplier", grad_multiplier))
+        self._step(grads, _number("grad_multiplier", grad_multiplier), zero_grads)
+
+    @property
+    def ema_params(self) -> Any:
+        """Averages of the parameters in the form of `params`, the arrays themselves; None without `ema_decay`."""
+        return rebuilt(self.params, iter(self._states["ema"])) if "ema" in self._states else None
 
     @property
     def lr(self) -> float:
@@ -226,11 +253,14 @@ class _OptimizerMixin:
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the whole state: a flat dict of arrays and plain numbers, which ``np.savez`` can store.
 
-        Keys are ``step_count``; ``param_groups/<index>/<name>`` for the hyper-parameters; and for each parameter
-        ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array in `params`.
-        The parameters themselves are the caller's.
+        Keys are ``step_count`` and ``skipped_steps``; ``param_groups/<index>/<name>`` for the hyper-parameters; and for
+        each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array in
+        `params`. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
+        ``rounding_key`` is there too. The parameters themselves are the caller's.
         """
-        state: dict[str, Any] = {"step_count": self.step_count}
+        state: dict[str, Any] = {"step_count": self.step_count, "skipped_steps": self.skipped_steps}
+        if self._state_dtype is not None:
+            state |= {"state_dtype": self._state_dtype, "rounding_key": self._rounding_key}
         for index, group in enumerate(self.param_groups):
             for key, value in group.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
@@ -261,7 +291,8 @@ class _OptimizerMixin:
         scalars = [group._scalars_of(values) for group, values in zip(self.param_groups, groups, strict=True)]
         for group, values, numbers in zip(self.param_groups, groups, scalars, strict=True):
             group._values, group.scalars = values, numbers
-        self.step_count = new["step_count"]
+        self.step_count, self.skipped_steps = new["step_count"], new["skipped_steps"]
+        self._rounding_key = new.get("rounding_key", 0)
         for k, name in enumerate(self._names):
             self._steps[k] = new[_key("step", name)]
             for kind, arrays in self._states.items():
@@ -296,10 +327,24 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
         Added to the root of the second average, after its bias correction; > 0.
     weight_decay : float
         >= 0. Coupled, the L2 penalty: weight_decay * p is added to the gradient (see :func:`l2_penalty`).
+    amsgrad : bool
+        Divide by the largest second average so far instead of the present one (Reddi, Kale and Kumar, ICLR 2018).
     maximize : bool
         Ascend instead of descend.
     decoupled_weight_decay : bool
         Decay the parameter itself, p *= 1 - lr * weight_decay, as AdamW does.
+    max_grad_norm : float, optional
+        Scale all gradients by min(1, max_grad_norm / (norm + 1e-6)) where their common norm, that of
+        :func:`grad_norm`, is larger. It costs one more pass over the gradients, as `skip_nonfinite` does.
+    skip_nonfinite : bool
+        Skip the step when a gradient has a NaN or infinity: nothing changes but `skipped_steps`.
+    ema_decay : float, optional
+        Keep an average of the parameters, a += (1 - ema_decay) * (p - a), from a copy of them on; 0 <= ema_decay <= 1.
+    state_dtype : "bfloat16" or "8bit", optional
+        Keep the averages in 16 or 8 bits a number: 4 or 2.01 bytes a parameter instead of 8 for float32. They are
+        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero.
+    rng : Philox4x32, int, (seed, stream), or NumPy source, optional
+        Where the rounding takes its chance from, once: the same seed gives the same bits. None takes fresh entropy.
 
     Attributes
     ----------
@@ -311,6 +356,12 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
         As given.
     step_count : int
         Steps taken. Each parameter counts its own too, which its bias correction uses.
+    skipped_steps : int
+        Steps that `skip_nonfinite` skipped.
+    grad_norm : float or None
+        Norm of the last step's gradients before clipping, with `max_grad_norm` or `skip_nonfinite`.
+    ema_params
+        The averages in the form of `params`.
 
     Raises
     ------
@@ -341,13 +392,28 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
+        amsgrad: bool = False,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = None,
     ) -> None:
-        self._maximize = bool(maximize)
         self._decoupled_weight_decay = bool(decoupled_weight_decay)
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        self._set_up(params, defaults, _adam_scalars, ("exp_avg", "exp_avg_sq"))
+        self._set_up(
+            params,
+            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
+            _adam_scalars,
+            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq"),
+            maximize=maximize,
+            max_grad_norm=max_grad_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=ema_decay,
+            state_dtype=state_dtype,
+            rng=rng,
+        )
 
 
 class AdamW(Adam):
@@ -372,10 +438,9 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        *,
-        maximize: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize, decoupled_weight_decay=True)
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True, **options)
 
 
 class SGD(_OptimizerMixin, _core.SGDOptimizer):
@@ -401,8 +466,8 @@ class SGD(_OptimizerMixin, _core.SGDOptimizer):
         L2 penalty, >= 0.
     nesterov : bool
         Nesterov's momentum; needs momentum > 0 and dampening = 0.
-    maximize : bool
-        Ascend instead of descend.
+    maximize, max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng
+        As for :class:`Adam`.
 
     Attributes and errors are those of :class:`Adam`. The definition is that of torch.optim.SGD, after Sutskever,
     Martens, Dahl and Hinton, ICML 2013.
@@ -426,16 +491,30 @@ class SGD(_OptimizerMixin, _core.SGDOptimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = None,
     ) -> None:
-        self._maximize = bool(maximize)
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        self._set_up(params, defaults, _sgd_scalars, ("momentum_buffer",))
+        self._set_up(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+            },
+            _sgd_scalars,
+            ("momentum_buffer",),
+            maximize=maximize,
+            max_grad_norm=max_grad_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=ema_decay,
+            state_dtype=state_dtype,
+            rng=rng,
+        )
 
 
 def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
@@ -472,6 +551,96 @@ def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
     return 0.5 * weight_decay * total
 
 
+def ema_update(average: NDArray[Any], value: NDArray[Any], decay: float) -> None:
+    """Move an average towards a value, in place: average += (1 - decay) * (value - average).
+
+    Parameters
+    ----------
+    average, value : ndarray
+        Of one shape and dtype, float32 or float64, not overlapping; `average` is written.
+    decay : float
+        0 <= decay <= 1; 1 leaves the average as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or `decay` is of the wrong kind or value; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> a = np.zeros(2)
+    >>> fastopt.ema_update(a, np.array([1.0, 2.0]), 0.75)
+    >>> a
+    array([0.25, 0.5 ])
+    """
+    _core.ema_update(average, value, 1 - _number("decay", decay, 0, most=1))
+
+
+def grad_norm(grads: Any) -> float:
+    """Return the root of the sum of the squares of all gradients, in float64 and in a fixed order.
+
+    Parameters
+    ----------
+    grads : array or :class:`SparseRows`, or these in lists, tuples and dicts, nested to any depth
+        float32 or float64; None is passed over.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> fastopt.grad_norm({"w": np.array([3.0]), "b": np.array([4.0], "float32")})
+    5.0
+    """
+    total = 0.0
+    for name, grad in leaves(grads):
+        if grad is not None:
+            path = _key("grads", name)
+            dense = _core.coalesce(grad, path)[1] if isinstance(grad, SparseRows) else grad
+            total += _core.sum_squares(dense, path)
+    return math.sqrt(total)
+
+
+def clip_grad_norm_(grads: Any, max_norm: float) -> float:
+    """Scale gradients in place so that their common norm is at most max_norm, and return the norm before.
+
+    The factor is min(1, max_norm / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. A norm that is NaN changes
+    nothing; an infinite one makes zeros of finite gradients and NaN of infinite ones.
+
+    Parameters
+    ----------
+    grads
+        As :func:`grad_norm`; written.
+    max_norm : float
+        > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or `max_norm` is of the wrong kind or value; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> g = np.array([3.0, 4.0])
+    >>> fastopt.clip_grad_norm_([g], 1.0)
+    5.0
+    >>> round(fastopt.grad_norm(g), 5)
+    1.0
+    """
+    max_norm = _number("max_norm", max_norm, above=0)
+    arrays = []
+    for name, grad in leaves(grads):
+        if grad is not None:
+            arrays.append(grad.values if isinstance(grad, SparseRows) else grad)
+            _core.check_writable(arrays[-1], _key("grads", name))
+    norm = grad_norm(grads)
+    factor = max_norm / (norm + 1e-6)
+    if factor < 1:
+        for array in arrays:
+            _core.scale(array, factor)
+    return norm
+
+
 def _adam_scalars(values: dict[str, Any]) -> tuple[Any, ...]:
     betas = values["betas"]
     if not isinstance(betas, tuple | list | np.ndarray) or len(betas) != 2:
@@ -498,9 +667,15 @@ def _sgd_scalars(values: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _number(
-    name: str, value: Any, least: float | None = None, *, above: float | None = None, below: float | None = None
+    name: str,
+    value: Any,
+    least: float | None = None,
+    *,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
 ) -> float:
-    """Return a finite float in range: least <= value, above < value < below, as far as they are given."""
+    """Return a finite float in range: least <= value <= most, above < value < below, as far as they are given."""
     if type(value) is not float:
         if isinstance(value, bool | np.bool | str | bytes):
             raise TypeError(f"{name}: expected a float, got {type(value).__name__}")
@@ -511,14 +686,22 @@ def _number(
     if (
         not math.isfinite(value)
         or (least is not None and value < least)
+        or (most is not None and value > most)
         or (above is not None and value <= above)
         or (below is not None and value >= below)
     ):
         wanted = " and ".join(
-            f"{sign} {limit:g}" for sign, limit in ((">=", least), (">", above), ("<", below)) if limit is not None
+            f"{sign} {limit:g}"
+            for sign, limit in ((">=", least), ("<=", most), (">", above), ("<", below))
+            if limit is not None
         )
         raise ValueError(f"{name}: expected a finite number{' ' + wanted if wanted else ''}, got {value}")
     return float(value)
+
+
+def _grad_scale(maximize: bool, grad_multiplier: float) -> float:
+    grad_multiplier = _number("grad_multiplier", grad_multiplier)
+    return -grad_multiplier if maximize else grad_multiplier
 
 
 def _step_number(step: Any) -> int:
@@ -536,6 +719,10 @@ def _key(kind: str, name: str) -> str:
 def _loaded(key: str, value: Any, own: Any) -> Any:
     """Return `value` in the type of this optimiser's own entry for `key`; what came from a file is all arrays."""
     array = np.asarray(value)
+    if isinstance(own, str):
+        if str(value) != own:
+            raise ValueError(f"state[{key!r}]: expected {own!r}, that of this optimiser, got {str(value)!r}")
+        return own
     if isinstance(own, np.ndarray):
         if array.dtype != own.dtype:
             raise TypeError(f"state[{key!r}]: expected {own.dtype}, got {array.dtype}")

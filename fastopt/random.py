@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastopt import _core
 
-DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_SPAWN, DOMAIN_UNIFORM = 0, 1, 6, 7
+DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_ROUNDING, DOMAIN_KEY, DOMAIN_SPAWN, DOMAIN_UNIFORM = 0, 1, 4, 5, 6, 7
 
 _MAX_STREAM = 2**56
 
@@ -209,6 +209,12 @@ def resolve_rng(rng: Any) -> tuple[int, int]:
         "rng: expected a Philox4x32, None, a numpy.random SeedSequence, BitGenerator or Generator, "
         f"or a (seed, stream) pair, got {type(rng).__name__}"
     )
+
+
+def rounding_key(rng: Any) -> int:
+    """Return the key of an optimiser's own streams, for the whole of its run: an int is a seed here."""
+    seed, stream = (_seed_from(rng), 0) if isinstance(rng, int | np.integer) else resolve_rng(rng)
+    return _derived_key(seed, stream, DOMAIN_KEY)
 
 
 def _seed_from(source: Any) -> int:

@@ -8,14 +8,13 @@ here is the definition.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import random as _random
-from fastopt._tree import ArrayTree, group_dicts, leaves, same_structure
+from fastopt._tree import ArrayTree, SparseRows, group_dicts, leaves, rebuilt, same_structure
 from fastopt.masking import DropoutMask, mask_address
 
 Array = NDArray[Any]
@@ -106,9 +105,15 @@ def _drop(x: Array, mask: DropoutMask) -> Array:
         return np.zeros_like(x)
     threshold = min(max(round(65536 * mask.p), 1), 65535)
     scale = x.dtype.type(1 / (1 - threshold / 65536))
-    values = words(mask.seed, mask.stream, _random.DOMAIN_DROPOUT, 0, (x.size + 1) // 2)
-    low_high = np.stack([values & np.uint32(0xFFFF), values >> np.uint32(16)], axis=-1).ravel()[: x.size]
-    return np.where(low_high.reshape(x.shape) >= threshold, x * scale, x.dtype.type(0))
+    values = values16(mask.seed, mask.stream, _random.DOMAIN_DROPOUT, x.size).reshape(x.shape)
+    return np.where(values >= threshold, x * scale, x.dtype.type(0))
+
+
+def values16(seed: int, stream: int, domain: int, count: int) -> NDArray[np.uint16]:
+    """16-bit values 0, 1, ...: the low half of word e // 2 when e is even, the high half when odd."""
+    pairs = words(seed, stream, domain, 0, (count + 1) // 2)
+    low_high = np.stack([pairs & np.uint32(0xFFFF), pairs >> np.uint32(16)], axis=-1)
+    return low_high.ravel()[:count].astype(np.uint16)
 
 
 # ---- optimisers ------------------------------------------------------------------------------------------------------
@@ -129,14 +134,35 @@ def adam_step(
     maximize: bool = False,
     grad_multiplier: float = 1.0,
 ) -> None:
+    grad_scale = -grad_multiplier if maximize else grad_multiplier
+    hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    hyper["decoupled_weight_decay"] = decoupled_weight_decay
+    _adam(param, grad, [exp_avg, exp_avg_sq], step, grad_scale, **hyper)
+
+
+def _adam(
+    param: Array,
+    grad: Array,
+    states: list[Array],
+    step: int,
+    grad_scale: float,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+) -> None:
+    """`states` are exp_avg, exp_avg_sq and, for AMSGrad, max_exp_avg_sq."""
     dtype = param.dtype.type
+    exp_avg, exp_avg_sq, *maximum = states
     beta1, beta2 = betas
     correction = math.sqrt(1 - math.pow(beta2, step))
     lr_t = dtype(lr * correction / (1 - math.pow(beta1, step)))
     eps_t = dtype(eps * correction)
     coupled = dtype(0 if decoupled_weight_decay else weight_decay)
 
-    g = grad * dtype(-grad_multiplier if maximize else grad_multiplier)
+    g = grad * dtype(grad_scale)
     if decoupled_weight_decay:
         param *= dtype(1 - lr * weight_decay)
     if coupled != 0:
@@ -145,10 +171,13 @@ def adam_step(
     v = dtype(1 - beta2) * (g * g)
     if dtype(beta2) != 0:
         v = dtype(beta2) * exp_avg_sq + v
+    largest = np.maximum(maximum[0], v) if maximum else v
     if lr_t != 0:
-        param -= lr_t * (m / (np.sqrt(v) + eps_t))
+        param -= lr_t * (m / (np.sqrt(largest) + eps_t))
     exp_avg[...] = _flush_subnormal(m)
     exp_avg_sq[...] = _flush_subnormal(v)
+    if maximum:
+        maximum[0][...] = _flush_subnormal(largest)
 
 
 def sgd_step(
@@ -165,35 +194,83 @@ def sgd_step(
     maximize: bool = False,
     grad_multiplier: float = 1.0,
 ) -> None:
+    grad_scale = -grad_multiplier if maximize else grad_multiplier
+    states = [] if momentum_buffer is None else [momentum_buffer]
+    _sgd(param, grad, states, step, grad_scale, lr, momentum, dampening, weight_decay, nesterov)
+
+
+def _sgd(
+    param: Array,
+    grad: Array,
+    states: list[Array],
+    step: int,
+    grad_scale: float,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> None:
     dtype = param.dtype.type
-    g = grad * dtype(-grad_multiplier if maximize else grad_multiplier)
+    g = grad * dtype(grad_scale)
     if dtype(weight_decay) != 0:
         g = g + dtype(weight_decay) * param
-    if dtype(momentum) != 0 and momentum_buffer is not None:
+    if dtype(momentum) != 0:
+        (buffer,) = states
         if step == 1:
             b = g
         else:
-            b = dtype(momentum) * momentum_buffer
+            b = dtype(momentum) * buffer
             if dtype(1 - dampening) != 0:
                 b = b + dtype(1 - dampening) * g
         g = g + dtype(momentum) * b if nesterov else b
-        momentum_buffer[...] = _flush_subnormal(b)
+        buffer[...] = _flush_subnormal(b)
     if dtype(lr) != 0:
         param -= dtype(lr) * g
+
+
+def ema_update(average: Array, value: Array, decay: float) -> None:
+    rate = average.dtype.type(1 - decay)
+    if rate != 0:
+        average += rate * (value - average)
 
 
 class _Optimizer:
     """Calls a step function on every parameter that has a gradient."""
 
-    def __init__(self, params: ArrayTree, defaults: dict[str, Any], states: tuple[str, ...], options: dict[str, Any]):
+    _step_function: Any  # (param, grad, states, step, grad_scale, **hyper-parameters)
+
+    def __init__(
+        self,
+        params: ArrayTree,
+        defaults: dict[str, Any],
+        state_names: tuple[str, ...],
+        fixed: dict[str, Any],
+        *,
+        maximize: bool,
+        max_grad_norm: float | None,
+        skip_nonfinite: bool,
+        ema_decay: float | None,
+        state_dtype: str | None,
+        rng: Any,
+    ):
         self.params, groups = group_dicts(params, defaults)
         self.param_groups = [own for _, own in groups]
-        self._options = options
+        self._fixed = fixed  # hyper-parameters that no group changes
         self._group = [own for tree, own in groups for _ in leaves(tree)]
         self._names = [name for name, _ in leaves(self.params)]
         self._steps = [0] * len(self._names)
-        self._states = {state: [np.zeros_like(p) for _, p in leaves(self.params)] for state in states}
-        self.step_count = 0
+        self._maximize, self._max_grad_norm, self._skip_nonfinite = maximize, max_grad_norm, skip_nonfinite
+        self._ema_decay, self._state_dtype = ema_decay, state_dtype
+        self._rounding_key = _random.rounding_key(rng) if state_dtype else 0
+        arrays = [array for _, array in leaves(self.params)]
+        self._states = {
+            name: [_State(array, state_dtype, signed=number == 0) for array in arrays]
+            for number, name in enumerate(state_names)
+        }
+        self._ema = [] if ema_decay is None else [array.copy() for array in arrays]
+        self.step_count = self.skipped_steps = 0
+        self.grad_norm: float | None = None
 
     @property
     def lr(self) -> float:
@@ -204,24 +281,73 @@ class _Optimizer:
         for group in self.param_groups:
             group["lr"] = lr
 
-    def _work(self, grads: Any) -> Iterator[tuple[Array, Array, list[Array], int, dict[str, Any]]]:
-        """Yield (parameter, gradient, states, step, hyper-parameters) for each parameter that has a gradient."""
-        for k, (grad, param) in enumerate(same_structure(grads, self.params, "grads")):
-            if grad is not None:
-                self._steps[k] += 1
-                states = [arrays[k] for arrays in self._states.values()]
-                yield param, grad, states, self._steps[k], {**self._group[k], **self._options}
-        self.step_count += 1
+    @property
+    def ema_params(self) -> Any:
+        return rebuilt(self.params, iter(self._ema)) if self._ema else None
+
+    def step(self, grads: Any, *, grad_multiplier: float = 1.0, zero_grads: bool = False) -> None:
+        pairs = list(same_structure(grads, self.params, "grads"))
+        grad_scale = -grad_multiplier if self._maximize else grad_multiplier
+        skip = False
+        if self._max_grad_norm is not None or self._skip_nonfinite:
+            self.grad_norm = abs(grad_multiplier) * grad_norm([grad for grad, _ in pairs])
+            skip = self._skip_nonfinite and not math.isfinite(self.grad_norm)
+            if self._max_grad_norm is not None:
+                grad_scale *= min(1.0, self._max_grad_norm / (self.grad_norm + 1e-6))
+        for k, (grad, param) in enumerate(pairs):
+            if grad is not None and not skip:
+                self._update(k, grad, param, grad_scale)
+            if grad is not None and zero_grads:
+                (grad.values if isinstance(grad, SparseRows) else grad)[...] = 0
+        self.skipped_steps += skip
+        self.step_count += not skip
+
+    def _update(self, k: int, grad: Any, param: Array, grad_scale: float) -> None:
+        self._steps[k] += 1
+        step = self._steps[k]
+        hyper = {**self._group[k], **self._fixed}
+        states = [of_kind[k] for of_kind in self._states.values()]
+        if isinstance(grad, SparseRows):  # only these rows move
+            rows, grad = summed_rows(grad)
+            chosen, values = param[rows], [state.array[rows] for state in states]
+            self._step_function(chosen, grad, values, step, grad_scale, **hyper)
+            param[rows] = chosen
+            for state, value in zip(states, values, strict=True):
+                state.array[rows] = value
+            return
+        values = [state.load() for state in states]
+        self._step_function(param, grad, values, step, grad_scale, **hyper)
+        for number, (state, value) in enumerate(zip(states, values, strict=True)):
+            if self._state_dtype:
+                state.store(value, self._chance(k, param, step, 0 if number == 0 else 1))
+        if self._ema:
+            assert self._ema_decay is not None
+            ema_update(self._ema[k], param, self._ema_decay)
+
+    def _chance(self, k: int, param: Array, step: int, half: int) -> Array:
+        """The 16 bits that decide how each element is rounded at this step: those of its block of 256, plus its place in
+        the block and the step along a two-dimensional R sequence (Roberts 2018)."""
+        count = -(-param.size // 256)
+        of_block = values16(self._rounding_key, k, _random.DOMAIN_ROUNDING, 2 * count)[half::2]
+        index = np.arange(param.size)
+        chance = of_block[index // 256] + index % 256 * 0xC141 + step * 0x91E1 & 0xFFFF
+        return np.asarray(chance.reshape(param.shape))
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"step_count": self.step_count}
+        state: dict[str, Any] = {"step_count": self.step_count, "skipped_steps": self.skipped_steps}
+        if self._state_dtype:
+            state |= {"state_dtype": self._state_dtype, "rounding_key": self._rounding_key}
         for index, group in enumerate(self.param_groups):
             for key, value in group.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
             state[f"step/{name}"] = self._steps[k]
-            for key, arrays in self._states.items():
-                state[f"{key}/{name}"] = arrays[k].copy()
+            for kind, states in self._states.items():
+                state[f"{kind}/{name}"] = states[k].array.copy()
+                if self._state_dtype == "8bit":
+                    state[f"{kind}_exponent/{name}"] = states[k].exponents.copy()
+            if self._ema:
+                state[f"ema/{name}"] = self._ema[k].copy()
         return state
 
 
@@ -234,16 +360,28 @@ class Adam(_Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
+        amsgrad: bool = False,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = None,
     ):
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        options = {"maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay}
-        super().__init__(params, defaults, ("exp_avg", "exp_avg_sq"), options)
-
-    def step(self, grads: Any, *, grad_multiplier: float = 1.0) -> None:
-        for param, grad, (exp_avg, exp_avg_sq), step, hyper in self._work(grads):
-            adam_step(param, grad, exp_avg, exp_avg_sq, step, **hyper, grad_multiplier=grad_multiplier)
+        self._step_function = _adam
+        super().__init__(
+            params,
+            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
+            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq"),
+            {"decoupled_weight_decay": decoupled_weight_decay},
+            maximize=maximize,
+            max_grad_norm=max_grad_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=ema_decay,
+            state_dtype=state_dtype,
+            rng=rng,
+        )
 
 
 class AdamW(Adam):
@@ -254,10 +392,9 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        *,
-        maximize: bool = False,
+        **options: Any,
     ):
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize, decoupled_weight_decay=True)
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True, **options)
 
 
 class SGD(_Optimizer):
@@ -271,23 +408,109 @@ class SGD(_Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = None,
     ):
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, defaults, ("momentum_buffer",), {"maximize": maximize})
+        self._step_function = _sgd
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+            },
+            ("momentum_buffer",),
+            {},
+            maximize=maximize,
+            max_grad_norm=max_grad_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=ema_decay,
+            state_dtype=state_dtype,
+            rng=rng,
+        )
 
-    def step(self, grads: Any, *, grad_multiplier: float = 1.0) -> None:
-        for param, grad, (momentum_buffer,), step, hyper in self._work(grads):
-            sgd_step(param, grad, momentum_buffer, step, **hyper, grad_multiplier=grad_multiplier)
+
+def summed_rows(sparse: SparseRows) -> tuple[NDArray[np.int64], Array]:
+    """The distinct row numbers, ascending, and the gradient of each: repeated rows are added in their order."""
+    rows = np.unique(sparse.indices).astype(np.int64)
+    sums = np.empty((len(rows), sparse.values.shape[1]), sparse.values.dtype)
+    for k, row in enumerate(rows):
+        first, *others = sparse.values[sparse.indices == row]
+        sums[k] = first
+        for other in others:
+            sums[k] += other
+    return rows, sums
 
 
 def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
     return 0.5 * weight_decay * sum(sum_squares(p) for _, p in leaves(params))
+
+
+def grad_norm(grads: Any) -> float:
+    dense = (summed_rows(g)[1] if isinstance(g, SparseRows) else g for _, g in leaves(grads) if g is not None)
+    return math.sqrt(sum(sum_squares(g) for g in dense))
+
+
+def clip_grad_norm_(grads: Any, max_norm: float) -> float:
+    norm = grad_norm(grads)
+    factor = min(1.0, max_norm / (norm + 1e-6))
+    for _, g in leaves(grads):
+        if g is not None:
+            array = g.values if isinstance(g, SparseRows) else g
+            array *= array.dtype.type(factor)
+    return norm
+
+
+# ---- optimiser states in few bits ------------------------------------------------------------------------------------
+
+
+class _State:
+    """One state of one parameter: in the parameter's dtype, or as codes of 16 or 8 bits.
+
+    A code keeps the top bits of a float32's magnitude; 16 bits of chance are added to what is cut off first, so that it
+    goes up in proportion. bfloat16 keeps 16 bits with the sign. 8 bits keep a sign, 4 bits of exponent and 3 of
+    mantissa, or 5 and 3 without a sign, relative to the largest exponent in each block of 256 elements in C order. Code
+    0 is zero; a value without a sign that is not zero has a code of at least 1.
+    """
+
+    def __init__(self, param: Array, state_dtype: str | None, signed: bool):
+        self.kind, self.dtype, self.signed = state_dtype, param.dtype, signed
+        self.array = np.zeros(param.shape, {None: param.dtype, "bfloat16": np.uint16, "8bit": np.uint8}[state_dtype])
+        self.exponents = np.zeros(-(-param.size // 256), np.uint8)
+
+    def load(self) -> Array:
+        if self.kind is None:
+            return self.array
+        if self.kind == "bfloat16":
+            return (self.array.astype(np.uint32) << 16).view(np.float32).astype(self.dtype)
+        codes = self.array.astype(np.int64)
+        magnitude, sign = (codes & 0x7F, codes >> 7 << 31) if self.signed else (codes, codes * 0)
+        bits = np.where(magnitude != 0, (magnitude << 20) + self._base() | sign, 0)
+        return bits.astype(np.uint32).view(np.float32).astype(self.dtype)
+
+    def store(self, value: Array, chance: Array) -> None:
+        bits = value.astype(np.float32).view(np.uint32).astype(np.int64)
+        magnitude, negative = bits & 0x7FFFFFFF, bits >> 31
+        nan = magnitude > 0x7F800000
+        if self.kind == "bfloat16":
+            self.array[...] = np.where(nan, 0x7FC0, magnitude + chance >> 16 | negative << 15)
+            return
+        magnitude, negative = np.where(nan, 0, magnitude), np.where(nan, 0, negative)
+        largest = [block.max() for block in np.split(magnitude.ravel(), range(256, magnitude.size, 256)) if block.size]
+        self.exponents[...] = np.maximum(np.array(largest, np.int64) + 0xFFFFF >> 23, 32)
+        codes = magnitude - self._base() + (chance << 4) >> 20
+        codes = np.maximum(codes, 0 if self.signed else magnitude > 0)
+        self.array[...] = codes | (negative << 7 if self.signed else 0)
+
+    def _base(self) -> NDArray[np.int64]:
+        """Bits of the float whose code, in its block, would be 0: the block's exponent has the top exponent of a code."""
+        exponents = self.exponents.astype(np.int64) - (15 if self.signed else 31)
+        return (np.repeat(exponents, 256)[: self.array.size] << 23).reshape(self.array.shape)
 
 
 # ---- sums in a fixed order -------------------------------------------------------------------------------------------

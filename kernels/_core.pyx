@@ -8,12 +8,13 @@ import os
 
 import numpy as np
 
-from fastopt._tree import same_structure
+from fastopt._tree import SparseRows, same_structure
 
 cimport numpy as cnp
-from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.math cimport fabs, isfinite, sqrt
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT, NPY_FORTRANORDER,
     NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_FLAGS, PyArray_ISBYTESWAPPED,
@@ -78,8 +79,40 @@ cdef extern from "fastopt.h" nogil:
         void* param
         void* momentum
         void* exp_avg_sq
-        const void* grad
+        void* max_exp_avg_sq
+        void* ema
+        void* grad
         const void* scalars
+        double ema_rate
+        int zero_grad
+
+    const int64_t FASTOPT_STATE_BLOCK
+    ctypedef struct small_state_args:
+        optimizer_args step
+        uint8_t* exponents[3]
+        random_address rounding
+        uint32_t step_number
+
+    ctypedef struct optimizer_rows_args:
+        optimizer_args step
+        const int64_t* rows
+        int64_t width
+
+    ctypedef struct sum_rows_args:
+        void* out
+        const void* values
+        const int64_t* order
+        const int64_t* starts
+        int64_t width
+
+    ctypedef struct ema_args:
+        void* average
+        const void* value
+        double rate
+
+    ctypedef struct scale_args:
+        void* x
+        double factor
 
     const int64_t FASTOPT_SUM_BLOCK
     ctypedef struct sum_squares_args:
@@ -95,9 +128,9 @@ cdef extern from "fastopt.h" nogil:
         int nontemporal
 
     void fastopt_adam_scalars(adam_scalars* out, double t, double lr, double beta1, double beta2, double eps,
-                              double weight_decay, int decoupled_weight_decay, int maximize, double grad_multiplier)
+                              double weight_decay, int decoupled_weight_decay, double grad_scale)
     void fastopt_sgd_scalars(sgd_scalars* out, double t, double lr, double momentum, double dampening,
-                             double weight_decay, int nesterov, int maximize, double grad_multiplier)
+                             double weight_decay, int nesterov, double grad_scale)
     void fastopt_dropout_scalars(double p, uint32_t* threshold, double* scale)
 
     ctypedef void (*fastopt_kernel)(const void* args, int64_t begin, int64_t end)
@@ -109,7 +142,16 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel random_uniform[2]
         fastopt_kernel dropout[2]
         fastopt_kernel adam[2]
+        fastopt_kernel adam_bfloat16[2]
+        fastopt_kernel adam_8bit[2]
+        fastopt_kernel adam_rows[2]
         fastopt_kernel sgd[2]
+        fastopt_kernel sgd_bfloat16[2]
+        fastopt_kernel sgd_8bit[2]
+        fastopt_kernel sgd_rows[2]
+        fastopt_kernel sum_rows[2]
+        fastopt_kernel ema[2]
+        fastopt_kernel scale[2]
         fastopt_kernel sum_squares[2]
         fastopt_kernel stream[2]
     const fastopt_table* fastopt_kernels
@@ -133,5 +175,6 @@ __version__ = FASTOPT_VERSION.decode()
 
 include "checks.pxi"
 include "elementwise.pxi"
+include "sparse_rows.pxi"
 include "optimizers.pxi"
 include "machine.pxi"

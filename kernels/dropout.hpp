@@ -2,8 +2,6 @@
 // The decision of element e is its 16-bit value of the stream, so no mask is stored; a dropped element is selected away,
 // not multiplied, so that NaN and infinity become +0.0 there.
 
-typedef uint16_t __attribute__((may_alias)) value16;  // low half of a word first
-
 template <class T>
 void dropout(const dropout_args& a, int64_t begin, int64_t end) {
     const T* x = static_cast<const T*>(a.x);

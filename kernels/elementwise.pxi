@@ -5,11 +5,20 @@
 cdef enum:
     ELEMENTWISE_GRAIN = 1 << 16
     RANDOM_GRAIN = 1 << 14
+    OPTIMIZER_GRAIN = 1 << 14
     SUM_GRAIN = 16  # blocks of FASTOPT_SUM_BLOCK
 
 # From this size on an output that is not also an input is written around the cache (kernels/stream.hpp).
 cdef enum:
     NONTEMPORAL_BYTES = 1 << 24
+
+
+cdef inline void run_jobs(fastopt_job* jobs, Py_ssize_t count, int64_t elements) noexcept:
+    if elements < 2048:  # over in a microsecond, before another thread could have taken the GIL
+        fastopt_run(jobs, count)
+    else:
+        with nogil:
+            fastopt_run(jobs, count)
 
 
 cdef inline void run(fastopt_kernel kernel, const void* args, int64_t size, int64_t grain) noexcept:
@@ -18,11 +27,7 @@ cdef inline void run(fastopt_kernel kernel, const void* args, int64_t size, int6
     job.args = args
     job.size = size
     job.grain = grain
-    if size * 8 < grain:  # over in a microsecond, before another thread could have taken the GIL
-        fastopt_run(&job, 1)
-    else:
-        with nogil:
-            fastopt_run(&job, 1)
+    run_jobs(&job, 1, size * (ELEMENTWISE_GRAIN // grain))
 
 
 cdef inline int element_type(ndarray a) noexcept:

@@ -78,11 +78,12 @@ typedef struct {
 } dropout_args;
 
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
-   m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  p -= lr * (m / (sqrt(v) + eps))
+   m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in
+   place of v;  p -= lr * (m / (sqrt(v) + eps))
    where lr and eps carry the bias corrections of the step. A term whose coefficient, rounded to the arrays' type, is 0
-   is skipped. m and v below the smallest normal number are stored as +0.0. */
+   is skipped. Stored m, v and v_max below the smallest normal number are +0.0. */
 typedef struct {
-    double grad_scale;       /* grad_multiplier, negative to maximize */
+    double grad_scale;       /* grad_multiplier * clip, negative to maximize */
     double decay;            /* 1 - lr * weight_decay when decoupled, else 1 */
     double weight_decay;     /* 0 when decoupled */
     double one_minus_beta1;
@@ -105,15 +106,62 @@ typedef struct {
     int nesterov;
 } sgd_scalars;
 
-/* One parameter array of an optimiser, updated in place with its states. */
+/* One parameter array of an optimiser, updated in place with its states; in the same pass, where asked for,
+   ema += ema_rate * (p - ema) of the new p, and grad = +0.0. */
 typedef struct {
     void *param;
-    void *momentum;   /* exp_avg of Adam; momentum_buffer of SGD, not touched while its momentum is 0 */
-    void *exp_avg_sq; /* Adam only */
-    const void *grad;
-    const void *scalars; /* adam_scalars or sgd_scalars */
+    void *momentum;       /* exp_avg of Adam; momentum_buffer of SGD, not touched while its momentum is 0 */
+    void *exp_avg_sq;     /* Adam only, as the next */
+    void *max_exp_avg_sq; /* NULL without AMSGrad */
+    void *ema;            /* NULL without an average */
+    void *grad;           /* only read unless zero_grad */
+    const void *scalars;  /* adam_scalars or sgd_scalars */
+    double ema_rate;      /* 1 - ema_decay */
+    int zero_grad;
 } optimizer_args;
 typedef optimizer_args adam_args, sgd_args;
+
+/* The same with the first three states rounded to small numbers (kernels/small_states.hpp): bfloat16, or 8 bits with
+   an exponent for each block of FASTOPT_STATE_BLOCK elements. Ranges begin at multiples of the block. */
+#define FASTOPT_STATE_BLOCK 256
+typedef struct {
+    optimizer_args step;           /* its states point to the codes, uint16_t or uint8_t */
+    uint8_t *exponents[3];         /* of the 8-bit states: momentum, exp_avg_sq, max_exp_avg_sq */
+    random_address rounding;       /* the word of the element's block there and the step decide how it is rounded */
+    uint32_t step_number;          /* modulo 2^32 */
+} small_state_args;
+typedef small_state_args adam_bfloat16_args, adam_8bit_args, sgd_bfloat16_args, sgd_8bit_args;
+
+/* The step on some rows of a 2-D parameter: row rows[k] with gradient row k; the range is over k. */
+typedef struct {
+    optimizer_args step; /* grad is (number of rows, width) */
+    const int64_t *rows; /* distinct */
+    int64_t width;
+} optimizer_rows_args;
+typedef optimizer_rows_args adam_rows_args, sgd_rows_args;
+
+/* out[k] = values[order[starts[k]]] + values[order[starts[k] + 1]] + ... up to starts[k + 1], added in that order;
+   rows of `width` elements, the range is over k */
+typedef struct {
+    void *out;
+    const void *values;
+    const int64_t *order;
+    const int64_t *starts;
+    int64_t width;
+} sum_rows_args;
+
+/* average += rate * (value - average) */
+typedef struct {
+    void *average;
+    const void *value;
+    double rate;
+} ema_args;
+
+/* x *= factor */
+typedef struct {
+    void *x;
+    double factor;
+} scale_args;
 
 /* block_sums[k] = sum of x*x over the k-th block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of
    kernels/reduce.hpp; the range is over blocks */
@@ -139,9 +187,9 @@ typedef struct {
 
 /* The scalars of step t (>= 1). */
 void fastopt_adam_scalars(adam_scalars *out, double t, double lr, double beta1, double beta2, double eps,
-                          double weight_decay, int decoupled_weight_decay, int maximize, double grad_multiplier);
+                          double weight_decay, int decoupled_weight_decay, double grad_scale);
 void fastopt_sgd_scalars(sgd_scalars *out, double t, double lr, double momentum, double dampening, double weight_decay,
-                         int nesterov, int maximize, double grad_multiplier);
+                         int nesterov, double grad_scale);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
 
@@ -158,7 +206,16 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(random_uniform)      \
     KERNEL(dropout)             \
     KERNEL(adam)                \
+    KERNEL(adam_bfloat16)       \
+    KERNEL(adam_8bit)           \
+    KERNEL(adam_rows)           \
     KERNEL(sgd)                 \
+    KERNEL(sgd_bfloat16)        \
+    KERNEL(sgd_8bit)            \
+    KERNEL(sgd_rows)            \
+    KERNEL(sum_rows)            \
+    KERNEL(ema)                 \
+    KERNEL(scale)               \
     KERNEL(sum_squares)         \
     KERNEL(stream)
 

@@ -22,6 +22,8 @@ namespace {
 #include "reduce.hpp"
 #include "philox.hpp"
 #include "dropout.hpp"
+#include "optimizer.hpp"
+#include "small_states.hpp"
 #include "adam.hpp"
 #include "sgd.hpp"
 

@@ -1,7 +1,7 @@
 # One step over all the parameters of an optimiser in one call. Pointers are taken once and compared at each step.
 
 cdef enum:
-    OPTIMIZER_GRAIN = 1 << 14
+    DOMAIN_ROUNDING = 4
 
 cdef union step_scalars:
     adam_scalars adam
@@ -19,6 +19,9 @@ cdef struct memory_range:
     uintptr_t high
     Py_ssize_t owner
 
+cdef enum small_states:
+    PLAIN, BFLOAT16, EIGHT_BIT
+
 
 cdef str label(str kind, str name):
     return f"{kind}/{name}" if name else kind
@@ -26,6 +29,10 @@ cdef str label(str kind, str name):
 
 cdef ndarray ordered_copy(ndarray a, int order):
     return PyArray_NewCopy(a, NPY_CORDER if order & NPY_ARRAY_C_CONTIGUOUS else NPY_FORTRANORDER)
+
+
+cdef void* data_or_null(dict states, str kind, Py_ssize_t k):
+    return PyArray_DATA(<ndarray>states[kind][k]) if kind in states else NULL
 
 
 cdef class Optimizer:
@@ -41,14 +48,25 @@ cdef class Optimizer:
     cdef readonly list _names
     cdef readonly dict _states      # name of the state -> one array a parameter
     cdef public int64_t step_count
+    cdef public int64_t skipped_steps
+    cdef readonly object grad_norm
+    cdef public uint64_t _rounding_key
+    cdef readonly bint _maximize
+    cdef double _max_grad_norm      # infinity when there is none
+    cdef double _ema_decay
+    cdef bint _skip_nonfinite
+    cdef small_states _small
     cdef list _arrays, _written     # all that a step writes: (name, array)
     cdef Py_ssize_t _count, _range_count
     cdef parameter* _parameters
-    cdef optimizer_args* _args
+    cdef small_state_args* _args
+    cdef optimizer_rows_args* _rows_args
     cdef step_scalars* _scalars
     cdef fastopt_job* _jobs
+    cdef sum_squares_args* _norm_args
     cdef memory_range* _ranges      # of _written, sorted
     cdef bint _interleaved          # ranges overlap although no elements do
+    cdef bint _zeroing              # the gradients of the last step were checked for being zeroed
     cdef bint _stepping
 
     def __cinit__(self, *args, **kwargs):
@@ -57,13 +75,16 @@ cdef class Optimizer:
     def __dealloc__(self):
         free(self._parameters)
         free(self._args)
+        free(self._rows_args)
         free(self._scalars)
         free(self._jobs)
+        free(self._norm_args)
         free(self._ranges)
 
-    def _bind(self, params, list groups, list group_of, list names, list arrays, tuple state_names):
+    def _bind(self, params, list groups, list group_of, list names, list arrays, tuple state_names, *, bint maximize,
+              double max_grad_norm, bint skip_nonfinite, ema_decay, state_dtype, uint64_t rounding_key):
         """Take hold of the parameters and make their states. Called once, by __init__."""
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, count = len(arrays)
         cdef ndarray array, first
         if self._count:
             raise RuntimeError("an optimiser is initialised once")
@@ -73,7 +94,7 @@ cdef class Optimizer:
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"params: two arrays have the path {twice!r}; rename a key")
         first = checked(arrays[0], label("params", names[0]))
-        for k in range(len(arrays)):
+        for k in range(count):
             array = checked(arrays[k], label("params", names[k]))
             if PyArray_TYPE(array) != PyArray_TYPE(first):
                 raise TypeError(f"{label('params', names[k])}: expected {first.dtype} like {label('params', names[0])}, "
@@ -83,36 +104,75 @@ cdef class Optimizer:
         self.param_groups = groups
         self._names = names
         self._arrays = arrays
-        self._steps = np.zeros(len(arrays), np.int64)
-        self._states = {
-            state: [np.zeros(a.shape, a.dtype, "F" if contiguous_order(a) == NPY_ARRAY_F_CONTIGUOUS else "C") for a in arrays]
-            for state in state_names
-        }
-        self._parameters = <parameter*>calloc(len(arrays), sizeof(parameter))
-        self._args = <optimizer_args*>calloc(len(arrays), sizeof(optimizer_args))
-        self._scalars = <step_scalars*>calloc(len(arrays), sizeof(step_scalars))
-        self._jobs = <fastopt_job*>calloc(len(arrays), sizeof(fastopt_job))
-        self._ranges = <memory_range*>calloc(len(arrays) * (1 + len(state_names)), sizeof(memory_range))
-        if not (self._parameters and self._args and self._scalars and self._jobs and self._ranges):
+        self._maximize = maximize
+        self._max_grad_norm = max_grad_norm
+        self._skip_nonfinite = skip_nonfinite
+        self._ema_decay = 0 if ema_decay is None else ema_decay
+        self._rounding_key = rounding_key
+        self._small = {None: PLAIN, "bfloat16": BFLOAT16, "8bit": EIGHT_BIT}[state_dtype]
+        self._steps = np.zeros(count, np.int64)
+        self._parameters = <parameter*>calloc(count, sizeof(parameter))
+        self._args = <small_state_args*>calloc(count, sizeof(small_state_args))
+        self._rows_args = <optimizer_rows_args*>calloc(count, sizeof(optimizer_rows_args))
+        self._scalars = <step_scalars*>calloc(count, sizeof(step_scalars))
+        self._jobs = <fastopt_job*>calloc(count, sizeof(fastopt_job))
+        self._norm_args = <sum_squares_args*>calloc(count, sizeof(sum_squares_args))
+        self._ranges = <memory_range*>calloc(count * 8, sizeof(memory_range))
+        if not (self._parameters and self._args and self._rows_args and self._scalars and self._jobs and self._norm_args
+                and self._ranges):
             raise MemoryError
-        for k in range(len(arrays)):
+        for k in range(count):
             array = arrays[k]
             self._parameters[k].data = PyArray_DATA(array)
             self._parameters[k].size = PyArray_SIZE(array)
-            self._parameters[k].order = contiguous_order(array) or NPY_ARRAY_C_CONTIGUOUS
             self._parameters[k].group = group_of[k]
+            # The blocks and addresses of small states count in C order.
+            self._parameters[k].order = NPY_ARRAY_C_CONTIGUOUS if self._small else \
+                contiguous_order(array) or NPY_ARRAY_C_CONTIGUOUS
+        self._states = {}
+        for state in state_names:
+            self.make_state(state)
+        if ema_decay is not None:
+            self._states["ema"] = [ordered_copy(arrays[k], self._parameters[k].order) for k in range(count)]
+        for k in range(count):
             self.take_states(k)
         self.list_written()
-        self._count = len(arrays)
+        self._count = count
+
+    cdef int make_state(self, str state) except -1:
+        cdef Py_ssize_t k
+        code = {PLAIN: self._arrays[0].dtype, BFLOAT16: np.uint16, EIGHT_BIT: np.uint8}[self._small]
+        self._states[state] = [
+            np.zeros(a.shape, code, "C" if self._parameters[k].order & NPY_ARRAY_C_CONTIGUOUS else "F")
+            for k, a in enumerate(self._arrays)
+        ]
+        if self._small == EIGHT_BIT:
+            blocks = [-(-a.size // FASTOPT_STATE_BLOCK) for a in self._arrays]
+            self._states[f"{state}_exponent"] = [np.zeros(n, np.uint8) for n in blocks]
+        return 0
 
     cdef int take_states(self, Py_ssize_t k) except -1:
         """Put the pointers of parameter k's states into its record."""
-        raise NotImplementedError
+        cdef small_state_args* args = &self._args[k]
+        cdef str momentum = "exp_avg" if "exp_avg" in self._states else "momentum_buffer"
+        args.step.momentum = data_or_null(self._states, momentum, k)
+        args.step.exp_avg_sq = data_or_null(self._states, "exp_avg_sq", k)
+        args.step.max_exp_avg_sq = data_or_null(self._states, "max_exp_avg_sq", k)
+        args.step.ema = data_or_null(self._states, "ema", k)
+        args.step.ema_rate = 1 - self._ema_decay
+        args.exponents[0] = <uint8_t*>data_or_null(self._states, f"{momentum}_exponent", k)
+        args.exponents[1] = <uint8_t*>data_or_null(self._states, "exp_avg_sq_exponent", k)
+        args.exponents[2] = <uint8_t*>data_or_null(self._states, "max_exp_avg_sq_exponent", k)
+        return 0
 
-    cdef fastopt_kernel kernel(self, int element_type) noexcept:
+    cdef const fastopt_kernel* kernel(self, bint rows) noexcept:
+        """The kernels for both element types: of single rows, or for the state dtype."""
         return NULL
 
-    cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_multiplier) except -1:
+    cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_scale) except -1:
+        raise NotImplementedError
+
+    cdef double weight_decay(self, tuple hyper):
         raise NotImplementedError
 
     cdef int list_written(self) except -1:
@@ -190,118 +250,249 @@ cdef class Optimizer:
             held.append(grads)
         return True
 
-    def _step(self, grads, double grad_multiplier):
-        cdef list held = [], copies = []
+    cdef tuple sparse_gradient(self, object grad, Py_ssize_t k):
+        """The rows and their gradients of a SparseRows, for an optimiser that can take them."""
+        cdef str name = label("grads", self._names[k])
+        if self._small or "ema" in self._states or "max_exp_avg_sq" in self._states:
+            raise ValueError(f"{name}: SparseRows need an optimiser without state_dtype, ema_decay and amsgrad: they leave "
+                             "the other rows as they are, and these would not")
+        if self.weight_decay(self.param_groups[self._parameters[k].group].scalars) != 0:
+            raise ValueError(f"{name}: SparseRows need weight_decay = 0: only the rows given move; put the parameter in a "
+                             "group of its own")
+        if not self._parameters[k].order & NPY_ARRAY_C_CONTIGUOUS:
+            raise ValueError(f"{name}: SparseRows need a parameter in C order, got {label('params', self._names[k])} in "
+                             "Fortran order; make the optimiser with np.ascontiguousarray(param)")
+        return coalesced(grad, name, <ndarray>self._arrays[k], label("params", self._names[k]))
+
+    cdef void make_rows_job(self, fastopt_job* job, Py_ssize_t k, ndarray rows):
+        """Turn the job of parameter k into one of its given rows."""
+        cdef optimizer_rows_args* args = &self._rows_args[k]
+        args.step = self._args[k].step
+        args.step.zero_grad = False
+        args.rows = <const int64_t*>PyArray_DATA(rows)
+        args.width = PyArray_DIMS(<ndarray>self._arrays[k])[1]
+        job.kernel = self.kernel(True)[element_type(<ndarray>self._arrays[k])]
+        job.args = args
+        job.size = PyArray_SIZE(rows)
+        job.grain = max(1, OPTIMIZER_GRAIN // max(1, args.width))
+
+    cdef int check_zeroing(self, list originals) except -1:
+        """Refuse gradients that cannot be zeroed, or of which one shares memory with another."""
+        cdef list found = []
+        cdef uintptr_t low, high
+        cdef Py_ssize_t k
+        for k in range(self._count):
+            if originals[k] is None:
+                continue
+            writable(<ndarray>originals[k], label("grads", self._names[k]))
+            bounds(<ndarray>originals[k], &low, &high)
+            found.append((low, high, k))
+        found.sort()
+        reach = 0
+        for position, (low_, high_, j) in enumerate(found):
+            if low_ < reach:
+                for _, _, i in found[:position]:
+                    if share_memory(<ndarray>originals[i], <ndarray>originals[j]):
+                        raise ValueError(f"{label('grads', self._names[j])}: expected memory of its own to be zeroed, got an "
+                                         f"array that overlaps {label('grads', self._names[i])}; pass a copy, or "
+                                         "zero_grads=False")
+            reach = max(reach, high_)
+        return 0
+
+    cdef double norm(self, list held) except? -1:
+        """The root of the sum of the squares of all gradients: array by array, each in C order."""
+        cdef Py_ssize_t k, jobs = 0
+        cdef int64_t block, blocks = 0
+        cdef double total = 0, of_array
+        cdef list keep = []
+        cdef ndarray grad
+        cdef int kind = element_type(<ndarray>self._arrays[0])
+        for k in range(self._count):
+            if held[k] is None:
+                continue
+            grad = <ndarray>held[k]
+            if not contiguous_order(grad) & NPY_ARRAY_C_CONTIGUOUS:
+                grad = c_copy(grad)
+                keep.append(grad)
+            self._norm_args[jobs].x = PyArray_DATA(grad)
+            self._norm_args[jobs].size = PyArray_SIZE(grad)
+            self._jobs[jobs].kernel = fastopt_kernels.sum_squares[kind]
+            self._jobs[jobs].args = &self._norm_args[jobs]
+            self._jobs[jobs].size = (PyArray_SIZE(grad) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK
+            self._jobs[jobs].grain = SUM_GRAIN
+            blocks += self._jobs[jobs].size
+            jobs += 1
+        cdef ndarray sums = np.empty(blocks)
+        cdef double* block_sums = <double*>PyArray_DATA(sums)
+        for k in range(jobs):
+            self._norm_args[k].block_sums = block_sums
+            block_sums += self._jobs[k].size
+        run_jobs(self._jobs, jobs, blocks * FASTOPT_SUM_BLOCK)
+        for k in range(jobs):
+            of_array = 0
+            for block in range(self._jobs[k].size):
+                of_array += self._norm_args[k].block_sums[block]
+            total += of_array
+        return sqrt(total)
+
+    def _step(self, grads, double grad_multiplier, bint zero_grads):
+        cdef list originals = []        # the gradients as they came
+        cdef list held = originals      # and as the kernel sees them: copies where the order differs
+        cdef list copies = []
+        cdef dict rows = {}             # of the sparse gradients: parameter -> row numbers
         cdef Py_ssize_t k, jobs = 0, previous = -1
         cdef int64_t size = 0
         cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
-        cdef int kind, order
-        cdef ndarray grad, param
+        cdef int order
         cdef fastopt_kernel kernel
+        cdef bint changed = False
+        cdef ndarray grad, param, work
+        cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm, clip
         if self._stepping:
             raise RuntimeError("step: this optimiser is in the middle of a step in another thread")
-        if not self.pair(self.params, grads, held) or len(held) != self._count:
+        if not self.pair(self.params, grads, originals) or len(held) != self._count:
             for _ in same_structure(grads, self.params, "grads"):
                 pass
             raise ValueError("params: no longer the nest of arrays that the optimiser was made with; make a new optimiser")
-        kind = element_type(<ndarray>self._arrays[0])
-        kernel = self.kernel(kind)
         for k in range(self._count):
             if held[k] is None:
                 continue
             param = <ndarray>self._arrays[k]
+            if not PyArray_ISWRITEABLE(param):
+                writable(param, label("params", self._names[k]))
+            order = self._parameters[k].order
+            if type(held[k]) is _SparseRows:
+                held = held[:] if held is originals else held
+                rows[k], held[k] = self.sparse_gradient(originals[k], k)
+                originals[k] = originals[k].values
+                self.check_overlap(<ndarray>originals[k], self._names[k])
+                changed = True
+                continue
             if not PyArray_CheckExact(held[k]) or PyArray_TYPE(<ndarray>held[k]) != PyArray_TYPE(param) \
                     or PyArray_ISBYTESWAPPED(<ndarray>held[k]) or not same_shape(<ndarray>held[k], param):
                 checked_like(held[k], label("grads", self._names[k]), param, label("params", self._names[k]))
             grad = <ndarray>held[k]
-            if not PyArray_ISWRITEABLE(param):
-                writable(param, label("params", self._names[k]))
-            order = self._parameters[k].order
             if PyArray_DATA(grad) != self._parameters[k].grad or not contiguous_order(grad):
                 self.check_overlap(grad, self._names[k])
                 self._parameters[k].grad = PyArray_DATA(grad)
+                changed = True
             if not contiguous_order(grad) & order:
-                grad = ordered_copy(grad, order)
-                held[k] = grad
-            self._args[k].grad = PyArray_DATA(grad)
-            self._args[k].param = self._parameters[k].data
-            if not contiguous_order(param) & order:
-                copies.append((param, ordered_copy(param, order)))
-                self._args[k].param = PyArray_DATA(<ndarray>copies[-1][1])
+                held = held[:] if held is originals else held
+                held[k] = ordered_copy(grad, order)
+        if zero_grads and (changed or not self._zeroing):
+            self.check_zeroing(originals)
+        self._zeroing = zero_grads
+
+        if self._skip_nonfinite or isfinite(self._max_grad_norm):
+            norm = fabs(grad_multiplier) * self.norm(held)
+            self.grad_norm = norm
+            if self._skip_nonfinite and not isfinite(norm):
+                self.skipped_steps += 1
+                if zero_grads:
+                    for original in originals:
+                        if original is not None:
+                            original.fill(0)
+                return
+            clip = self._max_grad_norm / (norm + 1e-6)
+            if clip < 1:
+                grad_scale *= clip
+
+        kernel = self.kernel(False)[element_type(<ndarray>self._arrays[0])]
+        for k in range(self._count):
+            if held[k] is None:
+                continue
+            param = <ndarray>self._arrays[k]
+            self._args[k].step.grad = PyArray_DATA(<ndarray>held[k])
+            self._args[k].step.param = self._parameters[k].data
+            self._args[k].step.zero_grad = zero_grads
+            if not contiguous_order(param) & self._parameters[k].order:
+                work = ordered_copy(param, self._parameters[k].order)
+                copies.append((param, work))
+                self._args[k].step.param = PyArray_DATA(work)
             if previous < 0 or self._parameters[k].group != self._parameters[previous].group or steps[k] != steps[previous]:
                 self.compute_scalars(&self._scalars[k], self.param_groups[self._parameters[k].group].scalars,
-                                     <double>(steps[k] + 1), grad_multiplier)
+                                     <double>(steps[k] + 1), grad_scale)
                 previous = k
-            self._args[k].scalars = &self._scalars[previous]
+            self._args[k].step.scalars = &self._scalars[previous]
+            if self._small:
+                self._args[k].step_number = <uint32_t>(steps[k] + 1)
+                set_address(&self._args[k].rounding, self._rounding_key, k, DOMAIN_ROUNDING)
             self._jobs[jobs].kernel = kernel
             self._jobs[jobs].args = &self._args[k]
             self._jobs[jobs].size = self._parameters[k].size
             self._jobs[jobs].grain = OPTIMIZER_GRAIN
+            if rows and k in rows:
+                self.make_rows_job(&self._jobs[jobs], k, <ndarray>rows[k])
             size += self._parameters[k].size
             jobs += 1
-        if size * 8 < OPTIMIZER_GRAIN:
-            fastopt_run(self._jobs, jobs)
-        else:
-            self._stepping = True
-            with nogil:
-                fastopt_run(self._jobs, jobs)
-            self._stepping = False
+        self._stepping = True
+        run_jobs(self._jobs, jobs, size)
+        self._stepping = False
         for param, result in copies:
             PyArray_CopyInto(param, <ndarray>result)
         for k in range(self._count):
             if held[k] is not None:
                 steps[k] += 1
+                if zero_grads and (held[k] is not originals[k] or k in rows):
+                    originals[k].fill(0)
         self.step_count += 1
 
 
 cdef class AdamOptimizer(Optimizer):
     """A group's scalars are (lr, beta1, beta2, eps, weight_decay)."""
 
-    cdef public bint _maximize, _decoupled_weight_decay
+    cdef public bint _decoupled_weight_decay
 
-    cdef int take_states(self, Py_ssize_t k) except -1:
-        self._args[k].momentum = PyArray_DATA(<ndarray>self._states["exp_avg"][k])
-        self._args[k].exp_avg_sq = PyArray_DATA(<ndarray>self._states["exp_avg_sq"][k])
-        return 0
+    cdef const fastopt_kernel* kernel(self, bint rows) noexcept:
+        if rows:
+            return fastopt_kernels.adam_rows
+        if self._small == BFLOAT16:
+            return fastopt_kernels.adam_bfloat16
+        if self._small == EIGHT_BIT:
+            return fastopt_kernels.adam_8bit
+        return fastopt_kernels.adam
 
-    cdef fastopt_kernel kernel(self, int element_type) noexcept:
-        return fastopt_kernels.adam[element_type]
-
-    cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_multiplier) except -1:
+    cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_scale) except -1:
         lr, beta1, beta2, eps, weight_decay = hyper
         return set_adam_scalars(&out.adam, <ndarray>self._arrays[0], t, lr, beta1, beta2, eps, weight_decay,
-                                self._decoupled_weight_decay, self._maximize, grad_multiplier)
+                                self._decoupled_weight_decay, grad_scale)
+
+    cdef double weight_decay(self, tuple hyper):
+        return hyper[4]
 
 
 cdef class SGDOptimizer(Optimizer):
     """A group's scalars are (lr, momentum, dampening, weight_decay, nesterov)."""
 
-    cdef public bint _maximize
+    cdef const fastopt_kernel* kernel(self, bint rows) noexcept:
+        if rows:
+            return fastopt_kernels.sgd_rows
+        if self._small == BFLOAT16:
+            return fastopt_kernels.sgd_bfloat16
+        if self._small == EIGHT_BIT:
+            return fastopt_kernels.sgd_8bit
+        return fastopt_kernels.sgd
 
-    cdef int take_states(self, Py_ssize_t k) except -1:
-        if "momentum_buffer" in self._states:
-            self._args[k].momentum = PyArray_DATA(<ndarray>self._states["momentum_buffer"][k])
-        return 0
-
-    cdef fastopt_kernel kernel(self, int element_type) noexcept:
-        return fastopt_kernels.sgd[element_type]
-
-    cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_multiplier) except -1:
+    cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_scale) except -1:
         lr, momentum, dampening, weight_decay, nesterov = hyper
-        fastopt_sgd_scalars(&out.sgd, t, lr, momentum, dampening, weight_decay, nesterov, self._maximize, grad_multiplier)
+        fastopt_sgd_scalars(&out.sgd, t, lr, momentum, dampening, weight_decay, nesterov, grad_scale)
         return 0
+
+    cdef double weight_decay(self, tuple hyper):
+        return hyper[3]
 
 
 cdef int set_adam_scalars(adam_scalars* out, ndarray param, double t, double lr, double beta1, double beta2, double eps,
-                          double weight_decay, bint decoupled, bint maximize, double grad_multiplier) except -1:
-    fastopt_adam_scalars(out, t, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_multiplier)
+                          double weight_decay, bint decoupled, double grad_scale) except -1:
+    fastopt_adam_scalars(out, t, lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale)
     if (<float>out.eps if PyArray_TYPE(param) == NPY_FLOAT else out.eps) == 0:
         raise ValueError(f"eps: expected a number that is not 0 in {param.dtype}, got {eps}")
     return 0
 
 
-cdef int update_one(fastopt_kernel kernel, optimizer_args* args, list arrays, list names) except -1:
+cdef int update_one(fastopt_kernel kernel, const void* scalars, list arrays, list names) except -1:
     """Run one step on arrays = [param, grad, momentum, exp_avg_sq], the latter two when there are such."""
+    cdef optimizer_args args
     cdef Py_ssize_t k, other
     cdef int order = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
     cdef ndarray param = checked(arrays[0], "param")
@@ -314,11 +505,13 @@ cdef int update_one(fastopt_kernel kernel, optimizer_args* args, list arrays, li
             distinct(<ndarray>arrays[k], names[k], <ndarray>arrays[other], names[other])
         order &= contiguous_order(<ndarray>arrays[k])
     cdef list work = arrays if order else [c_copy(<ndarray>a) for a in arrays]
+    memset(&args, 0, sizeof(args))
     args.param = PyArray_DATA(<ndarray>work[0])
     args.grad = PyArray_DATA(<ndarray>work[1])
     args.momentum = PyArray_DATA(<ndarray>work[2]) if len(work) > 2 else NULL
     args.exp_avg_sq = PyArray_DATA(<ndarray>work[3]) if len(work) > 3 else NULL
-    run(kernel, args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
+    args.scalars = scalars
+    run(kernel, &args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
     if not order:
         for k in range(len(arrays)):
             if k != 1:
@@ -326,24 +519,60 @@ cdef int update_one(fastopt_kernel kernel, optimizer_args* args, list arrays, li
     return 0
 
 
-def adam_step(param, grad, exp_avg, exp_avg_sq, int64_t step, tuple hyper, bint decoupled, bint maximize,
-              double grad_multiplier):
-    cdef optimizer_args args
+def adam_step(param, grad, exp_avg, exp_avg_sq, int64_t step, tuple hyper, bint decoupled, double grad_scale):
     cdef adam_scalars scalars
     lr, beta1, beta2, eps, weight_decay = hyper
     set_adam_scalars(&scalars, checked(param, "param"), <double>step, lr, beta1, beta2, eps, weight_decay, decoupled,
-                     maximize, grad_multiplier)
-    args.scalars = &scalars
-    update_one(fastopt_kernels.adam[element_type(<ndarray>param)], &args, [param, grad, exp_avg, exp_avg_sq],
+                     grad_scale)
+    update_one(fastopt_kernels.adam[element_type(<ndarray>param)], &scalars, [param, grad, exp_avg, exp_avg_sq],
                ["param", "grad", "exp_avg", "exp_avg_sq"])
 
 
-def sgd_step(param, grad, momentum_buffer, int64_t step, tuple hyper, bint maximize, double grad_multiplier):
-    cdef optimizer_args args
+def sgd_step(param, grad, momentum_buffer, int64_t step, tuple hyper, double grad_scale):
     cdef sgd_scalars scalars
     lr, momentum, dampening, weight_decay, nesterov = hyper
-    fastopt_sgd_scalars(&scalars, <double>step, lr, momentum, dampening, weight_decay, nesterov, maximize, grad_multiplier)
-    args.scalars = &scalars
-    update_one(fastopt_kernels.sgd[element_type(checked(param, "param"))], &args,
+    fastopt_sgd_scalars(&scalars, <double>step, lr, momentum, dampening, weight_decay, nesterov, grad_scale)
+    update_one(fastopt_kernels.sgd[element_type(checked(param, "param"))], &scalars,
                [param, grad] if momentum_buffer is None else [param, grad, momentum_buffer],
                ["param", "grad", "momentum_buffer"])
+
+
+def ema_update(average, value, double rate):
+    """average += rate * (value - average), in place."""
+    cdef ema_args args
+    cdef ndarray target = checked(average, "average"), source = checked_like(value, "value", target, "average"), work
+    writable(target, "average")
+    distinct(target, "average", source, "value")
+    if not contiguous_order(target) & contiguous_order(source):
+        work = c_copy(target)
+        ema_update(work, c_copy(source), rate)
+        copied_into(target, work)
+        return
+    args.average = PyArray_DATA(target)
+    args.value = PyArray_DATA(source)
+    args.rate = rate
+    run(fastopt_kernels.ema[element_type(target)], &args, PyArray_SIZE(target), ELEMENTWISE_GRAIN)
+
+
+def check_writable(x, str name):
+    """Raise unless x is an array that can be written in place."""
+    writable(checked(x, name), name)
+
+
+def scale(x, double factor):
+    """x *= factor, in place; x has been checked."""
+    cdef scale_args args
+    cdef ndarray a = <ndarray>x, work
+    if not contiguous_order(a):
+        work = c_copy(a)
+        scale(work, factor)
+        copied_into(a, work)
+        return
+    args.x = PyArray_DATA(a)
+    args.factor = factor
+    run(fastopt_kernels.scale[element_type(a)], &args, PyArray_SIZE(a), ELEMENTWISE_GRAIN)
+
+
+def coalesce(sparse, str name):
+    """The distinct rows of SparseRows and their gradients, repeated ones added up."""
+    return coalesced(sparse, name, None, None)

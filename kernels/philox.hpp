@@ -104,6 +104,8 @@ inline void philox_registers(uint32_t* out, const philox_stream& s, uint64_t blo
 }
 #endif
 
+typedef uint16_t __attribute__((may_alias)) value16;  // the 16-bit values of a word, low half first
+
 // out[0 .. 4 * blocks) = the words of blocks first, first + 1, ... in element order.
 inline void philox_words(uint32_t* out, const philox_stream& s, uint64_t first, int64_t blocks) {
     int64_t b = 0;

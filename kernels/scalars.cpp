@@ -4,11 +4,10 @@
 #include <cmath>
 
 extern "C" void fastopt_adam_scalars(adam_scalars* out, double t, double lr, double beta1, double beta2, double eps,
-                                     double weight_decay, int decoupled_weight_decay, int maximize,
-                                     double grad_multiplier) {
+                                     double weight_decay, int decoupled_weight_decay, double grad_scale) {
     const double correction1 = 1 - std::pow(beta1, t);
     const double correction2 = std::sqrt(1 - std::pow(beta2, t));
-    out->grad_scale = maximize ? -grad_multiplier : grad_multiplier;
+    out->grad_scale = grad_scale;
     out->decay = decoupled_weight_decay ? 1 - lr * weight_decay : 1;
     out->weight_decay = decoupled_weight_decay ? 0 : weight_decay;
     out->one_minus_beta1 = 1 - beta1;
@@ -19,8 +18,8 @@ extern "C" void fastopt_adam_scalars(adam_scalars* out, double t, double lr, dou
 }
 
 extern "C" void fastopt_sgd_scalars(sgd_scalars* out, double t, double lr, double momentum, double dampening,
-                                    double weight_decay, int nesterov, int maximize, double grad_multiplier) {
-    out->grad_scale = maximize ? -grad_multiplier : grad_multiplier;
+                                    double weight_decay, int nesterov, double grad_scale) {
+    out->grad_scale = grad_scale;
     out->weight_decay = weight_decay;
     out->momentum = momentum;
     out->one_minus_dampening = 1 - dampening;
