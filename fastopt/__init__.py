@@ -1,6 +1,7 @@
 """Fused training ops on NumPy arrays: one compiled pass each, the same bits as plain NumPy."""
 
 from fastopt._core import __version__
+from fastopt._tree import SparseRows
 from fastopt.activations import inactive_fraction, leaky_relu, leaky_relu_backward
 from fastopt.machine import get_isa, get_num_threads, num_threads, set_num_threads, show_config
 from fastopt.masking import DropoutMask, dropout, dropout_backward
@@ -8,7 +9,6 @@ from fastopt.optimizers import (
     SGD,
     Adam,
     AdamW,
-    SparseRows,
     adam_step,
     clip_grad_norm_,
     ema_update,

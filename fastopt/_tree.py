@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 class SparseRows(NamedTuple):
     """A gradient that has only some rows of a 2-D parameter, such as the rows of an embedding that a batch used.
 
-    In place of an array in the gradients of an optimiser's ``step``: row ``indices[k]`` of the parameter has the gradient
-    ``values[k]``, repeated indices are added in their order, and all other rows stay as they are, with their averages,
-    as in torch.optim.SparseAdam. The parameter's step is counted once.
+    In place of an array in the gradients of an optimiser's ``step``: row ``indices[k]`` of the parameter has the
+    gradient ``values[k]``, repeated indices are added in their order, and all other rows stay as they are, with their
+    averages, as in torch.optim.SparseAdam. The parameter's step is counted once.
 
     Attributes
     ----------

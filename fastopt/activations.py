@@ -116,11 +116,14 @@ def inactive_fraction(x: NDArray[Any], axis: int | tuple[int, ...] = 0) -> NDArr
     array([1. , 0.5])
     """
     _core.check_array(x, "x")
-    axes = normalize_axis_tuple(axis, x.ndim, "axis")
+    try:
+        axes = normalize_axis_tuple(axis, x.ndim, "axis")
+    except TypeError:
+        raise TypeError(f"axis: expected an int or a tuple of ints, got {axis!r}") from None
     batch = math.prod(x.shape[a] for a in axes)
     if batch == 0:
         raise ValueError(f"x: expected a batch of at least one along axis {axis}, got shape {x.shape}")
     units = tuple(n for a, n in enumerate(x.shape) if a not in axes)
-    rows = np.ascontiguousarray(np.moveaxis(x, axes, range(len(axes))))
+    rows = np.require(np.moveaxis(x, axes, range(len(axes))), requirements=["C", "ALIGNED"])
     counts = _core.count_inactive(rows, batch, math.prod(units))
     return np.asarray(counts.reshape(units) / batch)

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from fastopt import _core
+from fastopt._checks import integer
+
+MAX_THREADS = 1024
 
 
 def get_isa() -> str:
@@ -41,11 +44,7 @@ def set_num_threads(n: int) -> None:
     TypeError, ValueError
         If n is not an int, or is below 1.
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"n: expected an int, got {type(n).__name__}")
-    if not 1 <= n <= 1024:
-        raise ValueError(f"n: expected 1 <= n <= 1024, got {n}")
-    _core.set_num_threads(int(n))
+    _core.set_num_threads(integer("n", n, 1, MAX_THREADS + 1))
 
 
 @contextlib.contextmanager
@@ -96,8 +95,8 @@ def _cpu_name() -> str:
 def _default_num_threads() -> int:
     chosen = os.environ.get("FASTOPT_NUM_THREADS")
     if chosen:
-        if not chosen.isdecimal() or not 1 <= int(chosen) <= 1024:
-            raise ImportError(f"FASTOPT_NUM_THREADS: expected a number from 1 to 1024, got {chosen!r}")
+        if not chosen.isdecimal() or not 1 <= int(chosen) <= MAX_THREADS:
+            raise ImportError(f"FASTOPT_NUM_THREADS: expected a number from 1 to {MAX_THREADS}, got {chosen!r}")
         return int(chosen)
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     limit = _cgroup_cpus(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))

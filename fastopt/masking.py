@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import _core
-from fastopt.random import DOMAIN_DROPOUT, resolve_rng
+from fastopt._checks import finite_number, integer
+from fastopt.random import DOMAIN_DROPOUT, MAX_STREAM, resolve_rng
 
 
 class DropoutMask(NamedTuple):
@@ -34,6 +34,7 @@ class DropoutMask(NamedTuple):
         >>> mask.to_array()
         array([False, False, False,  True, False,  True])
         """
+        _check_mask("mask", self)
         ones = np.ones(self.shape, np.float32)
         return np.asarray(_core.dropout(ones, "x", ones, self.p, self.seed, self.stream, DOMAIN_DROPOUT) != 0)
 
@@ -119,8 +120,7 @@ def dropout_backward(grad: NDArray[Any], mask: DropoutMask, *, out: NDArray[Any]
     TypeError, ValueError
         As :func:`dropout`; ValueError if `grad` has another shape than the mask.
     """
-    if not isinstance(mask, DropoutMask):
-        raise TypeError(f"mask: expected the DropoutMask that dropout returned, got {type(mask).__name__}")
+    _check_mask("mask", mask)
     _core.check_array(grad, "grad")
     if grad.shape != mask.shape:
         raise ValueError(f"grad: expected shape {mask.shape} like mask, got {grad.shape}")
@@ -129,14 +129,11 @@ def dropout_backward(grad: NDArray[Any], mask: DropoutMask, *, out: NDArray[Any]
 
 def mask_address(shape: tuple[int, ...], p: float, training: bool, rng: Any) -> DropoutMask:
     """Return the mask of one call; takes a stream, or a key, from `rng` when training, whatever p is."""
-    if isinstance(p, bool) or not isinstance(p, float | int | np.floating | np.integer):
-        raise TypeError(f"p: expected a float, got {type(p).__name__}")
-    p = float(p)
-    if not (math.isfinite(p) and 0 <= p <= 1):
-        raise ValueError(f"p: expected a probability, 0 <= p <= 1, got {p}")
+    p = finite_number("p", p, 0, most=1)
     if not training:
         return DropoutMask(0, 0, 0.0, shape)
     if isinstance(rng, DropoutMask):
+        _check_mask("rng", rng)
         if (rng.p, rng.shape) != (p, shape):
             raise ValueError(
                 f"rng: expected a mask of p={p} and shape {shape}, got one of p={rng.p} and shape {rng.shape}; "
@@ -144,3 +141,12 @@ def mask_address(shape: tuple[int, ...], p: float, training: bool, rng: Any) -> 
             )
         return rng
     return DropoutMask(*resolve_rng(rng), p, shape)
+
+
+def _check_mask(name: str, mask: Any) -> None:
+    """Raise unless `mask` is one that dropout may have returned: anyone can make a NamedTuple."""
+    if not isinstance(mask, DropoutMask):
+        raise TypeError(f"{name}: expected the DropoutMask that dropout returned, got {type(mask).__name__}")
+    integer(f"{name}.seed", mask.seed, 0, 2**64)
+    integer(f"{name}.stream", mask.stream, 0, MAX_STREAM)
+    finite_number(f"{name}.p", mask.p, 0, most=1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt import random as _random
+from fastopt._checks import finite_number, flag, integer
 from fastopt._tree import ArrayTree, SparseRows, group_dicts, leaves, rebuilt
 
 
@@ -67,15 +68,15 @@ def adam_step(
     >>> p
     array([0.9, 1.1])
     """
-    hyper = _adam_scalars({"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+    hyper = _checked_adam({"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
     _core.adam_step(
         param,
         grad,
         exp_avg,
         exp_avg_sq,
-        _step_number(step),
-        hyper,
-        bool(decoupled_weight_decay),
+        integer("step", step, 1, 2**63),
+        (hyper["lr"], *hyper["betas"], hyper["eps"], hyper["weight_decay"]),
+        flag("decoupled_weight_decay", decoupled_weight_decay),
         _grad_scale(maximize, grad_multiplier),
     )
 
@@ -120,23 +121,28 @@ def sgd_step(
     TypeError, ValueError
         If an array or hyper-parameter is of the wrong kind or value; nothing is written then.
     """
-    hyper = _sgd_scalars(
+    hyper = _checked_sgd(
         {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
     )
-    if momentum_buffer is None and momentum != 0:
+    if momentum_buffer is None and hyper["momentum"] != 0:
         raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
-    _core.sgd_step(param, grad, momentum_buffer, _step_number(step), hyper, _grad_scale(maximize, grad_multiplier))
+    scale = _grad_scale(maximize, grad_multiplier)
+    _core.sgd_step(param, grad, momentum_buffer, integer("step", step, 1, 2**63), tuple(hyper.values()), scale)
 
 
 class ParamGroup(Mapping[str, Any]):
     """Hyper-parameters of a group: ``group["lr"] = 1e-4`` checks the value, which holds from the next step on."""
 
-    __slots__ = ("_scalars_of", "_values", "scalars")
+    __slots__ = ("_check", "_values", "scalars")
 
-    def __init__(self, values: dict[str, Any], scalars_of: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
-        self._scalars_of = scalars_of
-        self._values = values
-        self.scalars = scalars_of(values)
+    def __init__(self, values: dict[str, Any], check: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._check = check
+        self._set(check(values))
+
+    def _set(self, checked: dict[str, Any]) -> None:
+        self._values = checked
+        # What the compiled step takes: all numbers in order, both betas among them.
+        self.scalars = tuple(x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,)))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -149,9 +155,7 @@ class ParamGroup(Mapping[str, Any]):
         unknown = values.keys() - self._values.keys()
         if unknown:
             raise KeyError(f"expected one of {', '.join(self._values)}, got {', '.join(sorted(unknown))}")
-        changed = {**self._values, **values}
-        self.scalars = self._scalars_of(changed)
-        self._values = changed
+        self._set(self._check({**self._values, **values}))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -182,7 +186,7 @@ class _OptimizerMixin:
         self,
         params: Any,
         defaults: dict[str, Any],
-        scalars_of: Callable[[dict[str, Any]], tuple[Any, ...]],
+        check: Callable[[dict[str, Any]], dict[str, Any]],
         state_names: tuple[str, ...],
         *,
         maximize: bool,
@@ -192,14 +196,15 @@ class _OptimizerMixin:
         state_dtype: str | None,
         rng: Any,
     ) -> None:
-        scalars_of(defaults)
+        check(defaults)
         if state_dtype not in (None, "bfloat16", "8bit"):
             raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
+        max_norm = math.inf if max_grad_norm is None else finite_number("max_grad_norm", max_grad_norm, above=0)
         options = {
-            "maximize": bool(maximize),
-            "max_grad_norm": math.inf if max_grad_norm is None else _number("max_grad_norm", max_grad_norm, above=0),
-            "skip_nonfinite": bool(skip_nonfinite),
-            "ema_decay": None if ema_decay is None else _number("ema_decay", ema_decay, 0, most=1),
+            "maximize": flag("maximize", maximize),
+            "max_grad_norm": max_norm,
+            "skip_nonfinite": flag("skip_nonfinite", skip_nonfinite),
+            "ema_decay": None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1),
             "state_dtype": state_dtype,
         }
         tree, groups = group_dicts(params, defaults)
@@ -208,10 +213,10 @@ class _OptimizerMixin:
         for name, array in leaves(tree):
             names.append(name)
             arrays.append(array)
-        param_groups = [ParamGroup(own, scalars_of) for _, own in groups]
+        param_groups = [ParamGroup(own, check) for _, own in groups]
         options["rounding_key"] = 0 if state_dtype is None else _random.rounding_key(rng)
-        self._state_dtype = state_dtype
         self._bind(tree, param_groups, group_of, names, arrays, state_names, **options)
+        self._state_dtype = state_dtype
 
     def step(self, grads: Any, *, grad_multiplier: float = 1.0, zero_grads: bool = False) -> None:
         """Update the parameters in place by one step.
@@ -232,7 +237,7 @@ class _OptimizerMixin:
             If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter of a list
             or dict has been replaced by another array; nothing is changed then.
         """
-        self._step(grads, _number("grad_multiplier", grad_multiplier), zero_grads)
+        self._step(grads, finite_number("grad_multiplier", grad_multiplier), flag("zero_grads", zero_grads))
 
     @property
     def ema_params(self) -> Any:
@@ -246,7 +251,7 @@ class _OptimizerMixin:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        _number("lr", lr, 0)
+        finite_number("lr", lr, 0)
         for group in self.param_groups:
             group["lr"] = lr
 
@@ -254,8 +259,8 @@ class _OptimizerMixin:
         """Return a copy of the whole state: a flat dict of arrays and plain numbers, which ``np.savez`` can store.
 
         Keys are ``step_count`` and ``skipped_steps``; ``param_groups/<index>/<name>`` for the hyper-parameters; and for
-        each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array in
-        `params`. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
+        each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array
+        in `params`. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
         ``rounding_key`` is there too. The parameters themselves are the caller's.
         """
         state: dict[str, Any] = {"step_count": self.step_count, "skipped_steps": self.skipped_steps}
@@ -281,16 +286,18 @@ class _OptimizerMixin:
             If a key is missing or unknown, or a value does not fit; nothing is changed then.
         """
         own = self.state_dict()
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected what state_dict() returned, got {type(state).__name__}")
         if state.keys() != own.keys():
             missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
             raise ValueError(f"state: expected the keys of state_dict(), got missing {missing} and unknown {unknown}")
         new = {key: _loaded(key, state[key], own[key]) for key in own}
         groups = [
-            {key: new[f"param_groups/{index}/{key}"] for key in group} for index, group in enumerate(self.param_groups)
+            group._check({key: new[f"param_groups/{index}/{key}"] for key in group})
+            for index, group in enumerate(self.param_groups)
         ]
-        scalars = [group._scalars_of(values) for group, values in zip(self.param_groups, groups, strict=True)]
-        for group, values, numbers in zip(self.param_groups, groups, scalars, strict=True):
-            group._values, group.scalars = values, numbers
+        for group, checked in zip(self.param_groups, groups, strict=True):
+            group._set(checked)
         self.step_count, self.skipped_steps = new["step_count"], new["skipped_steps"]
         self._rounding_key = new.get("rounding_key", 0)
         for k, name in enumerate(self._names):
@@ -401,12 +408,12 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
         state_dtype: str | None = None,
         rng: Any = None,
     ) -> None:
-        self._decoupled_weight_decay = bool(decoupled_weight_decay)
+        decoupled = flag("decoupled_weight_decay", decoupled_weight_decay)
         self._set_up(
             params,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
-            _adam_scalars,
-            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq"),
+            _checked_adam,
+            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if flag("amsgrad", amsgrad) else ("exp_avg", "exp_avg_sq"),
             maximize=maximize,
             max_grad_norm=max_grad_norm,
             skip_nonfinite=skip_nonfinite,
@@ -414,6 +421,7 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
             state_dtype=state_dtype,
             rng=rng,
         )
+        self._decoupled_weight_decay = decoupled
 
 
 class AdamW(Adam):
@@ -506,7 +514,7 @@ class SGD(_OptimizerMixin, _core.SGDOptimizer):
                 "weight_decay": weight_decay,
                 "nesterov": nesterov,
             },
-            _sgd_scalars,
+            _checked_sgd,
             ("momentum_buffer",),
             maximize=maximize,
             max_grad_norm=max_grad_norm,
@@ -544,11 +552,8 @@ def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
     >>> fastopt.l2_penalty({"w": np.array([3.0, 4.0])}, 0.1)
     1.25
     """
-    weight_decay = _number("weight_decay", weight_decay, 0)
-    total = 0.0
-    for name, array in leaves(params):
-        total += _core.sum_squares(array, _key("params", name))
-    return 0.5 * weight_decay * total
+    weight_decay = finite_number("weight_decay", weight_decay, 0)
+    return _core.l2_penalty([_core.sum_squares(a, _key("params", name)) for name, a in leaves(params)], weight_decay)
 
 
 def ema_update(average: NDArray[Any], value: NDArray[Any], decay: float) -> None:
@@ -574,7 +579,7 @@ def ema_update(average: NDArray[Any], value: NDArray[Any], decay: float) -> None
     >>> a
     array([0.25, 0.5 ])
     """
-    _core.ema_update(average, value, 1 - _number("decay", decay, 0, most=1))
+    _core.ema_update(average, value, 1 - finite_number("decay", decay, 0, most=1))
 
 
 def grad_norm(grads: Any) -> float:
@@ -591,13 +596,13 @@ def grad_norm(grads: Any) -> float:
     >>> fastopt.grad_norm({"w": np.array([3.0]), "b": np.array([4.0], "float32")})
     5.0
     """
-    total = 0.0
+    sums = []
     for name, grad in leaves(grads):
         if grad is not None:
             path = _key("grads", name)
             dense = _core.coalesce(grad, path)[1] if isinstance(grad, SparseRows) else grad
-            total += _core.sum_squares(dense, path)
-    return math.sqrt(total)
+            sums.append(_core.sum_squares(dense, path))
+    return _core.norm(sums)
 
 
 def clip_grad_norm_(grads: Any, max_norm: float) -> float:
@@ -627,89 +632,52 @@ def clip_grad_norm_(grads: Any, max_norm: float) -> float:
     >>> round(fastopt.grad_norm(g), 5)
     1.0
     """
-    max_norm = _number("max_norm", max_norm, above=0)
+    max_norm = finite_number("max_norm", max_norm, above=0)
     arrays = []
     for name, grad in leaves(grads):
         if grad is not None:
             arrays.append(grad.values if isinstance(grad, SparseRows) else grad)
             _core.check_writable(arrays[-1], _key("grads", name))
     norm = grad_norm(grads)
-    factor = max_norm / (norm + 1e-6)
+    factor = _core.clip_factor(norm, max_norm)
     if factor < 1:
         for array in arrays:
             _core.scale(array, factor)
     return norm
 
 
-def _adam_scalars(values: dict[str, Any]) -> tuple[Any, ...]:
+def _checked_adam(values: dict[str, Any]) -> dict[str, Any]:
     betas = values["betas"]
     if not isinstance(betas, tuple | list | np.ndarray) or len(betas) != 2:
         raise TypeError(f"betas: expected two floats, got {betas!r}")
-    return (
-        _number("lr", values["lr"], 0),
-        _number("betas[0]", betas[0], 0, below=1),
-        _number("betas[1]", betas[1], 0, below=1),
-        _number("eps", values["eps"], above=0),
-        _number("weight_decay", values["weight_decay"], 0),
-    )
+    return {
+        "lr": finite_number("lr", values["lr"], 0),
+        "betas": tuple(finite_number(f"betas[{k}]", betas[k], 0, below=1) for k in range(2)),
+        "eps": finite_number("eps", values["eps"], above=0),
+        "weight_decay": finite_number("weight_decay", values["weight_decay"], 0),
+    }
 
 
-def _sgd_scalars(values: dict[str, Any]) -> tuple[Any, ...]:
-    lr = _number("lr", values["lr"], 0)
-    momentum = _number("momentum", values["momentum"], 0)
-    dampening = _number("dampening", values["dampening"])
-    nesterov = bool(values["nesterov"])
+def _checked_sgd(values: dict[str, Any]) -> dict[str, Any]:
+    momentum = finite_number("momentum", values["momentum"], 0)
+    dampening = finite_number("dampening", values["dampening"])
+    nesterov = flag("nesterov", values["nesterov"])
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
             f"nesterov: expected momentum > 0 and dampening = 0, got momentum {momentum} and dampening {dampening}"
         )
-    return lr, momentum, dampening, _number("weight_decay", values["weight_decay"], 0), nesterov
-
-
-def _number(
-    name: str,
-    value: Any,
-    least: float | None = None,
-    *,
-    most: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> float:
-    """Return a finite float in range: least <= value <= most, above < value < below, as far as they are given."""
-    if type(value) is not float:
-        if isinstance(value, bool | np.bool | str | bytes):
-            raise TypeError(f"{name}: expected a float, got {type(value).__name__}")
-        try:
-            value = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: expected a float, got {type(value).__name__}") from None
-    if (
-        not math.isfinite(value)
-        or (least is not None and value < least)
-        or (most is not None and value > most)
-        or (above is not None and value <= above)
-        or (below is not None and value >= below)
-    ):
-        wanted = " and ".join(
-            f"{sign} {limit:g}"
-            for sign, limit in ((">=", least), ("<=", most), (">", above), ("<", below))
-            if limit is not None
-        )
-        raise ValueError(f"{name}: expected a finite number{' ' + wanted if wanted else ''}, got {value}")
-    return float(value)
+    return {
+        "lr": finite_number("lr", values["lr"], 0),
+        "momentum": momentum,
+        "dampening": dampening,
+        "weight_decay": finite_number("weight_decay", values["weight_decay"], 0),
+        "nesterov": nesterov,
+    }
 
 
 def _grad_scale(maximize: bool, grad_multiplier: float) -> float:
-    grad_multiplier = _number("grad_multiplier", grad_multiplier)
-    return -grad_multiplier if maximize else grad_multiplier
-
-
-def _step_number(step: Any) -> int:
-    if isinstance(step, bool | np.bool) or not isinstance(step, int | np.integer):
-        raise TypeError(f"step: expected an int, got {type(step).__name__}")
-    if not 1 <= step < 2**63:
-        raise ValueError(f"step: expected the number of the step, from 1, got {step}")
-    return int(step)
+    grad_multiplier = finite_number("grad_multiplier", grad_multiplier)
+    return -grad_multiplier if flag("maximize", maximize) else grad_multiplier
 
 
 def _key(kind: str, name: str) -> str:
@@ -731,6 +699,6 @@ def _loaded(key: str, value: Any, own: Any) -> Any:
         return tuple(array.tolist()) if key.startswith("param_groups/") else array
     if array.shape != () or array.dtype.kind not in "biuf" or (isinstance(own, int) and array.dtype.kind == "f"):
         raise TypeError(f"state[{key!r}]: expected {type(own).__name__}, got {value!r}")
-    if isinstance(own, int) and not isinstance(own, bool) and array < 0:
-        raise ValueError(f"state[{key!r}]: expected a count, got {value}")
+    if isinstance(own, int) and not isinstance(own, bool):
+        return integer(f"state[{key!r}]", array.item(), 0, 2**64 if key == "rounding_key" else 2**63 - 1)
     return type(own)(array)

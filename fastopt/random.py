@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastopt import _core
+from fastopt._checks import integer
 
 DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_ROUNDING, DOMAIN_KEY, DOMAIN_SPAWN, DOMAIN_UNIFORM = 0, 1, 4, 5, 6, 7
 
-_MAX_STREAM = 2**56
+MAX_STREAM = 2**56
 
 
 class Philox4x32:
@@ -79,10 +80,10 @@ class Philox4x32:
         Examples
         --------
         >>> Philox4x32(0).random_raw(4)
-        array([1814554581, 3781814684, 3160891468, 2600524760], dtype=uint32)
+        array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
         """
         out = np.empty(() if size is None else size, np.uint32)
-        self._fill_raw(out, self._address(stream, offset, out.size), offset)
+        self._fill_raw(out, self._address(stream, offset, out.size, 1), offset)
         return int(out) if size is None else out
 
     def random(
@@ -120,7 +121,7 @@ class Philox4x32:
         array([0.88051937, 0.60548896])
         """
         result = _output(size, dtype, out)
-        self._fill_uniform(result, self._address(stream, offset, result.size), offset)
+        self._fill_uniform(result, self._address(stream, offset, result.size, result.itemsize // 4), offset)
         return float(result) if size is None and out is None else result
 
     def spawn(self, n: int) -> list[Philox4x32]:
@@ -133,10 +134,10 @@ class Philox4x32:
         >>> Philox4x32(0).spawn(2)[1].random_raw(1)
         array([3366757306], dtype=uint32)
         """
-        n = _integer("n", n, 0, _MAX_STREAM)
+        n = integer("n", n, 0, MAX_STREAM)
         with self._lock:
             first = self._spawned
-            _integer("n", first + n, 0, _MAX_STREAM)
+            integer("n", first + n, 0, MAX_STREAM)
             self._spawned += n
         return [type(self)(_derived_key(self._seed, first + k, DOMAIN_SPAWN)) for k in range(n)]
 
@@ -155,9 +156,9 @@ class Philox4x32:
     def state(self, state: dict[str, int]) -> None:
         if not isinstance(state, dict) or state.keys() != {"seed", "stream", "spawned"}:
             raise ValueError(f"state: expected a dict with the keys seed, stream, spawned, got {state!r}")
-        seed = _integer("state['seed']", state["seed"], 0, 2**64)
-        stream = _integer("state['stream']", state["stream"], 0, _MAX_STREAM + 1)
-        spawned = _integer("state['spawned']", state["spawned"], 0, _MAX_STREAM + 1)
+        seed = integer("state['seed']", state["seed"], 0, 2**64)
+        stream = integer("state['stream']", state["stream"], 0, MAX_STREAM + 1)
+        spawned = integer("state['spawned']", state["spawned"], 0, MAX_STREAM + 1)
         with self._lock:
             self._seed, self._stream, self._spawned = seed, stream, spawned
 
@@ -174,14 +175,15 @@ class Philox4x32:
     def _take_stream(self) -> int:
         with self._lock:
             stream = self._stream
-            if stream >= _MAX_STREAM:
+            if stream >= MAX_STREAM:
                 raise ValueError("rng: all 2**56 streams of this generator are used up; spawn() gives a new one")
             self._stream = stream + 1
         return stream
 
-    def _address(self, stream: int | None, offset: int, size: int) -> int:
-        _integer("offset", offset, 0, 2**64 - size)  # 2**66 words a stream, two for a float64
-        return self._take_stream() if stream is None else _integer("stream", stream, 0, _MAX_STREAM)
+    def _address(self, stream: int | None, offset: int, size: int, words: int) -> int:
+        """Return the stream of a draw of `size` elements of so many words from `offset` on; take one if it is None."""
+        integer("offset", offset, 0, 2**64 // words - size + 1)
+        return self._take_stream() if stream is None else integer("stream", stream, 0, MAX_STREAM)
 
     # What reference.Philox4x32 does in NumPy.
 
@@ -199,7 +201,7 @@ def resolve_rng(rng: Any) -> tuple[int, int]:
     if rng is None or isinstance(rng, np.random.SeedSequence | np.random.BitGenerator | np.random.Generator):
         return _seed_from(rng), 0
     if isinstance(rng, tuple) and len(rng) == 2:
-        return _integer("rng[0] (seed)", rng[0], 0, 2**64), _integer("rng[1] (stream)", rng[1], 0, _MAX_STREAM)
+        return integer("rng[0] (seed)", rng[0], 0, 2**64), integer("rng[1] (stream)", rng[1], 0, MAX_STREAM)
     if isinstance(rng, int | np.integer):
         raise TypeError(
             f"rng: expected a Philox4x32, got the int {rng}, which would give the same decisions at every call; "
@@ -228,7 +230,7 @@ def _seed_from(source: Any) -> int:
         source = np.random.Generator(source)
     if isinstance(source, np.random.Generator):
         return int(source.integers(2**64, dtype=np.uint64))
-    return _integer("seed", source, 0, 2**64)
+    return integer("seed", source, 0, 2**64)
 
 
 def _derived_key(seed: int, stream: int, domain: int) -> int:
@@ -237,21 +239,13 @@ def _derived_key(seed: int, stream: int, domain: int) -> int:
     return int(words[0]) | int(words[1]) << 32
 
 
-def _integer(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if not low <= value < high:
-        raise ValueError(f"{name}: expected {low} <= {name} < {high}, got {value}")
-    return int(value)
-
-
 def _output(size: Any, dtype: DTypeLike, out: NDArray[Any] | None) -> NDArray[Any]:
     wanted = np.dtype(dtype)
     if wanted not in (np.float32, np.float64):
         raise TypeError(f"dtype: expected float32 or float64, got {wanted}")
     if out is None:
         return np.empty(() if size is None else size, wanted)
-    if type(out) is not np.ndarray or out.dtype != wanted:
+    if not isinstance(out, np.ndarray) or out.dtype != wanted:
         got = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
         raise TypeError(f"out: expected an ndarray of {wanted} (the dtype argument), got {got}")
     if size is not None and out.shape != np.broadcast_shapes(size):

@@ -135,9 +135,7 @@ def adam_step(
     grad_multiplier: float = 1.0,
 ) -> None:
     grad_scale = -grad_multiplier if maximize else grad_multiplier
-    hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    hyper["decoupled_weight_decay"] = decoupled_weight_decay
-    _adam(param, grad, [exp_avg, exp_avg_sq], step, grad_scale, **hyper)
+    _adam(param, grad, [exp_avg, exp_avg_sq], step, grad_scale, lr, betas, eps, weight_decay, decoupled_weight_decay)
 
 
 def _adam(
@@ -146,7 +144,6 @@ def _adam(
     states: list[Array],
     step: int,
     grad_scale: float,
-    *,
     lr: float,
     betas: tuple[float, float],
     eps: float,
@@ -325,8 +322,8 @@ class _Optimizer:
             ema_update(self._ema[k], param, self._ema_decay)
 
     def _chance(self, k: int, param: Array, step: int, half: int) -> Array:
-        """The 16 bits that decide how each element is rounded at this step: those of its block of 256, plus its place in
-        the block and the step along a two-dimensional R sequence (Roberts 2018)."""
+        """The 16 bits that decide how each element is rounded at this step: those of its block of 256, plus its place
+        in the block and the step along a two-dimensional R sequence (Roberts 2018)."""
         count = -(-param.size // 256)
         of_block = values16(self._rounding_key, k, _random.DOMAIN_ROUNDING, 2 * count)[half::2]
         index = np.arange(param.size)
@@ -480,18 +477,19 @@ class _State:
 
     def __init__(self, param: Array, state_dtype: str | None, signed: bool):
         self.kind, self.dtype, self.signed = state_dtype, param.dtype, signed
-        self.array = np.zeros(param.shape, {None: param.dtype, "bfloat16": np.uint16, "8bit": np.uint8}[state_dtype])
+        codes = {None: param.dtype, "bfloat16": np.dtype(np.uint16), "8bit": np.dtype(np.uint8)}
+        self.array = np.zeros(param.shape, codes[state_dtype])
         self.exponents = np.zeros(-(-param.size // 256), np.uint8)
 
     def load(self) -> Array:
         if self.kind is None:
             return self.array
         if self.kind == "bfloat16":
-            return (self.array.astype(np.uint32) << 16).view(np.float32).astype(self.dtype)
+            return np.asarray((self.array.astype(np.uint32) << 16).view(np.float32).astype(self.dtype))
         codes = self.array.astype(np.int64)
         magnitude, sign = (codes & 0x7F, codes >> 7 << 31) if self.signed else (codes, codes * 0)
         bits = np.where(magnitude != 0, (magnitude << 20) + self._base() | sign, 0)
-        return bits.astype(np.uint32).view(np.float32).astype(self.dtype)
+        return np.asarray(bits.astype(np.uint32).view(np.float32).astype(self.dtype))
 
     def store(self, value: Array, chance: Array) -> None:
         bits = value.astype(np.float32).view(np.uint32).astype(np.int64)
@@ -508,7 +506,7 @@ class _State:
         self.array[...] = codes | (negative << 7 if self.signed else 0)
 
     def _base(self) -> NDArray[np.int64]:
-        """Bits of the float whose code, in its block, would be 0: the block's exponent has the top exponent of a code."""
+        """Bits of the float whose code would be 0: the exponent of the block is the top exponent of a code."""
         exponents = self.exponents.astype(np.int64) - (15 if self.signed else 31)
         return (np.repeat(exponents, 256)[: self.array.size] << 23).reshape(self.array.shape)
 

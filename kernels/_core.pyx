@@ -8,10 +8,11 @@ import os
 
 import numpy as np
 
+from fastopt._checks import finite_number
 from fastopt._tree import SparseRows, same_structure
 
 cimport numpy as cnp
-from libc.math cimport fabs, isfinite, sqrt
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -132,6 +133,10 @@ cdef extern from "fastopt.h" nogil:
     void fastopt_sgd_scalars(sgd_scalars* out, double t, double lr, double momentum, double dampening,
                              double weight_decay, int nesterov, double grad_scale)
     void fastopt_dropout_scalars(double p, uint32_t* threshold, double* scale)
+    double fastopt_add_up(const double* sums, int64_t count)
+    double fastopt_penalty(double weight_decay, const double* sums, int64_t count)
+    double fastopt_norm(double multiplier, const double* sums, int64_t count)
+    double fastopt_clip(double norm, double max_norm)
 
     ctypedef void (*fastopt_kernel)(const void* args, int64_t begin, int64_t end)
     ctypedef struct fastopt_table:

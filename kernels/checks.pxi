@@ -133,11 +133,11 @@ cdef bint same_memory(ndarray a, ndarray b) noexcept:
 
 
 cdef int distinct(ndarray a, str a_name, ndarray b, str b_name, bint same_allowed=False) except -1:
-    """Refuse two arrays that overlap, of which one is written; the very same array may be allowed."""
+    """Refuse two arrays that overlap, of which a is written; the very same array may be allowed."""
     if same_allowed and same_memory(a, b):
         return 0
     if share_memory(a, b):
-        raise ValueError(f"{a_name}: expected memory apart from {b_name}, got arrays that overlap"
+        raise ValueError(f"{b_name}: expected memory apart from {a_name}, got arrays that overlap"
                          f"{' in part' if same_allowed else ''}; pass {b_name}.copy()")
     return 0
 

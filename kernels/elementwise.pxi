@@ -40,12 +40,12 @@ cdef inline bint around_cache(ndarray y, ndarray x) noexcept:
 
 cdef double checked_slope(object negative_slope) except? -1:
     cdef double slope
-    try:
+    if type(negative_slope) is float:
         slope = negative_slope
-    except TypeError:
-        raise TypeError(f"negative_slope: expected a float, got {type(negative_slope).__name__}") from None
+    else:
+        slope = finite_number("negative_slope", negative_slope)
     if not isfinite(slope):
-        raise ValueError(f"negative_slope: expected a finite number, got {slope}")
+        finite_number("negative_slope", negative_slope)
     return slope
 
 
@@ -142,8 +142,7 @@ def sum_squares(x, str name):
     """Sum of x**2 in float64, in the fixed order of kernels/reduce.hpp."""
     cdef sum_squares_args args
     cdef ndarray xa = checked(x, name)
-    cdef int64_t k, blocks
-    cdef double total = 0
+    cdef int64_t blocks
     if not contiguous_order(xa) & NPY_ARRAY_C_CONTIGUOUS:
         xa = c_copy(xa)
     blocks = (PyArray_SIZE(xa) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK
@@ -152,9 +151,27 @@ def sum_squares(x, str name):
     args.x = PyArray_DATA(xa)
     args.size = PyArray_SIZE(xa)
     run(fastopt_kernels.sum_squares[element_type(xa)], &args, blocks, SUM_GRAIN)
-    for k in range(blocks):
-        total += args.block_sums[k]
-    return total
+    return fastopt_add_up(args.block_sums, blocks)
+
+
+cdef ndarray as_sums(object sums):
+    return np.array(sums, np.float64)
+
+
+def l2_penalty(sums, double weight_decay):
+    """weight_decay / 2 times the sum of the arrays' sums of squares."""
+    cdef ndarray a = as_sums(sums)
+    return fastopt_penalty(weight_decay, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+
+
+def norm(sums):
+    """The root of the sum of the arrays' sums of squares."""
+    cdef ndarray a = as_sums(sums)
+    return fastopt_norm(1, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+
+
+def clip_factor(double norm, double max_norm):
+    return fastopt_clip(norm, max_norm)
 
 
 # The (inputs, outputs) that kernels/stream.hpp has.

@@ -192,6 +192,12 @@ void fastopt_sgd_scalars(sgd_scalars *out, double t, double lr, double momentum,
                          int nesterov, double grad_scale);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
+/* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them:
+   weight_decay / 2 times the sum; |multiplier| times its root; min(1, max_norm / (norm + 1e-6)), 1 for a NaN. */
+double fastopt_add_up(const double *sums, int64_t count);
+double fastopt_penalty(double weight_decay, const double *sums, int64_t count);
+double fastopt_norm(double multiplier, const double *sums, int64_t count);
+double fastopt_clip(double norm, double max_norm);
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 

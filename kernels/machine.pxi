@@ -25,7 +25,7 @@ cdef int _select_isa() except -1:
     cdef bytes name = os.environb.get(b"FASTOPT_ISA", b"")
     cdef const char* wrong = fastopt_select_isa(<const char*>name if name else NULL)
     if wrong != NULL:
-        raise ImportError(f"FASTOPT_ISA: {name.decode()!r} {wrong.decode()}; expected one of "
+        raise ImportError(f"FASTOPT_ISA: {os.fsdecode(name)!r} {wrong.decode()}; expected one of "
                           f"{', '.join(available_isas())}, or unset it for the best of them")
     return 0
 

@@ -209,7 +209,7 @@ cdef class Optimizer:
         cdef Py_ssize_t first = 0, last = self._range_count, middle
         if self._interleaved:
             for written, array in self._written:
-                distinct(grad, label("grads", name), <ndarray>array, written)
+                distinct(<ndarray>array, written, grad, label("grads", name))
             return 0
         bounds(grad, &low, &high)
         while first < last:  # to the first range that ends above the gradient's beginning
@@ -220,7 +220,7 @@ cdef class Optimizer:
                 first = middle + 1
         while first < self._range_count and self._ranges[first].low < high:
             written, array = self._written[self._ranges[first].owner]
-            distinct(grad, label("grads", name), <ndarray>array, written)
+            distinct(<ndarray>array, written, grad, label("grads", name))
             first += 1
         return 0
 
@@ -299,11 +299,10 @@ cdef class Optimizer:
             reach = max(reach, high_)
         return 0
 
-    cdef double norm(self, list held) except? -1:
-        """The root of the sum of the squares of all gradients: array by array, each in C order."""
+    cdef double norm(self, list held, double multiplier) except? -1:
+        """The norm of all gradients, times the multiplier: array by array, each in C order."""
         cdef Py_ssize_t k, jobs = 0
-        cdef int64_t block, blocks = 0
-        cdef double total = 0, of_array
+        cdef int64_t blocks = 0
         cdef list keep = []
         cdef ndarray grad
         cdef int kind = element_type(<ndarray>self._arrays[0])
@@ -322,18 +321,16 @@ cdef class Optimizer:
             self._jobs[jobs].grain = SUM_GRAIN
             blocks += self._jobs[jobs].size
             jobs += 1
-        cdef ndarray sums = np.empty(blocks)
-        cdef double* block_sums = <double*>PyArray_DATA(sums)
+        cdef ndarray sums = np.empty(jobs + blocks)
+        cdef double* array_sums = <double*>PyArray_DATA(sums)
+        cdef double* block_sums = array_sums + jobs
         for k in range(jobs):
             self._norm_args[k].block_sums = block_sums
             block_sums += self._jobs[k].size
         run_jobs(self._jobs, jobs, blocks * FASTOPT_SUM_BLOCK)
         for k in range(jobs):
-            of_array = 0
-            for block in range(self._jobs[k].size):
-                of_array += self._norm_args[k].block_sums[block]
-            total += of_array
-        return sqrt(total)
+            array_sums[k] = fastopt_add_up(self._norm_args[k].block_sums, self._jobs[k].size)
+        return fastopt_norm(multiplier, array_sums, jobs)
 
     def _step(self, grads, double grad_multiplier, bint zero_grads):
         cdef list originals = []        # the gradients as they came
@@ -347,7 +344,7 @@ cdef class Optimizer:
         cdef fastopt_kernel kernel
         cdef bint changed = False
         cdef ndarray grad, param, work
-        cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm, clip
+        cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm
         if self._stepping:
             raise RuntimeError("step: this optimiser is in the middle of a step in another thread")
         if not self.pair(self.params, grads, originals) or len(held) != self._count:
@@ -374,7 +371,7 @@ cdef class Optimizer:
             grad = <ndarray>held[k]
             if PyArray_DATA(grad) != self._parameters[k].grad or not contiguous_order(grad):
                 self.check_overlap(grad, self._names[k])
-                self._parameters[k].grad = PyArray_DATA(grad)
+                self._parameters[k].grad = PyArray_DATA(grad) if contiguous_order(grad) else NULL
                 changed = True
             if not contiguous_order(grad) & order:
                 held = held[:] if held is originals else held
@@ -384,7 +381,7 @@ cdef class Optimizer:
         self._zeroing = zero_grads
 
         if self._skip_nonfinite or isfinite(self._max_grad_norm):
-            norm = fabs(grad_multiplier) * self.norm(held)
+            norm = self.norm(held, grad_multiplier)
             self.grad_norm = norm
             if self._skip_nonfinite and not isfinite(norm):
                 self.skipped_steps += 1
@@ -393,9 +390,8 @@ cdef class Optimizer:
                         if original is not None:
                             original.fill(0)
                 return
-            clip = self._max_grad_norm / (norm + 1e-6)
-            if clip < 1:
-                grad_scale *= clip
+            if isfinite(self._max_grad_norm):
+                grad_scale *= fastopt_clip(norm, self._max_grad_norm)
 
         kernel = self.kernel(False)[element_type(<ndarray>self._arrays[0])]
         for k in range(self._count):

@@ -1,10 +1,13 @@
 // What an op computes once a call and not once an element.
 #include "fastopt.h"
 
+#include "float_mode.hpp"
+
 #include <cmath>
 
 extern "C" void fastopt_adam_scalars(adam_scalars* out, double t, double lr, double beta1, double beta2, double eps,
                                      double weight_decay, int decoupled_weight_decay, double grad_scale) {
+    default_float_mode mode;
     const double correction1 = 1 - std::pow(beta1, t);
     const double correction2 = std::sqrt(1 - std::pow(beta2, t));
     out->grad_scale = grad_scale;
@@ -19,6 +22,7 @@ extern "C" void fastopt_adam_scalars(adam_scalars* out, double t, double lr, dou
 
 extern "C" void fastopt_sgd_scalars(sgd_scalars* out, double t, double lr, double momentum, double dampening,
                                     double weight_decay, int nesterov, double grad_scale) {
+    default_float_mode mode;
     out->grad_scale = grad_scale;
     out->weight_decay = weight_decay;
     out->momentum = momentum;
@@ -33,4 +37,27 @@ extern "C" void fastopt_dropout_scalars(double p, uint32_t* threshold, double* s
     const double kept_within = rounded < 1 ? 1 : rounded > 65535 ? 65535 : rounded;
     *threshold = static_cast<uint32_t>(kept_within);
     *scale = 1 / (1 - kept_within / 65536);
+}
+
+extern "C" double fastopt_add_up(const double* terms, int64_t count) {
+    default_float_mode mode;
+    double total = 0;
+    for (int64_t k = 0; k < count; ++k) total += terms[k];
+    return total;
+}
+
+extern "C" double fastopt_penalty(double weight_decay, const double* sums, int64_t count) {
+    default_float_mode mode;
+    return 0.5 * weight_decay * fastopt_add_up(sums, count);
+}
+
+extern "C" double fastopt_norm(double multiplier, const double* sums, int64_t count) {
+    default_float_mode mode;
+    return std::fabs(multiplier) * std::sqrt(fastopt_add_up(sums, count));
+}
+
+extern "C" double fastopt_clip(double norm, double max_norm) {
+    default_float_mode mode;
+    const double factor = max_norm / (norm + 1e-6);
+    return factor < 1 ? factor : 1;  // 1 for a NaN
 }

@@ -153,15 +153,15 @@ class Case(NamedTuple):
     nontemporal: bool = False
 
 
-def _optimizer(name: str, **options: Any) -> Callable[..., Any]:
-    """Four steps on two parameters in two groups; the second has no gradient in the second step."""
+def _optimizer(name: str, zero_grads: bool = False, **options: Any) -> Callable[..., Any]:
+    """Five steps on two parameters in two groups; the second has no gradient in the second step."""
 
     def run(ops: ModuleType, w: np.ndarray, b: np.ndarray, grad_w: np.ndarray, grad_b: np.ndarray) -> Any:
         optimizer = getattr(ops, name)([{"params": {"w": w}}, {"params": [b], "lr": 0.25}], lr=0.01, **options)
         for grad in (grad_b, None, grad_b, grad_b):
             optimizer.step([{"w": grad_w}, [grad]], grad_multiplier=0.5)
         optimizer.lr = 0.125
-        optimizer.step([{"w": grad_w}, [grad_b]])
+        optimizer.step([{"w": grad_w}, [grad_b]], zero_grads=zero_grads)
         return list(optimizer.state_dict().values())
 
     return run
@@ -230,6 +230,25 @@ def _cases() -> Iterator[tuple[str, Case]]:
     yield "AdamW", Case(_optimizer("AdamW", maximize=True), 4, OPTIMIZER_GRAIN)
     yield "SGD", Case(_optimizer("SGD", momentum=0.9, nesterov=True), 4, OPTIMIZER_GRAIN)
 
+    everything: dict[str, Any] = {"max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.9}
+    options: dict[str, Any] = {
+        "Adam amsgrad": {"amsgrad": True},
+        "Adam clipped": {"max_grad_norm": 0.5, "decoupled_weight_decay": True, "weight_decay": 0.1},
+        "Adam average": {"ema_decay": 0.9, "betas": (0.0, 0.9)},
+        "Adam everything": {"amsgrad": True, "zero_grads": True, **everything},
+        "Adam bfloat16": {"state_dtype": "bfloat16", "rng": 5},
+        "Adam 8bit": {"state_dtype": "8bit", "rng": 5},
+        "Adam 8bit everything": {"state_dtype": "8bit", "rng": 5, "amsgrad": True, "zero_grads": True, **everything},
+        "SGD everything": {"momentum": 0.9, "zero_grads": True, **everything},
+        "SGD plain average": {"ema_decay": 0.9, "zero_grads": True},
+        "SGD bfloat16": {"momentum": 0.9, "state_dtype": "bfloat16", "rng": 5},
+        "SGD 8bit": {"momentum": 0.9, "nesterov": True, "state_dtype": "8bit", "rng": 5},
+    }
+    for name, chosen in options.items():
+        yield name, Case(_optimizer(name.split()[0], **chosen), 4, OPTIMIZER_GRAIN)
+    yield "ema_update", Case(_call("ema_update", 0.9), 2, ELEMENTWISE_GRAIN)
+    yield "clip_grad_norm_", Case(lambda ops, *arrays: ops.clip_grad_norm_(list(arrays), 0.5), 2, SUM_GRAIN)
+
     yield "l2_penalty", Case(lambda ops, *arrays: ops.l2_penalty(list(arrays), 0.3), 2, SUM_GRAIN)
 
 
@@ -276,6 +295,12 @@ def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[st
         step(*arrays, *rest, **options)
         return arrays
 
+    def stepped_rows(optimizer: Any, table: np.ndarray) -> list[np.ndarray]:
+        rows = np.arange(300) * 7 % 100
+        optimizer.step([fo.SparseRows(rows, grad[: 8 * len(rows)].reshape(-1, 8))])
+        return [table, *optimizer._states["exp_avg_sq"]]
+
+    everything = {"amsgrad": True, "max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.75}
     return {
         "leaky_relu": lambda: fo.leaky_relu(x, 0.01),
         "leaky_relu_backward": lambda: fo.leaky_relu_backward(grad, x, 0.01),
@@ -292,6 +317,13 @@ def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[st
         "Adam": lambda: _golden_optimizer(fo.Adam, dtype, size, weight_decay=0.25, **dyadic),
         "AdamW": lambda: _golden_optimizer(fo.AdamW, dtype, size, **dyadic),
         "SGD": lambda: _golden_optimizer(fo.SGD, dtype, size, momentum=0.875, nesterov=True),
+        "Adam everything": lambda: _golden_optimizer(fo.Adam, dtype, size, **dyadic, **everything),
+        "Adam bfloat16": lambda: _golden_optimizer(fo.Adam, dtype, size, **dyadic, state_dtype="bfloat16", rng=7),
+        "Adam 8bit": lambda: _golden_optimizer(fo.Adam, dtype, size, **dyadic, state_dtype="8bit", rng=7),
+        "SparseRows": lambda: stepped_rows(fo.Adam([table := x[:4000].reshape(-1, 8).copy()], **dyadic), table),
+        "ema_update": lambda: stepped(fo.ema_update, 2, 0.875),
+        "grad_norm": lambda: fo.grad_norm([x, grad]),
+        "clip_grad_norm_": lambda: stepped(lambda *arrays: fo.clip_grad_norm_(arrays, 0.5), 2),
         "l2_penalty": lambda: fo.l2_penalty([x, grad], 0.25),
     }
 

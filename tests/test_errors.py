@@ -374,9 +374,9 @@ def test_numbers_of_the_wrong_kind(number, value):
 @pytest.mark.parametrize(
     ("step", "error", "message"),
     [
-        (0, ValueError, "step: expected the number of the step, from 1, got 0"),
-        (-1, ValueError, "step: expected the number of the step, from 1, got -1"),
-        (2**63, ValueError, "step: expected the number of the step, from 1, got 9223372036854775808"),
+        (0, ValueError, "step: expected 1 <= step < 9223372036854775808, got 0"),
+        (-1, ValueError, "step: expected 1 <= step < 9223372036854775808, got -1"),
+        (2**63, ValueError, "step: expected 1 <= step < 9223372036854775808, got 9223372036854775808"),
         (1.0, TypeError, "step: expected an int, got float"),
         (True, TypeError, "step: expected an int, got bool"),
         (None, TypeError, "step: expected an int, got NoneType"),

@@ -74,6 +74,34 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "7b32579853832e142f795f7df1c9a868d6f95e28410e793926ee3d0b9723dfe1",
         "5387a9c34df3ada58ae145e97c8577d2ddd19b4da48b1127cdbd6c1f40ffdacc",
     ),
+    "Adam everything": (
+        "17f46996d07247ad79cf0f9cd2c426082ea6540c92a03c8c9e1352773f3c2d78",
+        "23b46d70e6ae2e49ea9c1e251ab11feb00ab4a3f4ab4917733bba7555d823c8f",
+    ),
+    "Adam bfloat16": (
+        "50519226b21d44b34a667c5e2cd9cbeaeee2c8812e42ca6b62d912ce6c6c989f",
+        "7e926d04363e7fa7bcfe9fff01ce220ca04a623fd810b0262130005c99ee73ce",
+    ),
+    "Adam 8bit": (
+        "529c4e4f23d860278457f7416d597b4ff930ce3cdc17ea86f39ccbbf372280ae",
+        "93a55d70e815b26a5a62a5855b604f91807b36f502a60552c0e8f4fd037e3f46",
+    ),
+    "SparseRows": (
+        "910865534dd02165585c3f6815c97dc127ed020a89b8acfde11562ede8dfd390",
+        "9aaa1256c3b7ea3624c457737e3bdca031790d1bfaa57ba4b95ff15979b7a562",
+    ),
+    "ema_update": (
+        "ad1cbf4fe9dd7b2976d61dbcc406af430c0af6830d60291f812b8c0bc347e877",
+        "77ce7ae32885b0e7374ece3bb542f162f760dbf27e1df7c9df8e7568ceb9b5cf",
+    ),
+    "grad_norm": (
+        "0ac0894a0ed4d4b7d0d9ee193343eb0364f8fc0a6e3f38e660f9947edcdcffbb",
+        "5aad00b470da40950a88c20d73b33e9ce9793f550713c85f654872ff88b1825c",
+    ),
+    "clip_grad_norm_": (
+        "5e252d0922c5c71dac9307b541cc1ec8ee633f24e3e911d8d717a03b027d0a56",
+        "52846e816765fb9f221ea1a3a15ba73d4af06951b5d690d5a45adc774bfc41a0",
+    ),
     "l2_penalty": (
         "80bc82a38a5670693847f25e1dc127d4c991fb6bb8c53f75d513179512a50552",
         "fff04de7d6d7eb4a438c918e0058284a2e285b9ba662011e4a65059e4fdb0b12",

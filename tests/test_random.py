@@ -48,16 +48,26 @@ def test_chunk_borders_and_threads(draw, threads):
 
 
 @each_draw
-@example(seed=0, stream=0, offset=2**63, shape=5)  # where twice the offset no longer fits 64 bits
+@example(seed=0, stream=0, offset=2**63 - 5, shape=5)  # the last float64 numbers of a stream: 2**64 words in all
 @given(
     seed=st.integers(0, 2**64 - 1),
     stream=st.integers(0, 2**56 - 1),
-    offset=st.integers(0, 2**64 - 3000),
+    offset=st.integers(0, 2**63 - 3000),
     shape=st.one_of(st.integers(0, 2000), st.tuples(st.integers(0, 20), st.integers(0, 20)), st.just(())),
 )
 def test_any_address(draw, seed, stream, offset, shape):
     actual = draw(Philox4x32(seed), shape, stream=stream, offset=offset)
     assert_same_bits(actual, draw(reference.Philox4x32(seed), shape, stream=stream, offset=offset))
+
+
+def test_a_stream_has_an_end():
+    rng = Philox4x32(3)
+    assert rng.random_raw(3, offset=2**64 - 3).shape == (3,)
+    assert rng.random(3, offset=2**63 - 3).shape == (3,)
+    for draw in (lambda: rng.random_raw(3, offset=2**64 - 2), lambda: rng.random(3, offset=2**63 - 2)):
+        with pytest.raises(ValueError, match="offset: expected 0 <= offset < "):
+            draw()
+    assert rng.state["stream"] == 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
