@@ -32,7 +32,7 @@ class DropoutMask(NamedTuple):
         >>> import numpy as np, fastopt
         >>> y, mask = fastopt.dropout(np.ones(6), 0.5, rng=(7, 0))
         >>> mask.to_array()
-        array([False, False, False,  True, False,  True])
+        array([ True, False, False, False,  True, False])
         """
         _check_mask("mask", self)
         ones = np.ones(self.shape, np.float32)
@@ -89,9 +89,9 @@ def dropout(
     >>> rng = fastopt.Philox4x32(seed=7)
     >>> y, mask = fastopt.dropout(np.ones(6), 0.5, rng=rng)
     >>> y
-    array([0., 0., 0., 2., 0., 2.])
+    array([2., 0., 0., 0., 2., 0.])
     >>> fastopt.dropout_backward(np.ones(6), mask)
-    array([0., 0., 0., 2., 0., 2.])
+    array([2., 0., 0., 0., 2., 0.])
     """
     y = _core.make_output(x, "x", out)
     mask = mask_address(x.shape, p, training, rng)

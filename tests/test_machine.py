@@ -49,8 +49,10 @@ def test_an_unknown_instruction_set_is_an_import_error(isa):
     assert all(name in output for name in _core.available_isas())
 
 
-@pytest.mark.parametrize("isa", [name for name in ("x86-64-v3", "x86-64-v4") if name not in _core.available_isas()])
+@pytest.mark.parametrize("isa", ["x86-64-v3", "x86-64-v4"])
 def test_an_instruction_set_that_the_cpu_lacks_is_an_import_error(isa):
+    if isa in _core.available_isas():
+        pytest.skip("this CPU has it")
     output = run_python(IMPORT, FASTOPT_ISA=isa)
     assert output.startswith(f"ImportError: FASTOPT_ISA: '{isa}' is not ")
     assert all(name in output for name in _core.available_isas())
