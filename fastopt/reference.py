@@ -493,17 +493,18 @@ class _State:
 
     def store(self, value: Array, chance: Array) -> None:
         bits = value.astype(np.float32).view(np.uint32).astype(np.int64)
-        magnitude, negative = bits & 0x7FFFFFFF, bits >> 31
+        magnitude, negative = bits & 0x7FFFFFFF, value < 0
         nan = magnitude > 0x7F800000
         if self.kind == "bfloat16":
-            self.array[...] = np.where(nan, 0x7FC0, magnitude + chance >> 16 | negative << 15)
+            code = np.where(nan, 0x7FC0, magnitude + chance >> 16)
+            self.array[...] = code | np.where(negative & self.signed, 0x8000, 0)
             return
-        magnitude, negative = np.where(nan, 0, magnitude), np.where(nan, 0, negative)
+        magnitude = np.where(nan, 0, magnitude)
         largest = [block.max() for block in np.split(magnitude.ravel(), range(256, magnitude.size, 256)) if block.size]
         self.exponents[...] = np.maximum(np.array(largest, np.int64) + 0xFFFFF >> 23, 32)
         codes = magnitude - self._base() + (chance << 4) >> 20
         codes = np.maximum(codes, 0 if self.signed else magnitude > 0)
-        self.array[...] = codes | (negative << 7 if self.signed else 0)
+        self.array[...] = codes | np.where(negative & self.signed, 0x80, 0)
 
     def _base(self) -> NDArray[np.int64]:
         """Bits of the float whose code would be 0: the exponent of the block is the top exponent of a code."""

@@ -9,68 +9,59 @@ inline T square_root(T x) {
     else return __builtin_sqrt(x);
 }
 
-template <class T, bool AMSGRAD, bool EMA, bool ZERO>
-void adam_loop(const optimizer_args& a, int64_t begin, int64_t end) {
-    T* param = static_cast<T*>(a.param);
-    T* exp_avg = static_cast<T*>(a.momentum);
-    T* exp_avg_sq = static_cast<T*>(a.exp_avg_sq);
-    T* max_exp_avg_sq = static_cast<T*>(a.max_exp_avg_sq);
-    T* ema = static_cast<T*>(a.ema);
-    T* grad = static_cast<T*>(a.grad);
-    const adam_scalars& s = *static_cast<const adam_scalars*>(a.scalars);
-    const T grad_scale = static_cast<T>(s.grad_scale), decay = static_cast<T>(s.decay);
-    const T weight_decay = static_cast<T>(s.weight_decay), one_minus_beta1 = static_cast<T>(s.one_minus_beta1);
-    const T beta2 = static_cast<T>(s.beta2), one_minus_beta2 = static_cast<T>(s.one_minus_beta2);
-    const T lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps), ema_rate = static_cast<T>(a.ema_rate);
-    FASTOPT_INDEPENDENT
-    for (int64_t i = begin; i < end; ++i) {
-        T p = param[i] * decay;
-        T g = grad[i] * grad_scale;
-        g = weight_decay != 0 ? g + weight_decay * p : g;
-        const T m = one_minus_beta1 != 1 ? exp_avg[i] + one_minus_beta1 * (g - exp_avg[i]) : g;
-        const T gg = one_minus_beta2 * (g * g);
-        const T v = beta2 != 0 ? beta2 * exp_avg_sq[i] + gg : gg;
-        T largest = v;
-        if constexpr (AMSGRAD) {
-            largest = max_exp_avg_sq[i] > v || max_exp_avg_sq[i] != max_exp_avg_sq[i] ? max_exp_avg_sq[i] : v;
-            max_exp_avg_sq[i] = flush_subnormal(largest);
-        }
-        const T update = lr * (m / (square_root(largest) + eps));
-        p = lr != 0 ? p - update : p;
-        param[i] = p;
-        exp_avg[i] = flush_subnormal(m);
-        exp_avg_sq[i] = flush_subnormal(v);
-        if constexpr (EMA) ema[i] = ema_rate != 0 ? ema[i] + ema_rate * (p - ema[i]) : ema[i];
-        if constexpr (ZERO) grad[i] = 0;
+template <class T, bool AMSGRAD>
+struct adam_rule {
+    static constexpr int STATES = AMSGRAD ? 3 : 2;
+    T grad_scale, decay, weight_decay, one_minus_beta1, beta2, one_minus_beta2, lr, eps;
+
+    explicit adam_rule(const void* scalars) {
+        const adam_scalars& s = *static_cast<const adam_scalars*>(scalars);
+        grad_scale = static_cast<T>(s.grad_scale), decay = static_cast<T>(s.decay);
+        weight_decay = static_cast<T>(s.weight_decay), one_minus_beta1 = static_cast<T>(s.one_minus_beta1);
+        beta2 = static_cast<T>(s.beta2), one_minus_beta2 = static_cast<T>(s.one_minus_beta2);
+        lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps);
     }
+
+    T operator()(T p, T grad, T& exp_avg, T& exp_avg_sq, T& max_exp_avg_sq) const {
+        p = p * decay;
+        T g = grad * grad_scale;
+        g = weight_decay != 0 ? g + weight_decay * p : g;
+        exp_avg = one_minus_beta1 != 1 ? exp_avg + one_minus_beta1 * (g - exp_avg) : g;
+        const T gg = one_minus_beta2 * (g * g);
+        exp_avg_sq = beta2 != 0 ? beta2 * exp_avg_sq + gg : gg;
+        T v = exp_avg_sq;
+        if constexpr (AMSGRAD) {
+            const T largest = max_exp_avg_sq;
+            v = largest > v || largest != largest ? largest : v;
+            max_exp_avg_sq = v;
+        }
+        const T update = lr * (exp_avg / (square_root(v) + eps));
+        return lr != 0 ? p - update : p;
+    }
+};
+
+template <class T, class States>
+void adam_step(const small_state_args& a, int64_t begin, int64_t end) {
+    if (a.step.max_exp_avg_sq == nullptr) step<T, adam_rule<T, false>, States>(a, begin, end);
+    else step<T, adam_rule<T, true>, States>(a, begin, end);
 }
 
 template <class T>
 void adam(const adam_args& a, int64_t begin, int64_t end) {
-    // What adds traffic is chosen here, once a range; what only adds arithmetic is a select inside the loop.
-    switch ((a.max_exp_avg_sq != nullptr) * 4 + (a.ema != nullptr) * 2 + (a.zero_grad != 0)) {
-        case 0: return adam_loop<T, false, false, false>(a, begin, end);
-        case 1: return adam_loop<T, false, false, true>(a, begin, end);
-        case 2: return adam_loop<T, false, true, false>(a, begin, end);
-        case 3: return adam_loop<T, false, true, true>(a, begin, end);
-        case 4: return adam_loop<T, true, false, false>(a, begin, end);
-        case 5: return adam_loop<T, true, false, true>(a, begin, end);
-        case 6: return adam_loop<T, true, true, false>(a, begin, end);
-        case 7: return adam_loop<T, true, true, true>(a, begin, end);
-    }
+    adam_step<T, plain_states<T>>(a, begin, end);
 }
 
 template <class T>
-void adam_rows(const adam_rows_args& a, int64_t begin, int64_t end) {
+void adam_bfloat16(const adam_args& a, int64_t begin, int64_t end) {
+    adam_step<T, bfloat16_states<T>>(a, begin, end);
+}
+
+template <class T>
+void adam_8bit(const adam_args& a, int64_t begin, int64_t end) {
+    adam_step<T, eight_bit_states<T>>(a, begin, end);
+}
+
+template <class T>
+void adam_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
     step_rows<T, adam<T>>(a, begin, end);
-}
-
-template <class T>
-void adam_bfloat16(const adam_bfloat16_args& a, int64_t begin, int64_t end) {
-    step_small_states<T, bfloat16_states, adam<T>>(a, begin, end);
-}
-
-template <class T>
-void adam_8bit(const adam_8bit_args& a, int64_t begin, int64_t end) {
-    step_small_states<T, eight_bit_states, adam<T>>(a, begin, end);
 }

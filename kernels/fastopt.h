@@ -119,10 +119,10 @@ typedef struct {
     double ema_rate;      /* 1 - ema_decay */
     int zero_grad;
 } optimizer_args;
-typedef optimizer_args adam_args, sgd_args;
 
-/* The same with the first three states rounded to small numbers (kernels/small_states.hpp): bfloat16, or 8 bits with
-   an exponent for each block of FASTOPT_STATE_BLOCK elements. Ranges begin at multiples of the block. */
+/* The record of every step on a whole array. What follows `step` is for states of fewer bits alone
+   (kernels/small_states.hpp): bfloat16, or 8 bits with an exponent for each block of FASTOPT_STATE_BLOCK elements; ranges
+   begin at multiples of the block. */
 #define FASTOPT_STATE_BLOCK 256
 typedef struct {
     optimizer_args step;           /* its states point to the codes, uint16_t or uint8_t */
@@ -130,7 +130,7 @@ typedef struct {
     random_address rounding;       /* the word of the element's block there and the step decide how it is rounded */
     uint32_t step_number;          /* modulo 2^32 */
 } small_state_args;
-typedef small_state_args adam_bfloat16_args, adam_8bit_args, sgd_bfloat16_args, sgd_8bit_args;
+typedef small_state_args adam_args, adam_bfloat16_args, adam_8bit_args, sgd_args, sgd_bfloat16_args, sgd_8bit_args;
 
 /* The step on some rows of a 2-D parameter: row rows[k] with gradient row k; the range is over k. */
 typedef struct {

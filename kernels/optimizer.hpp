@@ -1,11 +1,77 @@
-// What Adam and SGD share: the flushing of small states, the step on single rows, the average of weights, scaling.
+// What the optimisers share: the loop over a parameter, its gradient and its states. A rule (adam.hpp, sgd.hpp) says how
+// one element moves; the states are plain arrays here, or codes of fewer bits (small_states.hpp).
 
 // A state that has decayed below the smallest normal number is stored as 0: arithmetic on subnormal numbers costs
-// 10-50 times as much, and a parameter that has been idle for long must not slow the step. NaN stays.
+// 10-50 times as much, and a parameter that has been idle for long must not slow the step. NaN stays. (With the
+// magnitude it is one comparison; with two, an Adam step in cache takes 0.36 ns instead of 0.29.)
 template <class T>
 inline T flush_subnormal(T x) {
     constexpr T smallest = sizeof(T) == 4 ? static_cast<T>(__FLT_MIN__) : static_cast<T>(__DBL_MIN__);
-    return x < smallest && x > -smallest ? T(0) : x;
+    const T magnitude = sizeof(T) == 4 ? static_cast<T>(__builtin_fabsf(static_cast<float>(x)))
+                                       : static_cast<T>(__builtin_fabs(static_cast<double>(x)));
+    return magnitude < smallest ? T(0) : x;
+}
+
+template <class T>
+struct plain_states {
+    typedef int64_t index;
+    static constexpr int64_t BLOCK = INT64_MAX;
+    T *whole[3], *array[3];
+
+    explicit plain_states(const small_state_args& a)
+        : whole{static_cast<T*>(a.step.momentum), static_cast<T*>(a.step.exp_avg_sq),
+                static_cast<T*>(a.step.max_exp_avg_sq)} {}
+    template <int COUNT>
+    void begin(int64_t first, index) {
+        for (int k = 0; k < COUNT; ++k) array[k] = whole[k] + first;
+    }
+    template <int K>
+    T load(index i) const { return array[K][i]; }
+    template <int K>
+    void store(index i, T x) { array[K][i] = x; }
+    template <int COUNT>
+    void finish(int64_t, index) {}
+};
+
+template <class T, class Rule, class States, bool EMA, bool ZERO>
+void step_loop(const small_state_args& a, int64_t begin, int64_t end) {
+    const T ema_rate = static_cast<T>(a.step.ema_rate);
+    const Rule rule(a.step.scalars);
+    States states(a);
+    for (int64_t first = begin; first < end; first += States::BLOCK < end - first ? States::BLOCK : end - first) {
+        typedef typename States::index index;
+        const index n = static_cast<index>(States::BLOCK < end - first ? States::BLOCK : end - first);
+        T* param = static_cast<T*>(a.step.param) + first;
+        T* grad = static_cast<T*>(a.step.grad) + first;
+        T* ema = EMA ? static_cast<T*>(a.step.ema) + first : nullptr;
+        states.template begin<Rule::STATES>(first, n);
+        FASTOPT_INDEPENDENT
+        for (index i = 0; i < n; ++i) {
+            T s0 = 0, s1 = 0, s2 = 0;
+            if constexpr (Rule::STATES > 0) s0 = states.template load<0>(i);
+            if constexpr (Rule::STATES > 1) s1 = states.template load<1>(i);
+            if constexpr (Rule::STATES > 2) s2 = states.template load<2>(i);
+            const T p = rule(param[i], grad[i], s0, s1, s2);
+            param[i] = p;
+            if constexpr (Rule::STATES > 0) states.template store<0>(i, flush_subnormal(s0));
+            if constexpr (Rule::STATES > 1) states.template store<1>(i, flush_subnormal(s1));
+            if constexpr (Rule::STATES > 2) states.template store<2>(i, flush_subnormal(s2));
+            if constexpr (EMA) ema[i] = ema_rate != 0 ? ema[i] + ema_rate * (p - ema[i]) : ema[i];
+            if constexpr (ZERO) grad[i] = 0;
+        }
+        states.template finish<Rule::STATES>(first, n);
+    }
+}
+
+// What adds traffic is chosen here, once a range; what only adds arithmetic is a select inside the loop.
+template <class T, class Rule, class States>
+void step(const small_state_args& a, int64_t begin, int64_t end) {
+    switch ((a.step.ema != nullptr) * 2 + (a.step.zero_grad != 0)) {
+        case 0: return step_loop<T, Rule, States, false, false>(a, begin, end);
+        case 1: return step_loop<T, Rule, States, false, true>(a, begin, end);
+        case 2: return step_loop<T, Rule, States, true, false>(a, begin, end);
+        case 3: return step_loop<T, Rule, States, true, true>(a, begin, end);
+    }
 }
 
 template <class T>
@@ -13,15 +79,16 @@ inline void* at(void* array, int64_t index) {
     return array == nullptr ? nullptr : static_cast<T*>(array) + index;
 }
 
-template <class T, void (*STEP)(const optimizer_args&, int64_t, int64_t)>
+template <class T, void (*STEP)(const small_state_args&, int64_t, int64_t)>
 void step_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
+    small_state_args row = {};
+    row.step = a.step;
     for (int64_t k = begin; k < end; ++k) {
-        optimizer_args row = a.step;
         const int64_t first = a.rows[k] * a.width;
-        row.param = at<T>(a.step.param, first);
-        row.momentum = at<T>(a.step.momentum, first);
-        row.exp_avg_sq = at<T>(a.step.exp_avg_sq, first);
-        row.grad = at<T>(a.step.grad, k * a.width);
+        row.step.param = at<T>(a.step.param, first);
+        row.step.momentum = at<T>(a.step.momentum, first);
+        row.step.exp_avg_sq = at<T>(a.step.exp_avg_sq, first);
+        row.step.grad = at<T>(a.step.grad, k * a.width);
         STEP(row, 0, a.width);
     }
 }

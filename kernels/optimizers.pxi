@@ -2,6 +2,7 @@
 
 cdef enum:
     DOMAIN_ROUNDING = 4
+    PAGE = 4096
 
 cdef union step_scalars:
     adam_scalars adam
@@ -33,6 +34,22 @@ cdef ndarray ordered_copy(ndarray a, int order):
 
 cdef void* data_or_null(dict states, str kind, Py_ssize_t k):
     return PyArray_DATA(<ndarray>states[kind][k]) if kind in states else NULL
+
+
+cdef ndarray zeros_apart(ndarray param, dtype, int order, int apart):
+    """Zeros in the shape of param, whose place in a page is `apart` bytes after that of param.
+
+    A load that follows a store to the same place in another page waits for it: with arrays some 64 bytes apart, an Adam
+    step in cache takes 0.43 ns an element, with 1,024 bytes 0.29 (Zen 4).
+    """
+    cdef str memory_order = "C" if order & NPY_ARRAY_C_CONTIGUOUS else "F"
+    cdef int64_t size = PyArray_SIZE(param) * dtype.itemsize
+    if size < 4 * PAGE:
+        return np.zeros(shape(param), dtype, memory_order)
+    buffer = np.zeros(size + PAGE, np.uint8)
+    cdef uintptr_t place = (<uintptr_t>PyArray_DATA(param) // 64 * 64 + apart) % PAGE
+    cdef uintptr_t start = (place - <uintptr_t>PyArray_DATA(<ndarray>buffer)) % PAGE
+    return buffer[start:start + size].view(dtype).reshape(shape(param), order=memory_order)
 
 
 cdef class Optimizer:
@@ -133,7 +150,9 @@ cdef class Optimizer:
         for state in state_names:
             self.make_state(state)
         if ema_decay is not None:
-            self._states["ema"] = [ordered_copy(arrays[k], self._parameters[k].order) for k in range(count)]
+            self._states["ema"] = [zeros_apart(a, a.dtype, self._parameters[k].order, 512) for k, a in enumerate(arrays)]
+            for average, array_ in zip(self._states["ema"], arrays):
+                average[...] = array_
         for k in range(count):
             self.take_states(k)
         self.list_written()
@@ -141,11 +160,9 @@ cdef class Optimizer:
 
     cdef int make_state(self, str state) except -1:
         cdef Py_ssize_t k
-        code = {PLAIN: self._arrays[0].dtype, BFLOAT16: np.uint16, EIGHT_BIT: np.uint8}[self._small]
-        self._states[state] = [
-            np.zeros(a.shape, code, "C" if self._parameters[k].order & NPY_ARRAY_C_CONTIGUOUS else "F")
-            for k, a in enumerate(self._arrays)
-        ]
+        code = np.dtype({PLAIN: self._arrays[0].dtype, BFLOAT16: np.uint16, EIGHT_BIT: np.uint8}[self._small])
+        apart = 1024 * (1 + len(self._states))
+        self._states[state] = [zeros_apart(a, code, self._parameters[k].order, apart) for k, a in enumerate(self._arrays)]
         if self._small == EIGHT_BIT:
             blocks = [-(-a.size // FASTOPT_STATE_BLOCK) for a in self._arrays]
             self._states[f"{state}_exponent"] = [np.zeros(n, np.uint8) for n in blocks]
@@ -488,7 +505,8 @@ cdef int set_adam_scalars(adam_scalars* out, ndarray param, double t, double lr,
 
 cdef int update_one(fastopt_kernel kernel, const void* scalars, list arrays, list names) except -1:
     """Run one step on arrays = [param, grad, momentum, exp_avg_sq], the latter two when there are such."""
-    cdef optimizer_args args
+    cdef small_state_args record
+    cdef optimizer_args* args = &record.step
     cdef Py_ssize_t k, other
     cdef int order = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
     cdef ndarray param = checked(arrays[0], "param")
@@ -501,13 +519,13 @@ cdef int update_one(fastopt_kernel kernel, const void* scalars, list arrays, lis
             distinct(<ndarray>arrays[k], names[k], <ndarray>arrays[other], names[other])
         order &= contiguous_order(<ndarray>arrays[k])
     cdef list work = arrays if order else [c_copy(<ndarray>a) for a in arrays]
-    memset(&args, 0, sizeof(args))
+    memset(&record, 0, sizeof(record))
     args.param = PyArray_DATA(<ndarray>work[0])
     args.grad = PyArray_DATA(<ndarray>work[1])
     args.momentum = PyArray_DATA(<ndarray>work[2]) if len(work) > 2 else NULL
     args.exp_avg_sq = PyArray_DATA(<ndarray>work[3]) if len(work) > 3 else NULL
     args.scalars = scalars
-    run(kernel, &args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
+    run(kernel, &record, PyArray_SIZE(param), OPTIMIZER_GRAIN)
     if not order:
         for k in range(len(arrays)):
             if k != 1:

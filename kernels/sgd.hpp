@@ -1,61 +1,56 @@
 // Stochastic gradient descent with momentum, dampening and Nesterov's variant, as torch.optim.SGD defines them
 // (Sutskever, Martens, Dahl and Hinton, ICML 2013).
 
-template <class T, bool MOMENTUM, bool EMA, bool ZERO>
-void sgd_loop(const optimizer_args& a, int64_t begin, int64_t end) {
-    T* param = static_cast<T*>(a.param);
-    T* buffer = static_cast<T*>(a.momentum);
-    T* ema = static_cast<T*>(a.ema);
-    T* grad = static_cast<T*>(a.grad);
-    const sgd_scalars& s = *static_cast<const sgd_scalars*>(a.scalars);
-    const T grad_scale = static_cast<T>(s.grad_scale), weight_decay = static_cast<T>(s.weight_decay);
-    const T momentum = static_cast<T>(s.momentum), one_minus_dampening = static_cast<T>(s.one_minus_dampening);
-    const T lr = static_cast<T>(s.lr), ema_rate = static_cast<T>(a.ema_rate);
-    const bool first_step = s.first_step, nesterov = s.nesterov;
-    FASTOPT_INDEPENDENT
-    for (int64_t i = begin; i < end; ++i) {
-        T g = grad[i] * grad_scale;
-        g = weight_decay != 0 ? g + weight_decay * param[i] : g;
+template <class T, bool MOMENTUM>
+struct sgd_rule {
+    static constexpr int STATES = MOMENTUM ? 1 : 0;
+    T grad_scale, weight_decay, momentum, one_minus_dampening, lr;
+    bool first_step, nesterov;
+
+    explicit sgd_rule(const void* scalars) {
+        const sgd_scalars& s = *static_cast<const sgd_scalars*>(scalars);
+        grad_scale = static_cast<T>(s.grad_scale), weight_decay = static_cast<T>(s.weight_decay);
+        momentum = static_cast<T>(s.momentum), one_minus_dampening = static_cast<T>(s.one_minus_dampening);
+        lr = static_cast<T>(s.lr), first_step = s.first_step, nesterov = s.nesterov;
+    }
+
+    T operator()(T p, T grad, T& buffer, T&, T&) const {
+        T g = grad * grad_scale;
+        g = weight_decay != 0 ? g + weight_decay * p : g;
         if constexpr (MOMENTUM) {
-            T b = momentum * buffer[i];
+            T b = momentum * buffer;
             b = one_minus_dampening != 0 ? b + one_minus_dampening * g : b;
             b = first_step ? g : b;
             g = nesterov ? g + momentum * b : b;
-            buffer[i] = flush_subnormal(b);
+            buffer = b;
         }
-        const T p = lr != 0 ? param[i] - lr * g : param[i];
-        param[i] = p;
-        if constexpr (EMA) ema[i] = ema_rate != 0 ? ema[i] + ema_rate * (p - ema[i]) : ema[i];
-        if constexpr (ZERO) grad[i] = 0;
+        return lr != 0 ? p - lr * g : p;
     }
+};
+
+template <class T, class States>
+void sgd_step(const small_state_args& a, int64_t begin, int64_t end) {
+    const bool momentum = static_cast<T>(static_cast<const sgd_scalars*>(a.step.scalars)->momentum) != 0;
+    if (momentum) step<T, sgd_rule<T, true>, States>(a, begin, end);
+    else step<T, sgd_rule<T, false>, plain_states<T>>(a, begin, end);
 }
 
 template <class T>
 void sgd(const sgd_args& a, int64_t begin, int64_t end) {
-    const bool momentum = static_cast<T>(static_cast<const sgd_scalars*>(a.scalars)->momentum) != 0;
-    switch (momentum * 4 + (a.ema != nullptr) * 2 + (a.zero_grad != 0)) {
-        case 0: return sgd_loop<T, false, false, false>(a, begin, end);
-        case 1: return sgd_loop<T, false, false, true>(a, begin, end);
-        case 2: return sgd_loop<T, false, true, false>(a, begin, end);
-        case 3: return sgd_loop<T, false, true, true>(a, begin, end);
-        case 4: return sgd_loop<T, true, false, false>(a, begin, end);
-        case 5: return sgd_loop<T, true, false, true>(a, begin, end);
-        case 6: return sgd_loop<T, true, true, false>(a, begin, end);
-        case 7: return sgd_loop<T, true, true, true>(a, begin, end);
-    }
+    sgd_step<T, plain_states<T>>(a, begin, end);
 }
 
 template <class T>
-void sgd_rows(const sgd_rows_args& a, int64_t begin, int64_t end) {
+void sgd_bfloat16(const sgd_args& a, int64_t begin, int64_t end) {
+    sgd_step<T, bfloat16_states<T>>(a, begin, end);
+}
+
+template <class T>
+void sgd_8bit(const sgd_args& a, int64_t begin, int64_t end) {
+    sgd_step<T, eight_bit_states<T>>(a, begin, end);
+}
+
+template <class T>
+void sgd_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
     step_rows<T, sgd<T>>(a, begin, end);
-}
-
-template <class T>
-void sgd_bfloat16(const sgd_bfloat16_args& a, int64_t begin, int64_t end) {
-    step_small_states<T, bfloat16_states, sgd<T>>(a, begin, end);
-}
-
-template <class T>
-void sgd_8bit(const sgd_8bit_args& a, int64_t begin, int64_t end) {
-    step_small_states<T, eight_bit_states, sgd<T>>(a, begin, end);
 }

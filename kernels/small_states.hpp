@@ -1,5 +1,4 @@
-// Optimiser states in 16 or 8 bits. A piece of them is decoded to the element type, the plain step runs on it, and the
-// result is encoded again: one pass over memory, and any option of the plain step.
+// Optimiser states in 16 or 8 bits, decoded and encoded in the loop of the step: one pass over memory.
 //
 // A code keeps the top bits of a float32's magnitude. bfloat16: 8 bits of exponent, 7 of mantissa. 8 bits: relative to
 // the largest exponent of a block, so that a few bits of exponent are enough: momentum has a sign, 4 bits of exponent
@@ -15,9 +14,6 @@
 
 constexpr uint32_t SIGN = 0x80000000, INFINITE = 0x7F800000;
 constexpr uint32_t CHANCE_BY_PLACE = 0xC141, CHANCE_BY_STEP = 0x91E1;
-constexpr int64_t SMALL_PIECE = 2048;  // elements decoded at a time, a multiple of FASTOPT_STATE_BLOCK
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 inline uint32_t float_bits(float x) {
     uint32_t bits;
@@ -31,115 +27,151 @@ inline float float_of(uint32_t bits) {
     return x;
 }
 
-struct bfloat16_states {
-    typedef uint16_t code;
+// The chances of a block, in the upper half of 32 bits, where they wrap by themselves.
+struct block_chance {
+    philox_stream stream;
+    uint32_t of_step;
+    uint32_t words[4];
+    int64_t block_of_words = -1;
 
-    template <bool SIGNED, class T>
-    static void decode(T* x, const code* codes, const uint8_t*, int64_t n) {
-        FASTOPT_INDEPENDENT
-        for (int64_t i = 0; i < n; ++i) x[i] = static_cast<T>(float_of(static_cast<uint32_t>(codes[i]) << 16));
+    explicit block_chance(const small_state_args& a) : stream(a.rounding), of_step(a.step_number * CHANCE_BY_STEP) {}
+
+    // Of the first element: momentum takes the low half of the block's word, the averages of squares the high half.
+    // Inlined, and by way of copies, so that no pointer to this gets out: the loops around it would not be vectorised.
+    __attribute__((always_inline)) uint32_t at(int64_t first, bool momentum) {
+        const int64_t block = first / FASTOPT_STATE_BLOCK;
+        if (block / 4 != block_of_words) {
+            uint32_t fresh[4];
+            const philox_stream copy = stream;
+            philox_block(fresh, copy, static_cast<uint64_t>(block_of_words = block / 4));
+            for (int k = 0; k < 4; ++k) words[k] = fresh[k];
+        }
+        const uint32_t word = words[block % 4];
+        return ((momentum ? word : word >> 16) + of_step) << 16;
     }
 
-    template <bool SIGNED, class T>
-    static void encode(code* codes, uint8_t*, const T* x, uint32_t chance, int64_t n) {
-        FASTOPT_INDEPENDENT
-        for (int64_t i = 0; i < n; ++i, chance += CHANCE_BY_PLACE) {
-            const uint32_t bits = float_bits(static_cast<float>(x[i])), magnitude = bits & ~SIGN;
-            const uint32_t rounded = (magnitude + (chance & 0xFFFF)) >> 16 | (bits & SIGN) >> 16;
-            codes[i] = static_cast<code>(magnitude > INFINITE ? 0x7FC0 : rounded);
-        }
+    static uint32_t of_element(uint32_t of_first, int32_t i) {
+        return of_first + static_cast<uint32_t>(i) * (CHANCE_BY_PLACE << 16);
     }
 };
 
+template <class T>
+struct bfloat16_states {
+    typedef int32_t index;
+    static constexpr int64_t BLOCK = FASTOPT_STATE_BLOCK;
+    static constexpr uint32_t NOT_A_NUMBER = 0x7FC00000;  // the least of those that arithmetic gives
+    uint16_t *whole[3], *codes[3];
+    block_chance chances;
+    uint32_t momentum_chance, chance;
+
+    explicit bfloat16_states(const small_state_args& a)
+        : whole{static_cast<uint16_t*>(a.step.momentum), static_cast<uint16_t*>(a.step.exp_avg_sq),
+                static_cast<uint16_t*>(a.step.max_exp_avg_sq)},
+          chances(a) {}
+
+    template <int COUNT>
+    __attribute__((always_inline)) void begin(int64_t first, index) {
+        for (int k = 0; k < COUNT; ++k) codes[k] = whole[k] + first;
+        momentum_chance = chances.at(first, true);
+        chance = chances.at(first, false);
+    }
+
+    template <int K>
+    __attribute__((always_inline)) T load(index i) const { return static_cast<T>(float_of(static_cast<uint32_t>(codes[K][i]) << 16)); }
+
+    template <int K>
+    __attribute__((always_inline)) void store(index i, T x) {
+        const float value = static_cast<float>(x);
+        uint32_t magnitude = float_bits(value) & ~SIGN;
+        magnitude = magnitude < NOT_A_NUMBER ? magnitude : NOT_A_NUMBER;
+        uint32_t code = (magnitude + (chances.of_element(K == 0 ? momentum_chance : chance, i) >> 16)) >> 16;
+        if (K == 0) code |= value < 0 ? 0x8000 : 0;
+        codes[K][i] = static_cast<uint16_t>(code);
+    }
+
+    template <int COUNT>
+    void finish(int64_t, index) {}
+};
+
+template <class T>
 struct eight_bit_states {
-    typedef uint8_t code;
+    typedef int32_t index;
+    static constexpr int64_t BLOCK = FASTOPT_STATE_BLOCK;
     static constexpr int32_t LOWEST_EXPONENT = 32;  // of a block, biased as in a float32; the highest is that of infinity
+    uint8_t *whole[3], *exponents[3];
+    block_chance chances;
+    int32_t largest[3];  // magnitude in the block
+    alignas(64) float values[3][BLOCK];
 
     // The exponent field of a code whose value has the exponent of its block.
-    template <bool SIGNED>
-    static constexpr int32_t top_field = SIGNED ? 15 : 31;
+    template <int K>
+    static constexpr int32_t top_field = K == 0 ? 15 : 31;
 
-    template <bool SIGNED, class T>
-    static void decode(T* x, const code* codes, const uint8_t* exponent, int64_t n) {
-        const uint32_t base = static_cast<uint32_t>(*exponent - top_field<SIGNED>) << 23;
-        FASTOPT_INDEPENDENT
-        for (int64_t i = 0; i < n; ++i) {
-            const int32_t wide = SIGNED ? static_cast<int8_t>(codes[i]) : codes[i];
-            const uint32_t bits = static_cast<uint32_t>(wide) << 20 & (SIGNED ? 0x87F00000 : 0x0FF00000);
-            x[i] = static_cast<T>(float_of((bits & ~SIGN) != 0 ? bits + base : 0));
-        }
+    explicit eight_bit_states(const small_state_args& a)
+        : whole{static_cast<uint8_t*>(a.step.momentum), static_cast<uint8_t*>(a.step.exp_avg_sq),
+                static_cast<uint8_t*>(a.step.max_exp_avg_sq)},
+          exponents{a.exponents[0], a.exponents[1], a.exponents[2]},
+          chances(a) {}
+
+    template <int COUNT>
+    __attribute__((always_inline)) void begin(int64_t first, index n) {
+        if constexpr (COUNT > 0) decode<0>(first, n);
+        if constexpr (COUNT > 1) decode<1>(first, n);
+        if constexpr (COUNT > 2) decode<2>(first, n);
     }
 
-    template <bool SIGNED, class T>
-    static void encode(code* codes, uint8_t* exponent, const T* x, uint32_t chance, int64_t n) {
-        int32_t largest = 0;
-        for (int64_t i = 0; i < n; ++i) {
-            const int32_t magnitude = static_cast<int32_t>(float_bits(static_cast<float>(x[i])) & ~SIGN);
-            largest = magnitude > largest ? magnitude : largest;
-        }
-        if (largest > static_cast<int32_t>(INFINITE)) {  // a NaN counts as zero: it must not take its block along
-            T clean[FASTOPT_STATE_BLOCK];
-            for (int64_t i = 0; i < n; ++i) clean[i] = x[i] == x[i] ? x[i] : T(0);
-            encode<SIGNED>(codes, exponent, clean, chance, n);
-            return;
-        }
-        int32_t top = (largest + 0xFFFFF) >> 23;  // of the largest even when it is rounded up
-        top = top < LOWEST_EXPONENT ? LOWEST_EXPONENT : top;
-        *exponent = static_cast<uint8_t>(top);
-        const int32_t base = (top - top_field<SIGNED>) * (1 << 23);
+    template <int K>
+    void decode(int64_t first, index n) {
+        const uint8_t* from = whole[K] + first;
+        const uint32_t code_zero = static_cast<uint32_t>(exponents[K][first / BLOCK] - top_field<K>) << 23;
         FASTOPT_INDEPENDENT
-        for (int64_t i = 0; i < n; ++i, chance += CHANCE_BY_PLACE) {
-            const uint32_t bits = float_bits(static_cast<float>(x[i]));
-            const int32_t magnitude = static_cast<int32_t>(bits & ~SIGN);
-            const int32_t least = !SIGNED && magnitude > 0 ? 1 : 0;
-            int32_t rounded = (magnitude + static_cast<int32_t>((chance & 0xFFFF) << 4) - base) >> 20;
-            rounded = rounded < least ? least : rounded;
-            codes[i] = static_cast<code>(SIGNED ? rounded | static_cast<int32_t>((bits & SIGN) >> 24) : rounded);
+        for (index i = 0; i < n; ++i) {
+            const int32_t wide = K == 0 ? static_cast<int8_t>(from[i]) : from[i];
+            const uint32_t bits = static_cast<uint32_t>(wide) << 20 & (K == 0 ? 0x87F00000 : 0x0FF00000);
+            values[K][i] = float_of((bits & ~SIGN) != 0 ? bits + code_zero : 0);
+        }
+        largest[K] = 0;
+    }
+
+    template <int K>
+    __attribute__((always_inline)) T load(index i) const { return static_cast<T>(values[K][i]); }
+
+    template <int K>
+    __attribute__((always_inline)) void store(index i, T x) {
+        const float value = static_cast<float>(x);
+        const int32_t magnitude = static_cast<int32_t>(float_bits(value) & ~SIGN);
+        largest[K] = magnitude > largest[K] ? magnitude : largest[K];
+        values[K][i] = value;
+    }
+
+    template <int COUNT>
+    void finish(int64_t first, index n) {
+        if constexpr (COUNT > 0) encode<0>(first, n);
+        if constexpr (COUNT > 1) encode<1>(first, n);
+        if constexpr (COUNT > 2) encode<2>(first, n);
+    }
+
+    template <int K>
+    void encode(int64_t first, index n) {
+        const float* x = values[K];
+        if (largest[K] > static_cast<int32_t>(INFINITE)) {  // a NaN counts as zero: it must not take its block along
+            largest[K] = 0;
+            for (index i = 0; i < n; ++i) store<K>(i, static_cast<T>(x[i] == x[i] ? x[i] : 0));
+        }
+        int32_t top = (largest[K] + 0xFFFFF) >> 23;  // of the largest even when it is rounded up
+        top = top < LOWEST_EXPONENT ? LOWEST_EXPONENT : top;
+        exponents[K][first / BLOCK] = static_cast<uint8_t>(top);
+        const int32_t code_zero = (top - top_field<K>) * (1 << 23);
+        const uint32_t chance = chances.at(first, K == 0);
+        uint8_t* to = whole[K] + first;
+        FASTOPT_INDEPENDENT
+        for (index i = 0; i < n; ++i) {
+            const int32_t magnitude = static_cast<int32_t>(float_bits(x[i]) & ~SIGN);
+            const int32_t least = K > 0 && magnitude > 0 ? 1 : 0;
+            int32_t code = (magnitude - code_zero + static_cast<int32_t>(chances.of_element(chance, i) >> 12)) >> 20;
+            code = code < least ? least : code;
+            if (K == 0) code |= x[i] < 0 ? 0x80 : 0;
+            to[i] = static_cast<uint8_t>(code);
         }
     }
 };
-
-template <class T, class STATES, void (*STEP)(const optimizer_args&, int64_t, int64_t)>
-void step_small_states(const small_state_args& a, int64_t begin, int64_t end) {
-    typedef typename STATES::code code;
-    alignas(64) T momentum[SMALL_PIECE], exp_avg_sq[SMALL_PIECE], max_exp_avg_sq[SMALL_PIECE];
-    T* const values[3] = {momentum, exp_avg_sq, max_exp_avg_sq};
-    void* const states[3] = {a.step.momentum, a.step.exp_avg_sq, a.step.max_exp_avg_sq};
-    const philox_stream stream(a.rounding);
-    for (int64_t i = begin; i < end; i += SMALL_PIECE) {
-        const int64_t n = smaller(end - i, SMALL_PIECE);
-        const int64_t block = i / FASTOPT_STATE_BLOCK;
-        for (int k = 0; k < 3; ++k) {
-            if (states[k] == nullptr) continue;
-            for (int64_t j = 0; j < n; j += FASTOPT_STATE_BLOCK) {
-                const int64_t b = block + j / FASTOPT_STATE_BLOCK, length = smaller(n - j, FASTOPT_STATE_BLOCK);
-                const code* from = static_cast<const code*>(states[k]) + i + j;
-                if (k == 0) STATES::template decode<true>(values[k] + j, from, a.exponents[k] + b, length);
-                else STATES::template decode<false>(values[k] + j, from, a.exponents[k] + b, length);
-            }
-        }
-
-        optimizer_args piece = a.step;
-        piece.param = at<T>(a.step.param, i);
-        piece.ema = at<T>(a.step.ema, i);
-        piece.grad = at<T>(a.step.grad, i);
-        piece.momentum = values[0];
-        piece.exp_avg_sq = values[1];
-        piece.max_exp_avg_sq = states[2] == nullptr ? nullptr : values[2];
-        STEP(piece, 0, n);
-
-        uint32_t words[SMALL_PIECE / FASTOPT_STATE_BLOCK];  // one a block: the low half for momentum, the high one else
-        philox_words(words, stream, static_cast<uint64_t>(block / 4), SMALL_PIECE / FASTOPT_STATE_BLOCK / 4);
-        for (int k = 0; k < 3; ++k) {
-            if (states[k] == nullptr) continue;
-            for (int64_t j = 0; j < n; j += FASTOPT_STATE_BLOCK) {
-                const int64_t b = block + j / FASTOPT_STATE_BLOCK, length = smaller(n - j, FASTOPT_STATE_BLOCK);
-                const uint32_t word = words[j / FASTOPT_STATE_BLOCK];
-                const uint32_t chance = (k == 0 ? word : word >> 16) + a.step_number * CHANCE_BY_STEP;
-                code* to = static_cast<code*>(states[k]) + i + j;
-                if (k == 0) STATES::template encode<true>(to, a.exponents[k] + b, values[k] + j, chance, length);
-                else STATES::template encode<false>(to, a.exponents[k] + b, values[k] + j, chance, length);
-            }
-        }
-    }
-}
