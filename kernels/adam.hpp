@@ -4,7 +4,7 @@
 // bytes moved per float32 parameter, 8 more for AMSGrad, 8 for the average of weights, 4 for zeroing the gradient.
 
 template <class T>
-inline T square_root(T x) {
+FASTOPT_INLINE T square_root(T x) {
     if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);
     else return __builtin_sqrt(x);
 }
@@ -22,7 +22,7 @@ struct adam_rule {
         lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps);
     }
 
-    T operator()(T p, T grad, T& exp_avg, T& exp_avg_sq, T& max_exp_avg_sq) const {
+    FASTOPT_INLINE T operator()(T p, T grad, T& exp_avg, T& exp_avg_sq, T& max_exp_avg_sq) const {
         p = p * decay;
         T g = grad * grad_scale;
         g = weight_decay != 0 ? g + weight_decay * p : g;

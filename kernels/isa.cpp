@@ -15,6 +15,10 @@
 #define FASTOPT_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+// For what a loop calls on every element: left to itself, GCC stops inlining where a function has grown large, and a loop
+// with a call in it is not vectorised (Adam took 4.8 ns an element instead of 0.28).
+#define FASTOPT_INLINE inline __attribute__((always_inline))
+
 namespace {
 
 #include "stream.hpp"

@@ -5,7 +5,7 @@
 // 10-50 times as much, and a parameter that has been idle for long must not slow the step. NaN stays. (With the
 // magnitude it is one comparison; with two, an Adam step in cache takes 0.36 ns instead of 0.29.)
 template <class T>
-inline T flush_subnormal(T x) {
+FASTOPT_INLINE T flush_subnormal(T x) {
     constexpr T smallest = sizeof(T) == 4 ? static_cast<T>(__FLT_MIN__) : static_cast<T>(__DBL_MIN__);
     const T magnitude = sizeof(T) == 4 ? static_cast<T>(__builtin_fabsf(static_cast<float>(x)))
                                        : static_cast<T>(__builtin_fabs(static_cast<double>(x)));
@@ -22,15 +22,15 @@ struct plain_states {
         : whole{static_cast<T*>(a.step.momentum), static_cast<T*>(a.step.exp_avg_sq),
                 static_cast<T*>(a.step.max_exp_avg_sq)} {}
     template <int COUNT>
-    void begin(int64_t first, index) {
+    FASTOPT_INLINE void begin(int64_t first, index) {
         for (int k = 0; k < COUNT; ++k) array[k] = whole[k] + first;
     }
     template <int K>
-    T load(index i) const { return array[K][i]; }
+    FASTOPT_INLINE T load(index i) const { return array[K][i]; }
     template <int K>
-    void store(index i, T x) { array[K][i] = x; }
+    FASTOPT_INLINE void store(index i, T x) { array[K][i] = x; }
     template <int COUNT>
-    void finish(int64_t, index) {}
+    FASTOPT_INLINE void finish(int64_t, index) {}
 };
 
 template <class T, class Rule, class States, bool EMA, bool ZERO>

@@ -14,7 +14,7 @@ struct sgd_rule {
         lr = static_cast<T>(s.lr), first_step = s.first_step, nesterov = s.nesterov;
     }
 
-    T operator()(T p, T grad, T& buffer, T&, T&) const {
+    FASTOPT_INLINE T operator()(T p, T grad, T& buffer, T&, T&) const {
         T g = grad * grad_scale;
         g = weight_decay != 0 ? g + weight_decay * p : g;
         if constexpr (MOMENTUM) {

@@ -15,13 +15,13 @@
 constexpr uint32_t SIGN = 0x80000000, INFINITE = 0x7F800000;
 constexpr uint32_t CHANCE_BY_PLACE = 0xC141, CHANCE_BY_STEP = 0x91E1;
 
-inline uint32_t float_bits(float x) {
+FASTOPT_INLINE uint32_t float_bits(float x) {
     uint32_t bits;
     __builtin_memcpy(&bits, &x, 4);
     return bits;
 }
 
-inline float float_of(uint32_t bits) {
+FASTOPT_INLINE float float_of(uint32_t bits) {
     float x;
     __builtin_memcpy(&x, &bits, 4);
     return x;
@@ -38,7 +38,7 @@ struct block_chance {
 
     // Of the first element: momentum takes the low half of the block's word, the averages of squares the high half.
     // Inlined, and by way of copies, so that no pointer to this gets out: the loops around it would not be vectorised.
-    __attribute__((always_inline)) uint32_t at(int64_t first, bool momentum) {
+    FASTOPT_INLINE uint32_t at(int64_t first, bool momentum) {
         const int64_t block = first / FASTOPT_STATE_BLOCK;
         if (block / 4 != block_of_words) {
             uint32_t fresh[4];
@@ -50,7 +50,7 @@ struct block_chance {
         return ((momentum ? word : word >> 16) + of_step) << 16;
     }
 
-    static uint32_t of_element(uint32_t of_first, int32_t i) {
+    static FASTOPT_INLINE uint32_t of_element(uint32_t of_first, int32_t i) {
         return of_first + static_cast<uint32_t>(i) * (CHANCE_BY_PLACE << 16);
     }
 };
@@ -70,17 +70,17 @@ struct bfloat16_states {
           chances(a) {}
 
     template <int COUNT>
-    __attribute__((always_inline)) void begin(int64_t first, index) {
+    FASTOPT_INLINE void begin(int64_t first, index) {
         for (int k = 0; k < COUNT; ++k) codes[k] = whole[k] + first;
         momentum_chance = chances.at(first, true);
         chance = chances.at(first, false);
     }
 
     template <int K>
-    __attribute__((always_inline)) T load(index i) const { return static_cast<T>(float_of(static_cast<uint32_t>(codes[K][i]) << 16)); }
+    FASTOPT_INLINE T load(index i) const { return static_cast<T>(float_of(static_cast<uint32_t>(codes[K][i]) << 16)); }
 
     template <int K>
-    __attribute__((always_inline)) void store(index i, T x) {
+    FASTOPT_INLINE void store(index i, T x) {
         const float value = static_cast<float>(x);
         uint32_t magnitude = float_bits(value) & ~SIGN;
         magnitude = magnitude < NOT_A_NUMBER ? magnitude : NOT_A_NUMBER;
@@ -90,7 +90,7 @@ struct bfloat16_states {
     }
 
     template <int COUNT>
-    void finish(int64_t, index) {}
+    FASTOPT_INLINE void finish(int64_t, index) {}
 };
 
 template <class T>
@@ -114,18 +114,31 @@ struct eight_bit_states {
           chances(a) {}
 
     template <int COUNT>
-    __attribute__((always_inline)) void begin(int64_t first, index n) {
+    FASTOPT_INLINE void begin(int64_t first, index n) {
         if constexpr (COUNT > 0) decode<0>(first, n);
         if constexpr (COUNT > 1) decode<1>(first, n);
         if constexpr (COUNT > 2) decode<2>(first, n);
     }
 
     template <int K>
-    void decode(int64_t first, index n) {
+    FASTOPT_INLINE void decode(int64_t first, index n) {
         const uint8_t* from = whole[K] + first;
         const uint32_t code_zero = static_cast<uint32_t>(exponents[K][first / BLOCK] - top_field<K>) << 23;
+        index i = 0;
+#if defined(__AVX512F__)
+        const __m512i zero = _mm512_set1_epi32(static_cast<int32_t>(code_zero));
+        const __m512i kept = _mm512_set1_epi32(K == 0 ? static_cast<int32_t>(0x87F00000) : 0x0FF00000);
+        const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+        for (; i + 16 <= n; i += 16) {
+            const __m128i code = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
+            const __m512i wide = K == 0 ? _mm512_cvtepi8_epi32(code) : _mm512_cvtepu8_epi32(code);
+            const __m512i bits = _mm512_and_si512(_mm512_slli_epi32(wide, 20), kept);
+            const __mmask16 not_zero = _mm512_test_epi32_mask(bits, magnitude);
+            _mm512_storeu_si512(values[K] + i, _mm512_maskz_add_epi32(not_zero, bits, zero));
+        }
+#endif
         FASTOPT_INDEPENDENT
-        for (index i = 0; i < n; ++i) {
+        for (; i < n; ++i) {
             const int32_t wide = K == 0 ? static_cast<int8_t>(from[i]) : from[i];
             const uint32_t bits = static_cast<uint32_t>(wide) << 20 & (K == 0 ? 0x87F00000 : 0x0FF00000);
             values[K][i] = float_of((bits & ~SIGN) != 0 ? bits + code_zero : 0);
@@ -134,10 +147,10 @@ struct eight_bit_states {
     }
 
     template <int K>
-    __attribute__((always_inline)) T load(index i) const { return static_cast<T>(values[K][i]); }
+    FASTOPT_INLINE T load(index i) const { return static_cast<T>(values[K][i]); }
 
     template <int K>
-    __attribute__((always_inline)) void store(index i, T x) {
+    FASTOPT_INLINE void store(index i, T x) {
         const float value = static_cast<float>(x);
         const int32_t magnitude = static_cast<int32_t>(float_bits(value) & ~SIGN);
         largest[K] = magnitude > largest[K] ? magnitude : largest[K];
@@ -145,14 +158,14 @@ struct eight_bit_states {
     }
 
     template <int COUNT>
-    void finish(int64_t first, index n) {
+    FASTOPT_INLINE void finish(int64_t first, index n) {
         if constexpr (COUNT > 0) encode<0>(first, n);
         if constexpr (COUNT > 1) encode<1>(first, n);
         if constexpr (COUNT > 2) encode<2>(first, n);
     }
 
     template <int K>
-    void encode(int64_t first, index n) {
+    FASTOPT_INLINE void encode(int64_t first, index n) {
         const float* x = values[K];
         if (largest[K] > static_cast<int32_t>(INFINITE)) {  // a NaN counts as zero: it must not take its block along
             largest[K] = 0;
@@ -164,8 +177,30 @@ struct eight_bit_states {
         const int32_t code_zero = (top - top_field<K>) * (1 << 23);
         const uint32_t chance = chances.at(first, K == 0);
         uint8_t* to = whole[K] + first;
+        index i = 0;
+#if defined(__AVX512F__)
+        const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        const __m512i place = _mm512_set1_epi32(static_cast<int32_t>(CHANCE_BY_PLACE << 16));
+        const __m512i by_register = _mm512_slli_epi32(place, 4);
+        __m512i chance_now = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(chance)), _mm512_mullo_epi32(places, place));
+        const __m512i zero = _mm512_set1_epi32(code_zero), one = _mm512_set1_epi32(1), none = _mm512_setzero_si512();
+        for (; i + 16 <= n; i += 16) {
+            const __m512i bits = _mm512_loadu_si512(x + i);
+            const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
+            const __m512i cut = _mm512_sub_epi32(_mm512_srli_epi32(chance_now, 12), zero);
+            __m512i code = _mm512_srai_epi32(_mm512_add_epi32(magnitude, cut), 20);
+            if (K == 0) {
+                code = _mm512_max_epi32(code, none);
+                code = _mm512_mask_or_epi32(code, _mm512_movepi32_mask(bits), code, _mm512_set1_epi32(0x80));
+            } else {
+                code = _mm512_maskz_max_epi32(_mm512_test_epi32_mask(magnitude, magnitude), code, one);
+            }
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm512_cvtepi32_epi8(code));
+            chance_now = _mm512_add_epi32(chance_now, by_register);
+        }
+#endif
         FASTOPT_INDEPENDENT
-        for (index i = 0; i < n; ++i) {
+        for (; i < n; ++i) {
             const int32_t magnitude = static_cast<int32_t>(float_bits(x[i]) & ~SIGN);
             const int32_t least = K > 0 && magnitude > 0 ? 1 : 0;
             int32_t code = (magnitude - code_zero + static_cast<int32_t>(chances.of_element(chance, i) >> 12)) >> 20;
