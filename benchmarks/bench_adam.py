@@ -91,7 +91,7 @@ class PolicyAdam(Adam):
 
     def split(self, values: Array) -> list[Array]:
         ends = np.cumsum([math.prod(shape) for shape in self.shapes])
-        return [a.reshape(shape).copy() for a, shape in zip(np.split(values, ends[:-1]), self.shapes, strict=True)]
+        return [a.reshape(shape) for a, shape in zip(np.split(values, ends[:-1]), self.shapes, strict=True)]
 
     def torch_foreach(self) -> Call:
         return self.torch(foreach=True)

@@ -19,6 +19,7 @@ import numpy as np
 from bench_adam import Adam, PolicyAdam
 from bench_dropout import Dropout
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
+from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from harness import Array, Call, Op, threads, torch
 
 from fastopt import machine
@@ -42,7 +43,13 @@ class Goal:
 GOALS = [
     Goal("Adam, 2^26", Adam, 2**26, 2, at_least={"stream": 0.95, "torch": 1}),
     Goal("Adam, 2^18", Adam, 2**18, 1, at_least={"torch": 1.3}),
-    Goal("Adam, six arrays of a 4-64-64-2 policy", PolicyAdam, 4610, 1, at_least={"torch": 15}),
+    Goal("Adam, six arrays of a 4-64-64-2 policy", PolicyAdam, 4610, 1, at_least={"torch": 20}),
+    Goal("Adam, 100 arrays of 64 x 64", ManyArrays, 409_600, 2, at_least={"torch": 4}),
+    Goal("clip, AdamW, average, zero, 2^26", Chain, 2**26, 2, {"torch": 1.25, "torch_set_to_none": 0, "stream": 0.9}),
+    Goal("clip, AdamW, average, zero, six arrays", PolicyChain, 4610, 1, at_least={"torch": 30}),
+    Goal("Adam, 8-bit states, 2^26", EightBit, 2**26, 2, at_least={"float32": 1.3}),
+    Goal("Adam, bfloat16 states, 2^26", BFloat16, 2**26, 2, at_least={"float32": 1.2}),
+    Goal("Adam, 1,000 of 1,000,000 rows of 64", SparseRows, 1000, 2, at_least={"torch": 10}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 30}),
@@ -52,6 +59,8 @@ GOALS = [
 RIVALS = {
     "stream": "the same traffic without arithmetic",
     "torch": "torch",
+    "torch_set_to_none": "torch with set_to_none=True",
+    "float32": "our own float32 states",
     "numpy": "NumPy",
     "negative": "np.negative(x, out=y)",
 }
