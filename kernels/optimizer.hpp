@@ -28,7 +28,7 @@ struct plain_states {
     template <int K>
     FASTOPT_INLINE T load(index i) const { return array[K][i]; }
     template <int K>
-    FASTOPT_INLINE void store(index i, T x) { array[K][i] = x; }
+    FASTOPT_INLINE void store(index i, T x) { array[K][i] = flush_subnormal(x); }
     template <int COUNT>
     FASTOPT_INLINE void finish(int64_t, index) {}
 };
@@ -53,9 +53,9 @@ void step_loop(const small_state_args& a, int64_t begin, int64_t end) {
             if constexpr (Rule::STATES > 2) s2 = states.template load<2>(i);
             const T p = rule(param[i], grad[i], s0, s1, s2);
             param[i] = p;
-            if constexpr (Rule::STATES > 0) states.template store<0>(i, flush_subnormal(s0));
-            if constexpr (Rule::STATES > 1) states.template store<1>(i, flush_subnormal(s1));
-            if constexpr (Rule::STATES > 2) states.template store<2>(i, flush_subnormal(s2));
+            if constexpr (Rule::STATES > 0) states.template store<0>(i, s0);
+            if constexpr (Rule::STATES > 1) states.template store<1>(i, s1);
+            if constexpr (Rule::STATES > 2) states.template store<2>(i, s2);
             if constexpr (EMA) ema[i] = ema_rate != 0 ? ema[i] + ema_rate * (p - ema[i]) : ema[i];
             if constexpr (ZERO) grad[i] = 0;
         }

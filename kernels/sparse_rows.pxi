@@ -11,8 +11,8 @@ cdef tuple coalesced(object sparse, str name, ndarray like, str like_name):
     cdef sum_rows_args args
     cdef ndarray values = checked(sparse.values, f"{name}.values")
     indices = sparse.indices
-    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or indices.ndim != 1:
-        got = f"{indices.dtype} of shape {indices.shape}" if isinstance(indices, np.ndarray) else type(indices).__name__
+    if not PyArray_CheckExact(indices) and type(indices) is not _memmap or indices.dtype.kind not in "iu" or indices.ndim != 1:
+        got = f"{indices.dtype} of shape {indices.shape}" if PyArray_CheckExact(indices) else type(indices).__name__
         raise TypeError(f"{name}.indices: expected a 1-D array of integers, got {got}")
     count = len(indices)
     if like is not None:
@@ -30,7 +30,7 @@ cdef tuple coalesced(object sparse, str name, ndarray like, str like_name):
         raise ValueError(f"{name}.values: expected shape {wanted}, a row for each index, got {shape(values)}")
     if not contiguous_order(values) & NPY_ARRAY_C_CONTIGUOUS:
         values = c_copy(values)
-    rows = np.ascontiguousarray(indices, np.int64)
+    rows = np.array(indices, np.int64)  # a copy, whose numbers stay as checked whatever is written
     if count < 2 or (np.diff(rows) > 0).all():
         return rows, values
     order = np.argsort(rows, kind="stable").astype(np.int64, copy=False)
