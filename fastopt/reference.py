@@ -434,8 +434,8 @@ class SGD(_Optimizer):
 
 
 def summed_rows(sparse: SparseRows) -> tuple[NDArray[np.int64], Array]:
-    """The distinct row numbers, ascending, and the gradient of each: repeated rows are added in their order."""
-    rows = np.unique(sparse.indices).astype(np.int64)
+    """The distinct row numbers as they come, and the gradient of each: repeated rows are added in their order."""
+    rows = np.array(list(dict.fromkeys(sparse.indices.tolist())), np.int64)
     sums = np.empty((len(rows), sparse.values.shape[1]), sparse.values.dtype)
     for k, row in enumerate(rows):
         first, *others = sparse.values[sparse.indices == row]

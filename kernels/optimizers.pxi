@@ -267,7 +267,7 @@ cdef class Optimizer:
         return True
 
     cdef tuple sparse_gradient(self, object grad, Py_ssize_t k):
-        """The rows and their gradients of a SparseRows, for an optimiser that can take them."""
+        """The rows of SparseRows and their gradients, for an optimiser that can take them."""
         cdef str name = label("grads", self._names[k])
         if self._small or "ema" in self._states or "max_exp_avg_sq" in self._states:
             raise ValueError(f"{name}: SparseRows need an optimiser without state_dtype, ema_decay and amsgrad: they leave "
@@ -290,7 +290,10 @@ cdef class Optimizer:
         job.kernel = self.kernel(True)[element_type(<ndarray>self._arrays[k])]
         job.args = args
         job.size = PyArray_SIZE(rows)
-        job.grain = max(1, OPTIMIZER_GRAIN // max(1, args.width))
+        job.grain = max(1, 4 * OPTIMIZER_GRAIN // max(1, args.width))  # waiting for memory more than working
+
+    cdef bint takes_norm(self) noexcept:
+        return self._skip_nonfinite or isfinite(self._max_grad_norm)
 
     cdef double norm(self, list held, double multiplier) except? -1:
         """The norm of all gradients, times the multiplier: array by array, each in C order."""
@@ -345,7 +348,7 @@ cdef class Optimizer:
         cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
         cdef int order
         cdef fastopt_kernel kernel
-        cdef bint changed = False, norm_taken
+        cdef bint changed = False
         cdef ndarray grad, param, work
         cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm = 0
         if not self.pair(self.params, grads, originals) or len(held) != self._count:
@@ -387,8 +390,7 @@ cdef class Optimizer:
                      [label("grads", name) for name, g in zip(self._names, originals) if g is not None])
             self._zeroing = True
 
-        norm_taken = self._skip_nonfinite or isfinite(self._max_grad_norm)
-        if norm_taken:
+        if self.takes_norm():
             norm = self.norm(held, grad_multiplier)
             if self._skip_nonfinite and not isfinite(norm):
                 self.grad_norm = norm
@@ -438,7 +440,7 @@ cdef class Optimizer:
                 if zero_grads and (held[k] is not originals[k] or k in rows):
                     originals[k].fill(0)
         self.step_count += 1
-        if norm_taken:
+        if self.takes_norm():
             self.grad_norm = norm
         return 0
 
