@@ -99,7 +99,7 @@ def test_special_values(name, options, dtype):
 
 @each_optimizer
 def test_all_rows_are_a_dense_gradient(name, options):
-    # In any order of the rows; but a norm is added up in the order in which they come, and so has to be that of the table.
+    # In any order of the rows; but a norm is added up in the order in which they come.
     dense, sparse = finite(1, (50, 30)), finite(1, (50, 30))
     optimizer, other = getattr(fastopt, name)([dense], **options), getattr(fastopt, name)([sparse], **options)
     for seed in (2, 3):
