@@ -25,6 +25,7 @@ namespace {
 #include "leaky_relu.hpp"
 #include "reduce.hpp"
 #include "philox.hpp"
+#include "normal.hpp"
 #include "dropout.hpp"
 #include "optimizer.hpp"
 #include "small_states.hpp"
