@@ -18,7 +18,7 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/pytest benchmarks --benchmark-json benchmarks/results.json
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/report.py benchmarks/results.json --plot benchmarks/results.png
 
 benchmarks-once: .venv/installed-dev
 	$(BIN)/pytest benchmarks --benchmark-disable -q

@@ -30,6 +30,7 @@ class Chain(Adam):
     """
 
     name = "clip, adamw, average, zero"
+    atol = 1e-2 * LR  # torch adds up the norm in float32, and with it scales gradients that are no larger than eps
     data = ((np.float32, 2**20), (np.float32, 2**26))
     contenders = ("reference", "torch", "torch_set_to_none", "fastopt", "stream", "stream_nontemporal")
 

@@ -13,7 +13,8 @@ class SparseRows(NamedTuple):
 
     In place of an array in the gradients of an optimiser's ``step``: row ``indices[k]`` of the parameter has the
     gradient ``values[k]``, repeated indices are added in their order, and all other rows stay as they are, with their
-    averages, as in torch.optim.SparseAdam. The parameter's step is counted once.
+    averages, as in torch.optim.SparseAdam (but for eps, which stands where it does in Adam). The parameter's step is
+    counted once.
 
     Attributes
     ----------

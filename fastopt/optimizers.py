@@ -214,9 +214,10 @@ class _OptimizerMixin:
             names.append(name)
             arrays.append(array)
         param_groups = [ParamGroup(own, check) for _, own in groups]
-        options["rounding_key"] = 0 if state_dtype is None else _random.rounding_key(rng)
         self._bind(tree, param_groups, group_of, names, arrays, state_names, **options)
         self._state_dtype = state_dtype
+        if state_dtype is not None:
+            self._rounding_key = _random.rounding_key(rng)
 
     def step(self, grads: Any, *, grad_multiplier: float = 1.0, zero_grads: bool = False) -> None:
         """Update the parameters in place by one step.
@@ -349,7 +350,8 @@ class Adam(_OptimizerMixin, _core.AdamOptimizer):
         Keep an average of the parameters, a += (1 - ema_decay) * (p - a), from a copy of them on; 0 <= ema_decay <= 1.
     state_dtype : "bfloat16" or "8bit", optional
         Keep the averages in 16 or 8 bits a number: 4 or 2.01 bytes a parameter instead of 8 for float32. They are
-        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero.
+        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero. In 8 bits an infinite
+        gradient spoils its block of 256 parameters for long: use `skip_nonfinite` where there may be one.
     rng : Philox4x32, int, (seed, stream), or NumPy source, optional
         Where the rounding takes its chance from, once: the same seed gives the same bits. None takes fresh entropy.
 
@@ -633,11 +635,9 @@ def clip_grad_norm_(grads: Any, max_norm: float) -> float:
     1.0
     """
     max_norm = finite_number("max_norm", max_norm, above=0)
-    arrays = []
-    for name, grad in leaves(grads):
-        if grad is not None:
-            arrays.append(grad.values if isinstance(grad, SparseRows) else grad)
-            _core.check_writable(arrays[-1], _key("grads", name))
+    present = [(_key("grads", name), grad) for name, grad in leaves(grads) if grad is not None]
+    arrays = [grad.values if isinstance(grad, SparseRows) else grad for _, grad in present]
+    _core.check_disjoint(arrays, [name for name, _ in present])
     norm = grad_norm(grads)
     factor = _core.clip_factor(norm, max_norm)
     if factor < 1:

@@ -407,12 +407,13 @@ class _Optimizer:
             ema_update(self._ema[k], param, self._ema_decay)
 
     def _chance(self, k: int, param: Array, step: int, half: int) -> Array:
-        """The 16 bits that decide how each element is rounded at this step: those of its block of 256, plus its place
-        in the block and the step along a two-dimensional R sequence (Roberts 2018)."""
+        """The 16 bits that decide how each element is rounded at this step: those of its block of 256, the step number
+        being in the upper half of the block counter, plus its place in the block times 0xC141."""
         count = -(-param.size // 256)
-        of_block = values16(self._rounding_key, k, _random.DOMAIN_ROUNDING, 2 * count)[half::2]
+        word = words(self._rounding_key, k, _random.DOMAIN_ROUNDING, (step % 2**32) << 34, count)
+        of_block = word >> np.uint32(16 * half) & np.uint32(0xFFFF)
         index = np.arange(param.size)
-        chance = of_block[index // 256] + index % 256 * 0xC141 + step * 0x91E1 & 0xFFFF
+        chance = of_block[index // 256] + index % 256 * 0xC141 & 0xFFFF
         return np.asarray(chance.reshape(param.shape))
 
     def state_dict(self) -> dict[str, Any]:
@@ -518,8 +519,8 @@ class SGD(_Optimizer):
 
 
 def summed_rows(sparse: SparseRows) -> tuple[NDArray[np.int64], Array]:
-    """The distinct row numbers, ascending, and the gradient of each: repeated rows are added in their order."""
-    rows = np.unique(sparse.indices).astype(np.int64)
+    """The distinct row numbers as they come, and the gradient of each: repeated rows are added in their order."""
+    rows = np.array(list(dict.fromkeys(sparse.indices.tolist())), np.int64)
     sums = np.empty((len(rows), sparse.values.shape[1]), sparse.values.dtype)
     for k, row in enumerate(rows):
         first, *others = sparse.values[sparse.indices == row]
@@ -577,7 +578,8 @@ class _State:
         return np.asarray(bits.astype(np.uint32).view(np.float32).astype(self.dtype))
 
     def store(self, value: Array, chance: Array) -> None:
-        bits = value.astype(np.float32).view(np.uint32).astype(np.int64)
+        value = _flush_subnormal(value.astype(np.float32))
+        bits = value.view(np.uint32).astype(np.int64)
         magnitude, negative = bits & 0x7FFFFFFF, value < 0
         nan = magnitude > 0x7F800000
         if self.kind == "bfloat16":

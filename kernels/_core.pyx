@@ -13,7 +13,7 @@ from fastopt._tree import SparseRows, same_structure
 
 cimport numpy as cnp
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from numpy cimport (
@@ -107,8 +107,8 @@ cdef extern from "fastopt.h" nogil:
     ctypedef struct sum_rows_args:
         void* out
         const void* values
-        const int64_t* order
-        const int64_t* starts
+        const int64_t* group
+        int64_t rows
         int64_t width
 
     ctypedef struct ema_args:

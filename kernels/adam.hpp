@@ -63,5 +63,5 @@ void adam_8bit(const adam_args& a, int64_t begin, int64_t end) {
 
 template <class T>
 void adam_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
-    step_rows<T, adam<T>>(a, begin, end);
+    step_rows<T, adam_rule<T, false>>(a, begin, end);
 }

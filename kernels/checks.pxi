@@ -142,6 +142,27 @@ cdef int distinct(ndarray a, str a_name, ndarray b, str b_name, bint same_allowe
     return 0
 
 
+cdef int disjoint(list arrays, list names) except -1:
+    """Refuse arrays that are to be written and of which one shares memory with another."""
+    cdef uintptr_t low, high
+    cdef Py_ssize_t k
+    cdef list found = []
+    for k in range(len(arrays)):
+        writable(<ndarray>arrays[k], names[k])
+        bounds(<ndarray>arrays[k], &low, &high)
+        found.append((low, high, k))
+    found.sort()
+    reach = 0
+    for position, (first, end, j) in enumerate(found):
+        if first < reach:
+            for _, _, i in found[:position]:
+                if share_memory(<ndarray>arrays[i], <ndarray>arrays[j]):
+                    raise ValueError(f"{names[j]}: expected memory of its own to be written, got an array that overlaps "
+                                     f"{names[i]}; pass {names[j]}.copy()")
+        reach = max(reach, end)
+    return 0
+
+
 cdef ndarray output_for(object out, ndarray x, str x_name):
     """`out` when it can take a result like x, in place or apart; a new array when None."""
     cdef ndarray y

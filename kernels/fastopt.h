@@ -147,13 +147,13 @@ typedef struct {
 } optimizer_rows_args;
 typedef optimizer_rows_args adam_rows_args, sgd_rows_args;
 
-/* out[k] = values[order[starts[k]]] + values[order[starts[k] + 1]] + ... up to starts[k + 1], added in that order;
-   rows of `width` elements, the range is over k */
+/* out[group[k]] += values[k] for k = 0, 1, ..., the first of a group being copied; groups are numbered as they come; rows
+   of `width` elements, the range is over columns */
 typedef struct {
     void *out;
     const void *values;
-    const int64_t *order;
-    const int64_t *starts;
+    const int64_t *group;
+    int64_t rows;
     int64_t width;
 } sum_rows_args;
 

@@ -99,7 +99,7 @@ cdef class Optimizer:
         free(self._ranges)
 
     def _bind(self, params, list groups, list group_of, list names, list arrays, tuple state_names, *, bint maximize,
-              double max_grad_norm, bint skip_nonfinite, ema_decay, state_dtype, uint64_t rounding_key):
+              double max_grad_norm, bint skip_nonfinite, ema_decay, state_dtype):
         """Take hold of the parameters and make their states. Called once, by __init__."""
         cdef Py_ssize_t k, count = len(arrays)
         cdef ndarray array, first
@@ -125,7 +125,6 @@ cdef class Optimizer:
         self._max_grad_norm = max_grad_norm
         self._skip_nonfinite = skip_nonfinite
         self._ema_decay = 0 if ema_decay is None else ema_decay
-        self._rounding_key = rounding_key
         self._small = {None: PLAIN, "bfloat16": BFLOAT16, "8bit": EIGHT_BIT}[state_dtype]
         self._steps = np.zeros(count, np.int64)
         self._parameters = <parameter*>calloc(count, sizeof(parameter))
@@ -268,7 +267,7 @@ cdef class Optimizer:
         return True
 
     cdef tuple sparse_gradient(self, object grad, Py_ssize_t k):
-        """The rows and their gradients of a SparseRows, for an optimiser that can take them."""
+        """The rows of SparseRows and their gradients, for an optimiser that can take them."""
         cdef str name = label("grads", self._names[k])
         if self._small or "ema" in self._states or "max_exp_avg_sq" in self._states:
             raise ValueError(f"{name}: SparseRows need an optimiser without state_dtype, ema_decay and amsgrad: they leave "
@@ -291,30 +290,10 @@ cdef class Optimizer:
         job.kernel = self.kernel(True)[element_type(<ndarray>self._arrays[k])]
         job.args = args
         job.size = PyArray_SIZE(rows)
-        job.grain = max(1, OPTIMIZER_GRAIN // max(1, args.width))
+        job.grain = max(1, 4 * OPTIMIZER_GRAIN // max(1, args.width))  # waiting for memory more than working
 
-    cdef int check_zeroing(self, list originals) except -1:
-        """Refuse gradients that cannot be zeroed, or of which one shares memory with another."""
-        cdef list found = []
-        cdef uintptr_t low, high
-        cdef Py_ssize_t k
-        for k in range(self._count):
-            if originals[k] is None:
-                continue
-            writable(<ndarray>originals[k], label("grads", self._names[k]))
-            bounds(<ndarray>originals[k], &low, &high)
-            found.append((low, high, k))
-        found.sort()
-        reach = 0
-        for position, (low_, high_, j) in enumerate(found):
-            if low_ < reach:
-                for _, _, i in found[:position]:
-                    if share_memory(<ndarray>originals[i], <ndarray>originals[j]):
-                        raise ValueError(f"{label('grads', self._names[j])}: expected memory of its own to be zeroed, got an "
-                                         f"array that overlaps {label('grads', self._names[i])}; pass a copy, or "
-                                         "zero_grads=False")
-            reach = max(reach, high_)
-        return 0
+    cdef bint takes_norm(self) noexcept:
+        return self._skip_nonfinite or isfinite(self._max_grad_norm)
 
     cdef double norm(self, list held, double multiplier) except? -1:
         """The norm of all gradients, times the multiplier: array by array, each in C order."""
@@ -350,6 +329,16 @@ cdef class Optimizer:
         return fastopt_norm(multiplier, array_sums, jobs)
 
     def _step(self, grads, double grad_multiplier, bint zero_grads):
+        # The scratch of a step is the object's own, and NumPy gives the GIL away in copies.
+        if self._stepping:
+            raise RuntimeError("step: this optimiser is in the middle of a step in another thread")
+        self._stepping = True
+        try:
+            self.take_step(grads, grad_multiplier, zero_grads)
+        finally:
+            self._stepping = False
+
+    cdef int take_step(self, grads, double grad_multiplier, bint zero_grads) except -1:
         cdef list originals = []        # the gradients as they came
         cdef list held = originals      # and as the kernel sees them: copies where the order differs
         cdef list copies = []
@@ -361,15 +350,14 @@ cdef class Optimizer:
         cdef fastopt_kernel kernel
         cdef bint changed = False
         cdef ndarray grad, param, work
-        cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm
-        if self._stepping:
-            raise RuntimeError("step: this optimiser is in the middle of a step in another thread")
+        cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm = 0
         if not self.pair(self.params, grads, originals) or len(held) != self._count:
             for _ in same_structure(grads, self.params, "grads"):
                 pass
             raise ValueError("params: no longer the nest of arrays that the optimiser was made with; make a new optimiser")
         for k in range(self._count):
             if held[k] is None:
+                self._parameters[k].grad = NULL  # the next one is compared with the others again
                 continue
             param = <ndarray>self._arrays[k]
             if not PyArray_ISWRITEABLE(param):
@@ -386,6 +374,8 @@ cdef class Optimizer:
                     or PyArray_ISBYTESWAPPED(<ndarray>held[k]) or not same_shape(<ndarray>held[k], param):
                 checked_like(held[k], label("grads", self._names[k]), param, label("params", self._names[k]))
             grad = <ndarray>held[k]
+            if zero_grads and not PyArray_ISWRITEABLE(grad):
+                writable(grad, label("grads", self._names[k]))
             if PyArray_DATA(grad) != self._parameters[k].grad or not contiguous_order(grad):
                 self.check_overlap(grad, self._names[k])
                 self._parameters[k].grad = PyArray_DATA(grad) if contiguous_order(grad) else NULL
@@ -393,20 +383,23 @@ cdef class Optimizer:
             if not contiguous_order(grad) & order:
                 held = held[:] if held is originals else held
                 held[k] = ordered_copy(grad, order)
-        if zero_grads and (changed or not self._zeroing):
-            self.check_zeroing(originals)
-        self._zeroing = zero_grads
+        if changed or not zero_grads:
+            self._zeroing = False
+        if zero_grads and not self._zeroing:
+            disjoint([g for g in originals if g is not None],
+                     [label("grads", name) for name, g in zip(self._names, originals) if g is not None])
+            self._zeroing = True
 
-        if self._skip_nonfinite or isfinite(self._max_grad_norm):
+        if self.takes_norm():
             norm = self.norm(held, grad_multiplier)
-            self.grad_norm = norm
             if self._skip_nonfinite and not isfinite(norm):
+                self.grad_norm = norm
                 self.skipped_steps += 1
                 if zero_grads:
                     for original in originals:
                         if original is not None:
                             original.fill(0)
-                return
+                return 0
             if isfinite(self._max_grad_norm):
                 grad_scale *= fastopt_clip(norm, self._max_grad_norm)
 
@@ -438,9 +431,7 @@ cdef class Optimizer:
                 self.make_rows_job(&self._jobs[jobs], k, <ndarray>rows[k])
             size += self._parameters[k].size
             jobs += 1
-        self._stepping = True
         run_jobs(self._jobs, jobs, size)
-        self._stepping = False
         for param, result in copies:
             PyArray_CopyInto(param, <ndarray>result)
         for k in range(self._count):
@@ -449,6 +440,9 @@ cdef class Optimizer:
                 if zero_grads and (held[k] is not originals[k] or k in rows):
                     originals[k].fill(0)
         self.step_count += 1
+        if self.takes_norm():
+            self.grad_norm = norm
+        return 0
 
 
 cdef class AdamOptimizer(Optimizer):
@@ -568,9 +562,11 @@ def ema_update(average, value, double rate):
     run(fastopt_kernels.ema[element_type(target)], &args, PyArray_SIZE(target), ELEMENTWISE_GRAIN)
 
 
-def check_writable(x, str name):
-    """Raise unless x is an array that can be written in place."""
-    writable(checked(x, name), name)
+def check_disjoint(list arrays, list names):
+    """Raise unless all are arrays that can be written in place, none overlapping another."""
+    for array, name in zip(arrays, names):
+        checked(array, name)
+    disjoint(arrays, names)
 
 
 def scale(x, double factor):

@@ -28,10 +28,14 @@ struct sgd_rule {
     }
 };
 
+template <class T>
+bool has_momentum(const optimizer_args& a) {
+    return static_cast<T>(static_cast<const sgd_scalars*>(a.scalars)->momentum) != 0;
+}
+
 template <class T, class States>
 void sgd_step(const small_state_args& a, int64_t begin, int64_t end) {
-    const bool momentum = static_cast<T>(static_cast<const sgd_scalars*>(a.step.scalars)->momentum) != 0;
-    if (momentum) step<T, sgd_rule<T, true>, States>(a, begin, end);
+    if (has_momentum<T>(a.step)) step<T, sgd_rule<T, true>, States>(a, begin, end);
     else step<T, sgd_rule<T, false>, plain_states<T>>(a, begin, end);
 }
 
@@ -52,5 +56,6 @@ void sgd_8bit(const sgd_args& a, int64_t begin, int64_t end) {
 
 template <class T>
 void sgd_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
-    step_rows<T, sgd<T>>(a, begin, end);
+    if (has_momentum<T>(a.step)) step_rows<T, sgd_rule<T, true>>(a, begin, end);
+    else step_rows<T, sgd_rule<T, false>>(a, begin, end);
 }

@@ -7,13 +7,13 @@
 //
 // What is cut off decides by chance whether the code goes up: always to the nearest, the decay of 1 - beta2 per step, far
 // less than half a unit, would be lost. The chance of an element is 16 bits: those of its block of 256 from the stream,
-// plus its place in the block and the number of the step along a two-dimensional R sequence (Roberts, "The unreasonable
-// effectiveness of quasirandom sequences", 2018: powers of 1 / 1.32472, the plastic number, times 65536). Each chance is
-// uniform over seeds, and neighbours and successive steps share it evenly, so that their errors cancel instead of adding
-// up to a random walk; and it costs next to nothing, where a fresh value for each element would cost 0.19 ns.
+// with the step number in the upper half of the block counter, plus its place in the block times 0xC141 (65536 divided
+// by the plastic number). Each chance is uniform and independent from step to step; the elements of a block share it
+// evenly. It costs next to nothing, where a fresh value for each element would cost 0.19 ns. (A sequence over the steps
+// too, which would spread the chances of one element evenly, is biased: the state that meets it is a result of it.)
 
 constexpr uint32_t SIGN = 0x80000000, INFINITE = 0x7F800000;
-constexpr uint32_t CHANCE_BY_PLACE = 0xC141, CHANCE_BY_STEP = 0x91E1;
+constexpr uint32_t CHANCE_BY_PLACE = 0xC141;
 
 FASTOPT_INLINE uint32_t float_bits(float x) {
     uint32_t bits;
@@ -30,11 +30,11 @@ FASTOPT_INLINE float float_of(uint32_t bits) {
 // The chances of a block, in the upper half of 32 bits, where they wrap by themselves.
 struct block_chance {
     philox_stream stream;
-    uint32_t of_step;
+    uint64_t step_number;
     uint32_t words[4];
     int64_t block_of_words = -1;
 
-    explicit block_chance(const small_state_args& a) : stream(a.rounding), of_step(a.step_number * CHANCE_BY_STEP) {}
+    explicit block_chance(const small_state_args& a) : stream(a.rounding), step_number(a.step_number) {}
 
     // Of the first element: momentum takes the low half of the block's word, the averages of squares the high half.
     // Inlined, and by way of copies, so that no pointer to this gets out: the loops around it would not be vectorised.
@@ -43,11 +43,12 @@ struct block_chance {
         if (block / 4 != block_of_words) {
             uint32_t fresh[4];
             const philox_stream copy = stream;
-            philox_block(fresh, copy, static_cast<uint64_t>(block_of_words = block / 4));
+            block_of_words = block / 4;
+            philox_block(fresh, copy, step_number << 32 | static_cast<uint64_t>(block_of_words));
             for (int k = 0; k < 4; ++k) words[k] = fresh[k];
         }
         const uint32_t word = words[block % 4];
-        return ((momentum ? word : word >> 16) + of_step) << 16;
+        return (momentum ? word : word >> 16) << 16;
     }
 
     static FASTOPT_INLINE uint32_t of_element(uint32_t of_first, int32_t i) {
@@ -81,7 +82,7 @@ struct bfloat16_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = static_cast<float>(x);
+        const float value = flush_subnormal(static_cast<float>(x));
         uint32_t magnitude = float_bits(value) & ~SIGN;
         magnitude = magnitude < NOT_A_NUMBER ? magnitude : NOT_A_NUMBER;
         uint32_t code = (magnitude + (chances.of_element(K == 0 ? momentum_chance : chance, i) >> 16)) >> 16;
@@ -151,7 +152,7 @@ struct eight_bit_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = static_cast<float>(x);
+        const float value = flush_subnormal(static_cast<float>(x));
         const int32_t magnitude = static_cast<int32_t>(float_bits(value) & ~SIGN);
         largest[K] = magnitude > largest[K] ? magnitude : largest[K];
         values[K][i] = value;

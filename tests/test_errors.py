@@ -68,6 +68,11 @@ CALLS = {
         ("param", "momentum_buffer"),
     ),
     "l2_penalty": Call(lambda w: fastopt.l2_penalty({"w": w}, 0.5), ("params/w",)),
+    "ema_update": Call(
+        lambda average, value: fastopt.ema_update(average, value, 0.5), ("average", "value"), ("average",)
+    ),
+    "grad_norm": Call(lambda w: fastopt.grad_norm({"w": w}), ("grads/w",)),
+    "clip_grad_norm_": Call(lambda w: fastopt.clip_grad_norm_({"w": w}, 0.5), ("grads/w",), ("grads/w",)),
     **{
         name: Call(lambda w, grad, name=name: _optimizer_step(name, w, grad), ("params/w", "grads/w"), ("params/w",))
         for name in ("Adam", "AdamW", "SGD")
@@ -151,7 +156,7 @@ def test_wrong_kind(name, argument, make, message):
     arrays = good_arrays(name)
     arrays[argument] = make(arrays[argument])
     if isinstance(arrays[argument], list | tuple):
-        if "params" in argument:
+        if "params" in argument or name in ("grad_norm", "clip_grad_norm_"):
             message = (
                 r"expected a numpy.ndarray, got builtins.float"  # a list is a nest, of which the numbers are wrong
             )
@@ -321,6 +326,8 @@ def _numbers() -> Iterator[Number]:
     yield Number(lambda v: fastopt.leaky_relu_backward(np.ones(3), np.ones(3), v), "negative_slope")
     yield Number(lambda v: fastopt.dropout(np.ones(3), v), "p", (-1e-9, 1 + 1e-9, 2.0))
     yield Number(lambda v: fastopt.l2_penalty(np.ones(3), v), "weight_decay", (-1e-9,))
+    yield Number(lambda v: fastopt.ema_update(np.ones(3), np.ones(3), v), "decay", (-1e-9, 1 + 1e-9))
+    yield Number(lambda v: fastopt.clip_grad_norm_(np.ones(3), v), "max_norm", (0.0, -1e-9))
     yield Number(_step, "grad_multiplier")
     yield Number(_set_lr, "lr", (-1e-9,))
     yield Number(lambda v: _adam_step(grad_multiplier=v), "grad_multiplier")
@@ -368,6 +375,38 @@ def test_numbers_too_large_for_a_float(number):
 def test_numbers_of_the_wrong_kind(number, value):
     with pytest.raises(TypeError, match=f"^{re.escape(number.name)}: expected a float, got {type(value).__name__}$"):
         number.take(value)
+
+
+@pytest.mark.parametrize("make", [fastopt.Adam, fastopt.AdamW, fastopt.SGD])
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("max_grad_norm", (0.0, -1e-9)), ("ema_decay", (-1e-9, 1 + 1e-9))], ids=["norm", "ema"]
+)
+def test_numbers_that_may_be_none(make, name, wrong):
+    make(np.ones(3), **{name: None})
+    for value in (math.nan, math.inf, -math.inf, 10**400, *wrong, *map(np.float64, wrong)):
+        with pytest.raises(ValueError, match=f"^{name}: expected a finite number .*, got "):
+            make(np.ones(3), **{name: value})
+    for value in ("0.5", True, np.False_, 0.5j, [0.5], np.array([0.5])):
+        with pytest.raises(TypeError, match=f"^{name}: expected a float, got {type(value).__name__}$"):
+            make(np.ones(3), **{name: value})
+
+
+FLAGS = {
+    "maximize": lambda v: fastopt.SGD(np.ones(3), maximize=v),
+    "skip_nonfinite": lambda v: fastopt.SGD(np.ones(3), skip_nonfinite=v),
+    "nesterov": lambda v: fastopt.SGD(np.ones(3), momentum=0.5, nesterov=v),
+    "amsgrad": lambda v: fastopt.Adam(np.ones(3), amsgrad=v),
+    "decoupled_weight_decay": lambda v: fastopt.Adam(np.ones(3), decoupled_weight_decay=v),
+    "zero_grads": lambda v: fastopt.SGD(np.ones(3)).step(np.ones(3), zero_grads=v),
+}
+
+
+@pytest.mark.parametrize(("name", "take"), FLAGS.items(), ids=FLAGS.keys())
+def test_flags(name, take):
+    for value in (1, 0, "no", None, np.array(True), [True], 1.0):
+        with pytest.raises(TypeError, match=f"^{name}: expected True or False, got {re.escape(repr(value))}$"):
+            take(value)
+    take(np.True_)
 
 
 @pytest.mark.parametrize("take", [_adam_step, _sgd_step])
@@ -774,6 +813,87 @@ def test_one_step_at_a_time(make):
     for _ in range(sum(done)):
         twin.step([grad])
     assert_same_bits(param, twin_param)
+
+
+@each_optimizer
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_grad_norm": 0.5, "skip_nonfinite": True},
+        {"ema_decay": 0.5, "max_grad_norm": 0.5},
+        {"state_dtype": "8bit", "rng": 1, "ema_decay": 0.5},
+    ],
+    ids=["norm", "average", "8bit"],
+)
+@pytest.mark.parametrize("zero_grads", [False, True])
+@pytest.mark.parametrize(("grads", "error", "message"), WRONG_GRADS.values(), ids=WRONG_GRADS.keys())
+def test_wrong_grads_with_options(make, options, zero_grads, grads, error, message):
+    params = make_params()
+    optimizer = make(params, **options)
+    optimizer.step(make_grads(), zero_grads=zero_grads)
+    norm, averages = optimizer.grad_norm, [a.copy() for a in optimizer._states.get("ema", [])]
+    wrong = grads(params)
+    kept = [(a, a.copy()) for _, a in fastopt.optimizers.leaves(wrong) if isinstance(a, np.ndarray)]
+    before = {key: value for key, value in optimizer.state_dict().items() if key != "state_dtype"}
+    with pytest.raises(error, match=message):
+        optimizer.step(wrong, zero_grads=zero_grads)
+    for key, value in before.items():
+        assert_same_bits(optimizer.state_dict()[key], value, key)
+    for array, old in [*kept, *zip(optimizer._states.get("ema", []), averages, strict=True)]:
+        assert_same_bits(array, old)
+    assert optimizer.grad_norm == norm
+
+
+@each_optimizer
+def test_gradient_that_overlaps_an_average(make):
+    params = make_params()
+    optimizer = make(params, ema_decay=0.5)
+    grads = make_grads() | {"w": optimizer.ema_params["w"]}
+    message = "grads/w: expected memory apart from ema/w, got arrays that overlap"
+    assert_step_refused(optimizer, params, grads, ValueError, message)
+
+
+@pytest.mark.parametrize("options", [{"max_grad_norm": 1.0}, {"skip_nonfinite": True}], ids=str)
+def test_an_error_after_the_norm_changes_nothing_either(options):
+    # eps * sqrt(1 - b2) is 0 in float32, which is only known when the scalars of the step are.
+    params = [np.ones(3, np.float32)]
+    optimizer = fastopt.Adam(params, eps=1e-50, **options)
+    grad = np.ones(3, np.float32)
+    assert_step_refused(optimizer, params, [grad], ValueError, "eps: expected a number that is not 0 in float32")
+    with pytest.raises(ValueError, match="eps: expected"):
+        optimizer.step([grad], zero_grads=True)
+    assert_same_bits(grad, np.ones(3, np.float32))
+    assert optimizer.grad_norm is None
+
+
+def _clip_overlapping(first, second):
+    buffer = np.ones(12)
+    return [buffer[first], buffer[second]]
+
+
+@pytest.mark.parametrize(
+    "grads",
+    [(np.s_[:6], np.s_[:6]), (np.s_[:6], np.s_[5:]), (np.s_[:6], np.s_[5::-1]), (np.s_[::2], np.s_[4:])],
+    ids=["same", "part", "reversed", "strided"],
+)
+def test_gradients_that_share_memory_are_not_clipped(grads):
+    # They would be scaled twice.
+    first, second = _clip_overlapping(*grads)
+    with pytest.raises(ValueError, match=r"grads/\S+: expected memory .*overlaps? "):
+        fastopt.clip_grad_norm_({"w": first, "b": [second]}, 1.0)
+    assert_same_bits(first, np.ones(first.shape))
+    assert_same_bits(second, np.ones(second.shape))
+
+
+def test_a_gradient_that_cannot_be_clipped_leaves_the_others():
+    grads = [np.ones(3), np.broadcast_to(1.0, 3)]
+    with pytest.raises(ValueError, match="grads/1: expected a writeable array"):
+        fastopt.clip_grad_norm_(grads, 0.5)
+    assert_same_bits(grads[0], np.ones(3))
+    grads[1] = [1.0]
+    with pytest.raises(TypeError, match=r"grads/1/0: expected a numpy.ndarray"):
+        fastopt.clip_grad_norm_(grads, 0.5)
+    assert_same_bits(grads[0], np.ones(3))
 
 
 def test_an_optimiser_is_initialised_once():

@@ -21,6 +21,9 @@ FILES = (
     "test_dropout",
     "test_activations",
     "test_l2",
+    "test_optimizer_options",
+    "test_sparse_rows",
+    "test_small_states",
 )
 OTHERS = [isa for isa in _core.available_isas() if isa != fastopt.get_isa()]
 

@@ -66,6 +66,107 @@ def test_two_optimisers_step_in_two_threads():
                 assert_same_bits(param, other)
 
 
+OPTIONS = {
+    "clipped": {"max_grad_norm": 0.5, "skip_nonfinite": True, "amsgrad": True},
+    "average": {"ema_decay": 0.9, "weight_decay": 0.1},
+    "bfloat16": {"state_dtype": "bfloat16", "rng": 1, "max_grad_norm": 0.5},
+    "8bit": {"state_dtype": "8bit", "rng": 1, "ema_decay": 0.9},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_two_optimisers_with_options_step_in_two_threads(options):
+    # One parameter in another layout, whose copies are made outside the kernel, and one that only some rows reach.
+    size = ELEMENTWISE_GRAIN // 2
+    sparse = options.keys() <= {"max_grad_norm", "skip_nonfinite"}
+
+    def train(seed):
+        params = [np.ones(size, np.float32), np.ones((40, 300), np.float32, order="F"), np.ones((900, 50), np.float32)]
+        optimizer = fastopt.Adam(params, **options)
+        for k in range(15):
+            rng = np.random.default_rng(100 * seed + k)
+            grads = [rng.random(param.shape, np.float32) for param in params]
+            if sparse:
+                grads[2] = fastopt.SparseRows(rng.integers(0, 900, 400), grads[2][:400])
+            if k == 7:
+                grads[1][5, 5] = np.inf
+            optimizer.step(grads, zero_grads=True)
+        return [*params, *(array for arrays in optimizer._states.values() for array in arrays)]
+
+    fastopt.set_num_threads(3)
+    expected = [train(seed) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as executor:
+        for arrays, wanted in zip(executor.map(train, (1, 2)), expected, strict=True):
+            for array, other in zip(arrays, wanted, strict=True):
+                assert_same_bits(array, other)
+
+
+# Each option has work of its own outside the update: a pass for the norm, copies of what is laid out otherwise, rows.
+ONE_OPTIMISER = {
+    "clipped": "fastopt.Adam([param], max_grad_norm=0.5)",
+    "skipping": "fastopt.SGD([param], lr=0.125, momentum=0.5, skip_nonfinite=True, ema_decay=0.5)",
+    "8bit": "fastopt.Adam([param], state_dtype='8bit', rng=1)",
+    "strided": "fastopt.Adam([param])",
+    "zeroing": "fastopt.Adam([param], max_grad_norm=0.5, state_dtype='bfloat16', rng=1)",
+}
+
+
+@pytest.mark.parametrize(("kind", "make"), ONE_OPTIMISER.items(), ids=ONE_OPTIMISER.keys())
+def test_one_optimiser_in_two_threads(kind, make):
+    # Each step happens whole or is refused. In a process of its own, which a step that is neither may end.
+    run_python(
+        """
+import sys, threading, time
+import numpy as np
+import fastopt
+
+kind = sys.argv[1]
+fastopt.set_num_threads(2)
+size = 1 << 18
+
+def array(value):
+    if kind == "strided":
+        return np.full(2 * size, value, np.float32)[::2]
+    return np.full(size, value, np.float32)
+
+def make(param):
+    return """
+        + make
+        + """
+
+param, twin_param = array(1), array(1)
+optimizer, twin = make(param), make(twin_param)
+done, end = [0, 0], time.monotonic() + 20
+refused = []
+
+def work(k):
+    grad = array(0.5)  # of its own: the caller's to keep from the other thread
+    while time.monotonic() < end and not (len(refused) >= 20 and sum(done) >= 20 or sum(done) >= 300):
+        grad[...] = 0.5
+        try:
+            optimizer.step([grad], zero_grads=kind == "zeroing")
+            done[k] += 1
+        except RuntimeError as error:
+            refused.append(str(error))
+            assert grad.all()  # a refused step zeroes nothing
+            time.sleep(0)
+
+other = threading.Thread(target=work, args=(1,))
+other.start()
+work(0)
+other.join()
+assert set(refused) <= {"step: this optimiser is in the middle of a step in another thread"}, refused[:3]
+assert optimizer.step_count == optimizer.state_dict()["step/0"] == sum(done)
+for _ in range(sum(done)):
+    twin.step([array(0.5)])
+assert np.array_equal(param, twin_param)
+for kind, (state,) in twin._states.items():
+    assert np.array_equal(optimizer._states[kind][0], state), kind
+""",
+        arguments=[kind],
+    )
+
+
 def test_the_number_may_change_while_ops_run():
     expected = digests()
     stop = threading.Event()
