@@ -136,10 +136,10 @@ class Philox4x32:
     ) -> Any:
         """Return standard normal numbers, of mean 0 and variance 1.
 
-        Box and Muller's transform in aligned groups of 32 elements: elements j and j + 16 of a group are the cosine and
-        the sine of one angle times one radius, sqrt(-2 ln u1). u1 has 32 random bits for float32, so that |z| is at most
-        6.66, and 53 for float64, at most 8.57; it is never 0 and the result never infinite. Logarithm, sine and cosine
-        are polynomials, the same in the reference, so the bits are the same on every machine.
+        Box and Muller's transform in aligned groups of 32 elements: elements j and j + 16 of a group are the cosine
+        and the sine of one angle times one radius, sqrt(-2 ln u1). u1 has 32 random bits for float32, so that |z| is at
+        most 6.66, and 53 for float64, at most 8.57; it is never 0 and the result never infinite. Logarithm, sine and
+        cosine are polynomials, the same in the reference, so the bits are the same on every machine.
 
         Parameters
         ----------
@@ -152,13 +152,13 @@ class Philox4x32:
 
         Notes
         -----
-        Against the exact transform of the same words, float32 results are off by at most @F32@ units in the last place and
-        float64 ones by @F64@, where they are not within 1e-7 (1e-16) of zero.
+        Of 2**20 numbers against the exact transform of the same words, the largest errors were 4.2 units in the last
+        place in float32, and 3.4 in float64 (of 1/64 for numbers smaller than that, which is what could be compared).
 
         Examples
         --------
         >>> Philox4x32(0).standard_normal(2, dtype="float32")
-        @EX@
+        array([ 0.11235616, -0.04257821], dtype=float32)
         """
         result = _output(size, dtype, out)
         self._fill_normal(result, self._address(stream, offset, result.size, result.itemsize // 4), offset)

@@ -74,12 +74,15 @@ def uniforms(dtype: Any, seed: int, stream: int, first: int, count: int) -> Arra
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def natural_log(u: Array) -> Array:
-    """ln u for 0 < u <= 1: u = m * 2**e with m in [sqrt(1/2), sqrt(2)), and a polynomial of correctly rounded steps."""
+def natural_log(u: Array, below_one: Array) -> Array:
+    """ln u for 0 < u <= 1: u = m * 2**e with m in [sqrt(1/2), sqrt(2)), and a polynomial of correctly rounded steps.
+
+    `below_one` is 1 - u to its own precision: next to 1 a float32 u has lost the last bits of the word it came from.
+    """
     if u.dtype == np.float32:
         bits = u.view(np.int32)
         e = bits - np.int32(0x3F3504F3) >> np.int32(23)  # the bits of sqrt(1/2)
-        f = (bits - (e << np.int32(23))).view(np.float32) - np.float32(1)
+        f = np.where(e == 0, -below_one, (bits - (e << np.int32(23))).view(np.float32) - np.float32(1))
         ff, k = f * f, e.astype(np.float32)
         p = _horner(f, LOG_FLOAT32)
         low = (f * ff) * p + k * np.float32(-2.12194440e-4)  # ln 2 in two parts, the first of 9 bits
@@ -96,7 +99,9 @@ def sine_cosine(t: Array) -> tuple[Array, Array]:
     """sin and cos of 2 pi t for t in [-1/8, 1/8]."""
     single = t.dtype == np.float32
     q = t * t
-    return _horner(q, SINE_FLOAT32 if single else SINE_FLOAT64) * t, _horner(q, COSINE_FLOAT32 if single else COSINE_FLOAT64)
+    return _horner(q, SINE_FLOAT32 if single else SINE_FLOAT64) * t, _horner(
+        q, COSINE_FLOAT32 if single else COSINE_FLOAT64
+    )
 
 
 def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:
@@ -142,11 +147,12 @@ def normals(dtype: Any, seed: int, stream: int, first: int, count: int) -> Array
     rest = (high[:, 1] - (quarter << np.uint32(30))).view(np.int32).astype(dtype) * dtype.type(2**-32)
     if width == 1:
         u1 = (high[:, 0].astype(dtype) + dtype.type(1)) * dtype.type(2**-32)
+        below_one = (~high[:, 0]).astype(dtype) * dtype.type(2**-32)
     else:
         low = (w[..., 0] >> np.uint32(11)).astype(dtype) * 2.0**-53
         u1 = (high[:, 0].astype(dtype) * 2.0**-32 + low[:, 0]) + 2.0**-53
-        rest = rest + low[:, 1]
-    radius = np.sqrt(dtype.type(-2) * natural_log(u1))
+        rest, below_one = rest + low[:, 1], 1 - u1
+    radius = np.sqrt(dtype.type(-2) * natural_log(u1, below_one))
     sine, cosine = sine_cosine(rest)
     odd = quarter & np.uint32(1) != 0
     x, y = np.where(odd, sine, cosine), np.where(odd, cosine, sine)

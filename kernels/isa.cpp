@@ -21,6 +21,12 @@
 
 namespace {
 
+template <class T>
+FASTOPT_INLINE T square_root(T x) {
+    if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);
+    else return __builtin_sqrt(x);
+}
+
 #include "stream.hpp"
 #include "leaky_relu.hpp"
 #include "reduce.hpp"

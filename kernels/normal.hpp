@@ -13,11 +13,12 @@ inline Target bit_copy(Source x) {
     return y;
 }
 
-// ln u for u in [2^-32, 1]: u = m * 2^e with m in [sqrt(1/2), sqrt(2)).
-FASTOPT_INLINE float natural_log(float u) {
+// ln u for u in [2^-32, 1]: u = m * 2^e with m in [sqrt(1/2), sqrt(2)). `below_one` is 1 - u, to its own precision: next
+// to 1 a float32 u has lost the words' last bits, which are all that the logarithm is made of there.
+FASTOPT_INLINE float natural_log(float u, float below_one) {
     const int32_t bits = bit_copy<int32_t>(u);
     const int32_t e = (bits - 0x3F3504F3) >> 23;  // the bits of sqrt(1/2)
-    const float f = bit_copy<float>(bits - e * (1 << 23)) - 1.0f;
+    const float f = e == 0 ? -below_one : bit_copy<float>(bits - e * (1 << 23)) - 1.0f;
     const float ff = f * f;
     float p = 0.0697161147f;
     p = p * f + -0.114797338f;
@@ -33,7 +34,7 @@ FASTOPT_INLINE float natural_log(float u) {
     return k * 0.693359375f + (f - (0.5f * ff - low));
 }
 
-FASTOPT_INLINE double natural_log(double u) {
+FASTOPT_INLINE double natural_log(double u, double) {
     const int64_t bits = bit_copy<int64_t>(u);
     // The exponent in 32 bits: AVX2 has no shift of signed 64-bit numbers and no conversion of them to double.
     const int32_t e = (static_cast<int32_t>(bits >> 32) - 0x3FE6A09E) >> 20;
@@ -89,10 +90,11 @@ FASTOPT_INLINE void sine_cosine(double t, double& sine, double& cosine) {
 constexpr int64_t NORMAL_GROUP = 32, NORMAL_HALF = 16;
 
 // u1 in (0, 1] and the turn u2 of one element, the latter as a quarter of it (0 to 3) and the rest in [-1/8, 1/8).
-FASTOPT_INLINE float unit(const uint32_t* words, int64_t j, float) {
+FASTOPT_INLINE float unit(const uint32_t* words, int64_t j, float& below_one) {
+    below_one = static_cast<float>(~words[j]) * 0x1p-32f;
     return (static_cast<float>(words[j]) + 1.0f) * 0x1p-32f;
 }
-FASTOPT_INLINE double unit(const uint32_t* words, int64_t j, double) {
+FASTOPT_INLINE double unit(const uint32_t* words, int64_t j, double&) {
     const double low = static_cast<double>(static_cast<int32_t>(words[2 * j] >> 11)) * 0x1p-53;
     return (static_cast<double>(words[2 * j + 1]) * 0x1p-32 + low) + 0x1p-53;
 }
@@ -109,16 +111,12 @@ FASTOPT_INLINE uint32_t turn(const uint32_t* words, int64_t j, double& rest) {
 }
 
 template <class T>
-FASTOPT_INLINE T root(T x) {
-    if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);
-    else return __builtin_sqrt(x);
-}
-
-template <class T>
 inline void normal_group(T* out, const uint32_t* words) {
     FASTOPT_INDEPENDENT
     for (int64_t j = 0; j < NORMAL_HALF; ++j) {
-        const T radius = root(T(-2) * natural_log(unit(words, j, T(0))));
+        T below_one = 0;
+        const T u1 = unit(words, j, below_one);
+        const T radius = square_root(T(-2) * natural_log(u1, below_one));
         T rest, sine, cosine;
         const uint32_t quarter = turn(words, j + NORMAL_HALF, rest);
         sine_cosine(rest, sine, cosine);
