@@ -1,4 +1,4 @@
-"""Raw random words and uniform numbers. Every contender has numbers of its own; range and mean are checked."""
+"""Raw random words, uniform and normal numbers. Every contender has its own; range, mean or variance are checked."""
 
 from __future__ import annotations
 
@@ -47,6 +47,29 @@ class RandomUniform(Op):
         return partial(fastopt.Philox4x32(7).random, dtype=self.dtype, out=self.out)
 
 
+class RandomNormal(RandomUniform):
+    name = "random normal"
+
+    def compare(self, contender: str, ours: Array, theirs: Array) -> None:
+        if contender in ("reference", "fastopt"):
+            Op.compare(self, contender, ours, theirs)
+            return
+        assert abs(np.mean(ours, dtype=np.float64)) < 6 * (1 / ours.size) ** 0.5
+        assert abs(np.var(ours, dtype=np.float64) - 1) < 6 * (2 / ours.size) ** 0.5
+
+    def reference(self) -> Call:
+        return partial(reference.Philox4x32(7).standard_normal, dtype=self.dtype, out=self.out)
+
+    def numpy(self) -> Call:
+        return partial(np.random.Generator(np.random.SFC64(7)).standard_normal, dtype=self.dtype, out=self.out)
+
+    def torch(self) -> Call:
+        return from_numpy(self.out)[0].normal_
+
+    def fastopt(self) -> Call:
+        return partial(fastopt.Philox4x32(7).standard_normal, dtype=self.dtype, out=self.out)
+
+
 class RandomRaw(RandomUniform):
     """uint32 words into a new array, as fastopt and NumPy give them; torch fills one."""
 
@@ -75,6 +98,6 @@ class RandomRaw(RandomUniform):
         return partial(fastopt.Philox4x32(7).random_raw, self.size)
 
 
-@pytest.mark.parametrize("case", cases(RandomUniform, RandomRaw), ids=str)
+@pytest.mark.parametrize("case", cases(RandomUniform, RandomNormal, RandomRaw), ids=str)
 def test_random(case: Case, race: Any) -> None:
     race(case)

@@ -20,6 +20,7 @@ from bench_adam import Adam, PolicyAdam
 from bench_dropout import Dropout
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
+from bench_random import RandomNormal
 from harness import Array, Call, Op, threads, torch
 
 from fastopt import machine
@@ -54,6 +55,8 @@ GOALS = [
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 30}),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 1, at_least={"numpy": 5}),
+    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10}),
+    Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
 ]
 
 RIVALS = {

@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 from fastopt import _core
 from fastopt._checks import integer
 
-DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_ROUNDING, DOMAIN_KEY, DOMAIN_SPAWN, DOMAIN_UNIFORM = 0, 1, 4, 5, 6, 7
+DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_NORMAL, DOMAIN_ROUNDING, DOMAIN_KEY = 0, 1, 2, 4, 5
+DOMAIN_SPAWN, DOMAIN_UNIFORM = 6, 7
 
 MAX_STREAM = 2**56
 
@@ -124,6 +125,45 @@ class Philox4x32:
         self._fill_uniform(result, self._address(stream, offset, result.size, result.itemsize // 4), offset)
         return float(result) if size is None and out is None else result
 
+    def standard_normal(
+        self,
+        size: Any = None,
+        dtype: DTypeLike = np.float64,
+        out: NDArray[Any] | None = None,
+        *,
+        stream: int | None = None,
+        offset: int = 0,
+    ) -> Any:
+        """Return standard normal numbers, of mean 0 and variance 1.
+
+        Box and Muller's transform in aligned groups of 32 elements: elements j and j + 16 of a group are the cosine
+        and the sine of one angle times one radius, sqrt(-2 ln u1). u1 has 32 random bits for float32, so that |z| is at
+        most 6.66, and 53 for float64, at most 8.57; it is never 0 and the result never infinite. Logarithm, sine and
+        cosine are polynomials, the same in the reference, so the bits are the same on every machine.
+
+        Parameters
+        ----------
+        size, dtype, out, stream, offset
+            As for :meth:`random`.
+
+        Returns
+        -------
+        ndarray, or float
+
+        Notes
+        -----
+        Of 2**20 numbers against the exact transform of the same words, the largest errors were 4.2 units in the last
+        place in float32, and 3.4 in float64 (of 1/64 for numbers smaller than that, which is what could be compared).
+
+        Examples
+        --------
+        >>> Philox4x32(0).standard_normal(2, dtype="float32")
+        array([ 0.11235616, -0.04257821], dtype=float32)
+        """
+        result = _output(size, dtype, out)
+        self._fill_normal(result, self._address(stream, offset, result.size, result.itemsize // 4), offset)
+        return float(result) if size is None and out is None else result
+
     def spawn(self, n: int) -> list[Philox4x32]:
         """Return `n` new generators with seeds of their own, for workers, environments or layers.
 
@@ -192,6 +232,9 @@ class Philox4x32:
 
     def _fill_uniform(self, out: NDArray[Any], stream: int, offset: int) -> None:
         _core.fill_random_uniform(out, self._seed, stream, DOMAIN_UNIFORM, offset)
+
+    def _fill_normal(self, out: NDArray[Any], stream: int, offset: int) -> None:
+        _core.fill_random_normal(out, self._seed, stream, DOMAIN_NORMAL, offset)
 
 
 def resolve_rng(rng: Any) -> tuple[int, int]:

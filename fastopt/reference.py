@@ -74,6 +74,94 @@ def uniforms(dtype: Any, seed: int, stream: int, first: int, count: int) -> Arra
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def natural_log(u: Array, below_one: Array) -> Array:
+    """ln u for 0 < u <= 1: u = m * 2**e with m in [sqrt(1/2), sqrt(2)), and a polynomial of correctly rounded steps.
+
+    `below_one` is 1 - u to its own precision: next to 1 a float32 u has lost the last bits of the word it came from.
+    """
+    if u.dtype == np.float32:
+        bits = u.view(np.int32)
+        e = bits - np.int32(0x3F3504F3) >> np.int32(23)  # the bits of sqrt(1/2)
+        f = np.where(e == 0, -below_one, (bits - (e << np.int32(23))).view(np.float32) - np.float32(1))
+        ff, k = f * f, e.astype(np.float32)
+        p = _horner(f, LOG_FLOAT32)
+        low = (f * ff) * p + k * np.float32(-2.12194440e-4)  # ln 2 in two parts, the first of 9 bits
+        return k * np.float32(0.693359375) + (f - (np.float32(0.5) * ff - low))
+    bits = u.view(np.int64)
+    e = (bits >> np.int64(32)) - np.int64(0x3FE6A09E) >> np.int64(20)
+    f = (bits - (e << np.int64(52))).view(np.float64) - 1.0
+    s, k = f / (2.0 + f), e.astype(np.float64)
+    z = s * s
+    return k * 0.6931471803691238165 + (2.0 * s + (s * (z * _horner(z, LOG_FLOAT64)) + k * 1.9082149292705877000e-10))
+
+
+def sine_cosine(t: Array) -> tuple[Array, Array]:
+    """sin and cos of 2 pi t for t in [-1/8, 1/8]."""
+    single = t.dtype == np.float32
+    q = t * t
+    return _horner(q, SINE_FLOAT32 if single else SINE_FLOAT64) * t, _horner(
+        q, COSINE_FLOAT32 if single else COSINE_FLOAT64
+    )
+
+
+def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:
+    y = np.full_like(x, coefficients[0])
+    for c in coefficients[1:]:
+        y = y * x + x.dtype.type(c)
+    return y
+
+
+# Chebyshev fits on the reduced ranges: of (ln(1 + f) - f + f**2 / 2) / f**3; of (2 artanh s - 2 s) / s**3 against s**2;
+# of sin(2 pi t) / t and cos(2 pi t) against t**2.
+LOG_FLOAT32 = (
+    *(0.0697161147, -0.114797338, 0.116854199, -0.124256873, 0.142490576, -0.166678023),
+    *(0.200007157, -0.249999970, 0.333333312),
+)
+LOG_FLOAT64 = (
+    *(0.1461644968504340586, 0.15331721600556041269, 0.1818288912526172208, 0.22222211134795079855),
+    *(0.28571428625975484921, 0.3999999999989950449, 0.66666666666666696862),
+)
+SINE_FLOAT32 = (-75.4016127, 81.5925429, -41.3416626, 6.28318529)
+COSINE_FLOAT32 = (59.2201690, -85.4428447, 64.9393161, -19.7392087, 1.0)
+SINE_FLOAT64 = (
+    *(-0.71163580907816659965, 3.8197881201632114229, -15.094640403891545649, 42.058693928988783438),
+    *(-76.70585975299812673, 81.605249276074930668, -41.341702240399760142, 6.2831853071795864769),
+)
+COSINE_FLOAT64 = (
+    *(-1.6968494702918826806, 7.9030916877516976361, -26.426250908622135959, 60.24464132886729332),
+    *(-85.456817206522712487, 64.939394022667957529, -19.739208802178716989, 1.0),
+)
+
+
+def normals(dtype: Any, seed: int, stream: int, first: int, count: int) -> Array:
+    """Standard normal numbers: elements j and j + 16 of an aligned group of 32 are sqrt(-2 ln u1) times the cosine and
+    the sine of 2 pi u2, with u1 from the words of element j and u2 from those of element j + 16."""
+    dtype = np.dtype(dtype)
+    width = dtype.itemsize // 4  # words an element
+    group = first // 32
+    groups = (first + count + 31) // 32 - group if count else 0
+    w = words(seed, stream, _random.DOMAIN_NORMAL, group * 32 * width, groups * 32 * width)
+    w = w.reshape(groups, 2, 16, width)
+    high = w[..., width - 1]
+    quarter = high[:, 1] + np.uint32(0x20000000) >> np.uint32(30)  # of the turn u2
+    rest = (high[:, 1] - (quarter << np.uint32(30))).view(np.int32).astype(dtype) * dtype.type(2**-32)
+    if width == 1:
+        u1 = (high[:, 0].astype(dtype) + dtype.type(1)) * dtype.type(2**-32)
+        below_one = (~high[:, 0]).astype(dtype) * dtype.type(2**-32)
+    else:
+        low = (w[..., 0] >> np.uint32(11)).astype(dtype) * 2.0**-53
+        u1 = (high[:, 0].astype(dtype) * 2.0**-32 + low[:, 0]) + 2.0**-53
+        rest, below_one = rest + low[:, 1], 1 - u1
+    radius = np.sqrt(dtype.type(-2) * natural_log(u1, below_one))
+    sine, cosine = sine_cosine(rest)
+    odd = quarter & np.uint32(1) != 0
+    x, y = np.where(odd, sine, cosine), np.where(odd, cosine, sine)
+    x = np.where(quarter + np.uint32(1) & np.uint32(2) != 0, -x, x)
+    y = np.where(quarter & np.uint32(2) != 0, -y, y)
+    z = np.stack([radius * x, radius * y], axis=1).ravel()
+    return z[first % 32 : first % 32 + count]
+
+
 class Philox4x32(_random.Philox4x32):
     __slots__ = ()
 
@@ -82,6 +170,9 @@ class Philox4x32(_random.Philox4x32):
 
     def _fill_uniform(self, out: Array, stream: int, offset: int) -> None:
         out[...] = uniforms(out.dtype, self.seed, stream, offset, out.size).reshape(out.shape)
+
+    def _fill_normal(self, out: Array, stream: int, offset: int) -> None:
+        out[...] = normals(out.dtype, self.seed, stream, offset, out.size).reshape(out.shape)
 
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------

@@ -62,6 +62,11 @@ cdef extern from "fastopt.h" nogil:
         random_address address
         uint64_t offset
 
+    ctypedef struct random_normal_args:
+        void* out
+        random_address address
+        uint64_t offset
+
     ctypedef struct dropout_args:
         void* y
         const void* x
@@ -145,6 +150,7 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel count_inactive[2]
         fastopt_kernel random_raw[2]
         fastopt_kernel random_uniform[2]
+        fastopt_kernel random_normal[2]
         fastopt_kernel dropout[2]
         fastopt_kernel adam[2]
         fastopt_kernel adam_bfloat16[2]

@@ -3,12 +3,6 @@
 // (arXiv:1711.05101); AMSGrad after Reddi, Kale and Kumar, ICLR 2018. One square root and one division per element; 28
 // bytes moved per float32 parameter, 8 more for AMSGrad, 8 for the average of weights, 4 for zeroing the gradient.
 
-template <class T>
-FASTOPT_INLINE T square_root(T x) {
-    if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);
-    else return __builtin_sqrt(x);
-}
-
 template <class T, bool AMSGRAD>
 struct adam_rule {
     static constexpr int STATES = AMSGRAD ? 3 : 2;

@@ -116,6 +116,15 @@ def fill_random_uniform(ndarray out, uint64_t seed, uint64_t stream, uint32_t do
     run(fastopt_kernels.random_uniform[element_type(out)], &args, PyArray_SIZE(out), RANDOM_GRAIN)
 
 
+def fill_random_normal(ndarray out, uint64_t seed, uint64_t stream, uint32_t domain, uint64_t offset):
+    """Fill C-contiguous float `out` with standard normal numbers offset, offset + 1, ... of a stream."""
+    cdef random_normal_args args
+    set_address(&args.address, seed, stream, domain)
+    args.out = PyArray_DATA(out)
+    args.offset = offset
+    run(fastopt_kernels.random_normal[element_type(out)], &args, PyArray_SIZE(out), RANDOM_GRAIN)
+
+
 def dropout(x, str name, out, double p, uint64_t seed, uint64_t stream, uint32_t domain):
     """Forward and backward are one function: `name` is what errors call x; 0 <= p <= 1 has been checked."""
     cdef dropout_args args

@@ -67,6 +67,13 @@ typedef struct {
     uint64_t offset;
 } random_uniform_args;
 
+/* out[i] = standard normal number of element offset + i (kernels/normal.hpp) */
+typedef struct {
+    void *out;
+    random_address address;
+    uint64_t offset;
+} random_normal_args;
+
 /* y = x * scale where the element's 16-bit value >= threshold, else +0.0                           y may be x */
 typedef struct {
     void *y;
@@ -210,6 +217,7 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(count_inactive)      \
     KERNEL(random_raw)          \
     KERNEL(random_uniform)      \
+    KERNEL(random_normal)       \
     KERNEL(dropout)             \
     KERNEL(adam)                \
     KERNEL(adam_bfloat16)       \

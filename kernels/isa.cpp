@@ -21,10 +21,17 @@
 
 namespace {
 
+template <class T>
+FASTOPT_INLINE T square_root(T x) {
+    if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);
+    else return __builtin_sqrt(x);
+}
+
 #include "stream.hpp"
 #include "leaky_relu.hpp"
 #include "reduce.hpp"
 #include "philox.hpp"
+#include "normal.hpp"
 #include "dropout.hpp"
 #include "optimizer.hpp"
 #include "small_states.hpp"

@@ -307,6 +307,7 @@ def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[st
         "inactive_fraction": lambda: fo.inactive_fraction(x[: size // 8 * 8].reshape(-1, 8)),
         "Philox4x32.random_raw": lambda: fo.Philox4x32(address[0]).random_raw(size, stream=address[1], offset=3),
         "Philox4x32.random": lambda: fo.Philox4x32(address[0]).random(size, dtype, stream=address[1], offset=3),
+        "Philox4x32.standard_normal": lambda: fo.Philox4x32(address[0]).standard_normal(size, dtype, offset=3),
         "Philox4x32.spawn": lambda: np.array([c.seed for c in fo.Philox4x32(address[0]).spawn(5)], np.uint64),
         "dropout": lambda: fo.dropout(x, 0.25, rng=address)[0],
         "dropout_backward": lambda: fo.dropout_backward(grad, mask),

@@ -34,6 +34,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "9e779ad3ab0f135894042c845390fe391204c1ae1ad84a336ae0d2178483407a",
         "b2a3af29397cd5c0327b64b6d616b8b73ba90cbc1e94d00e90ba09690b67495b",
     ),
+    "Philox4x32.standard_normal": (
+        "865f6fe44d47ae004c01770f53d0eea34379b1aaba2cbc3d16e87f44bce4eb77",
+        "2205590b8bfaeb368ca579aed020e43acd57b48731bf814f595be3ba033e8920",
+    ),
     "Philox4x32.spawn": (
         "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",
         "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",

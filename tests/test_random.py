@@ -23,6 +23,8 @@ DRAWS = {
     "random_raw": lambda rng, size, **address: rng.random_raw(size, **address),
     "random float32": lambda rng, size, **address: rng.random(size, np.float32, **address),
     "random float64": lambda rng, size, **address: rng.random(size, np.float64, **address),
+    "standard_normal float32": lambda rng, size, **address: rng.standard_normal(size, np.float32, **address),
+    "standard_normal float64": lambda rng, size, **address: rng.standard_normal(size, np.float64, **address),
 }
 each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
 

@@ -18,6 +18,7 @@ FILES = (
     "test_golden",
     "test_known_answers",
     "test_random",
+    "test_normal",
     "test_dropout",
     "test_activations",
     "test_l2",
