@@ -83,7 +83,7 @@ cdef class Optimizer:
     cdef sum_squares_args* _norm_args
     cdef memory_range* _ranges      # of _written, sorted
     cdef bint _interleaved          # ranges overlap although no elements do
-    cdef bint _zeroing              # the gradients of the last step were checked for being zeroed
+    cdef bint _apart                # the gradients that `parameter.grad` points to overlap none of each other
     cdef bint _stepping
 
     def __cinit__(self, *args, **kwargs):
@@ -348,7 +348,6 @@ cdef class Optimizer:
         cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
         cdef int order
         cdef fastopt_kernel kernel
-        cdef bint changed = False
         cdef ndarray grad, param, work
         cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm = 0
         if not self.pair(self.params, grads, originals) or len(held) != self._count:
@@ -368,7 +367,7 @@ cdef class Optimizer:
                 rows[k], held[k] = self.sparse_gradient(originals[k], k)
                 originals[k] = originals[k].values
                 self.check_overlap(<ndarray>originals[k], self._names[k])
-                changed = True
+                self._apart = False
                 continue
             if not PyArray_CheckExact(held[k]) or PyArray_TYPE(<ndarray>held[k]) != PyArray_TYPE(param) \
                     or PyArray_ISBYTESWAPPED(<ndarray>held[k]) or not same_shape(<ndarray>held[k], param):
@@ -379,16 +378,14 @@ cdef class Optimizer:
             if PyArray_DATA(grad) != self._parameters[k].grad or not contiguous_order(grad):
                 self.check_overlap(grad, self._names[k])
                 self._parameters[k].grad = PyArray_DATA(grad) if contiguous_order(grad) else NULL
-                changed = True
+                self._apart = False
             if not contiguous_order(grad) & order:
                 held = held[:] if held is originals else held
                 held[k] = ordered_copy(grad, order)
-        if changed or not zero_grads:
-            self._zeroing = False
-        if zero_grads and not self._zeroing:
+        if zero_grads and not self._apart:
             disjoint([g for g in originals if g is not None],
                      [label("grads", name) for name, g in zip(self._names, originals) if g is not None])
-            self._zeroing = True
+            self._apart = True
 
         if self.takes_norm():
             norm = self.norm(held, grad_multiplier)

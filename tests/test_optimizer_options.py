@@ -583,3 +583,15 @@ def test_arrays_beyond_32_bits():
     for end, wanted in zip(ends, expected, strict=True):
         assert_same_bits(param[end], wanted)
     assert not param[1000 : 2**31 - 500 : 4097].any()
+
+
+def test_an_error_in_between_does_not_hide_gradients_that_share_memory():
+    # What is known of pointers is forgotten with the first new one, also when a later gradient is refused.
+    memory = np.ones(4)
+    head, middle = memory[:2], memory[1:3]
+    optimizer = fastopt.SGD([np.zeros(2), np.zeros(2)])
+    optimizer.step([np.ones(2), middle], zero_grads=True)
+    with pytest.raises(ValueError, match="grads/1: expected shape"):
+        optimizer.step([head, np.ones(9)], zero_grads=True)
+    with pytest.raises(ValueError, match="grads/1: expected memory of its own to be written"):
+        optimizer.step([head, middle], zero_grads=True)
