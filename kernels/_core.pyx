@@ -144,7 +144,7 @@ cdef extern from "fastopt.h" nogil:
     double fastopt_clip(double norm, double max_norm)
 
     ctypedef void (*fastopt_kernel)(const void* args, int64_t begin, int64_t end)
-    ctypedef struct fastopt_table:
+    ctypedef struct fastopt_kernel_table:
         fastopt_kernel leaky_relu[2]
         fastopt_kernel leaky_relu_backward[2]
         fastopt_kernel count_inactive[2]
@@ -152,6 +152,11 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel random_uniform[2]
         fastopt_kernel random_normal[2]
         fastopt_kernel dropout[2]
+        fastopt_kernel sum_squares[2]
+        fastopt_kernel stream[2]
+    const fastopt_kernel_table* fastopt_kernels
+
+    ctypedef struct fastopt_optimizer_table:
         fastopt_kernel adam[2]
         fastopt_kernel adam_bfloat16[2]
         fastopt_kernel adam_8bit[2]
@@ -163,9 +168,7 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel sum_rows[2]
         fastopt_kernel ema[2]
         fastopt_kernel scale[2]
-        fastopt_kernel sum_squares[2]
-        fastopt_kernel stream[2]
-    const fastopt_table* fastopt_kernels
+    const fastopt_optimizer_table* fastopt_optimizers
 
     const char* fastopt_select_isa(const char* name)
     const char* fastopt_isa()

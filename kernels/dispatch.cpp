@@ -3,20 +3,25 @@
 
 #include <cstring>
 
+#define TABLES_OF(isa)                                    \
+    extern const fastopt_kernel_table fastopt_kernels_##isa; \
+    extern const fastopt_optimizer_table fastopt_optimizers_##isa;
 extern "C" {
-extern const fastopt_table fastopt_table_baseline;
+TABLES_OF(baseline)
 #if defined(__x86_64__)
-extern const fastopt_table fastopt_table_x86_64_v3;
-extern const fastopt_table fastopt_table_x86_64_v4;
+TABLES_OF(x86_64_v3)
+TABLES_OF(x86_64_v4)
 #endif
-const fastopt_table* fastopt_kernels = &fastopt_table_baseline;
+const fastopt_kernel_table* fastopt_kernels = &fastopt_kernels_baseline;
+const fastopt_optimizer_table* fastopt_optimizers = &fastopt_optimizers_baseline;
 }
 
 namespace {
 
 struct instruction_set {
     const char* name;
-    const fastopt_table* table;
+    const fastopt_kernel_table* kernels;
+    const fastopt_optimizer_table* optimizers;
     bool (*runs_here)();
 };
 
@@ -35,10 +40,10 @@ bool has_v4() {
 #endif
 
 const instruction_set INSTRUCTION_SETS[] = {
-    {"baseline", &fastopt_table_baseline, [] { return true; }},
+    {"baseline", &fastopt_kernels_baseline, &fastopt_optimizers_baseline, [] { return true; }},
 #if defined(__x86_64__)
-    {"x86-64-v3", &fastopt_table_x86_64_v3, has_v3},
-    {"x86-64-v4", &fastopt_table_x86_64_v4, has_v4},
+    {"x86-64-v3", &fastopt_kernels_x86_64_v3, &fastopt_optimizers_x86_64_v3, has_v3},
+    {"x86-64-v4", &fastopt_kernels_x86_64_v4, &fastopt_optimizers_x86_64_v4, has_v4},
 #endif
 };
 
@@ -54,7 +59,8 @@ extern "C" const char* fastopt_select_isa(const char* name) {
     if (choice == nullptr) return "is not an instruction set of this build";
     if (!choice->runs_here()) return "is not supported by this CPU";
     selected = choice;
-    fastopt_kernels = choice->table;
+    fastopt_kernels = choice->kernels;
+    fastopt_optimizers = choice->optimizers;
     return nullptr;
 }
 

@@ -210,7 +210,8 @@ double fastopt_clip(double norm, double max_norm);
 
 typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 
-/* One line a kernel: NAME is a template over the element type that takes a NAME_args. */
+/* One line a kernel: NAME is a template over the element type that takes a NAME_args. Two tables, since the optimisers are
+   compiled apart from the others (kernels/isa.cpp). */
 #define FASTOPT_KERNELS(KERNEL) \
     KERNEL(leaky_relu)          \
     KERNEL(leaky_relu_backward) \
@@ -219,28 +220,34 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(random_uniform)      \
     KERNEL(random_normal)       \
     KERNEL(dropout)             \
-    KERNEL(adam)                \
-    KERNEL(adam_bfloat16)       \
-    KERNEL(adam_8bit)           \
-    KERNEL(adam_rows)           \
-    KERNEL(sgd)                 \
-    KERNEL(sgd_bfloat16)        \
-    KERNEL(sgd_8bit)            \
-    KERNEL(sgd_rows)            \
-    KERNEL(sum_rows)            \
-    KERNEL(ema)                 \
-    KERNEL(scale)               \
     KERNEL(sum_squares)         \
     KERNEL(stream)
+
+#define FASTOPT_OPTIMIZERS(KERNEL) \
+    KERNEL(adam)                   \
+    KERNEL(adam_bfloat16)          \
+    KERNEL(adam_8bit)              \
+    KERNEL(adam_rows)              \
+    KERNEL(sgd)                    \
+    KERNEL(sgd_bfloat16)           \
+    KERNEL(sgd_8bit)               \
+    KERNEL(sgd_rows)               \
+    KERNEL(sum_rows)               \
+    KERNEL(ema)                    \
+    KERNEL(scale)
 
 /* Indexed by element type: 0 float, 1 double. */
 #define FASTOPT_TABLE_ENTRY(NAME) fastopt_kernel NAME[2];
 typedef struct {
     FASTOPT_KERNELS(FASTOPT_TABLE_ENTRY)
-} fastopt_table;
+} fastopt_kernel_table;
+typedef struct {
+    FASTOPT_OPTIMIZERS(FASTOPT_TABLE_ENTRY)
+} fastopt_optimizer_table;
 
-/* The table of the instruction set in use, set by fastopt_select_isa. */
-extern const fastopt_table *fastopt_kernels;
+/* The tables of the instruction set in use, set by fastopt_select_isa. */
+extern const fastopt_kernel_table *fastopt_kernels;
+extern const fastopt_optimizer_table *fastopt_optimizers;
 
 /* Chooses the best instruction set that the CPU has, or the one named. Returns NULL, or what is wrong. */
 const char *fastopt_select_isa(const char *name);

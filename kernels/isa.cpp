@@ -1,6 +1,6 @@
-// Every kernel, compiled once per instruction set. All of it has internal linkage except the table at the end: a
-// template or inline function with external linkage would be a weak symbol, of which the linker keeps one copy for all
-// instruction sets.
+// Every kernel, compiled once per instruction set, in two groups for the sake of build time: the optimisers, which take
+// most of it, and all the others. All of it has internal linkage except the table at the end: a template or inline function
+// with external linkage would be a weak symbol, of which the linker keeps one copy for all instruction sets.
 #include "fastopt.h"
 
 #include <stddef.h>
@@ -27,16 +27,20 @@ FASTOPT_INLINE T square_root(T x) {
     else return __builtin_sqrt(x);
 }
 
+#if defined(FASTOPT_GROUP_OPTIMIZERS)
+#include "philox.hpp"
+#include "optimizer.hpp"
+#include "small_states.hpp"
+#include "adam.hpp"
+#include "sgd.hpp"
+#else
 #include "stream.hpp"
 #include "leaky_relu.hpp"
 #include "reduce.hpp"
 #include "philox.hpp"
 #include "normal.hpp"
 #include "dropout.hpp"
-#include "optimizer.hpp"
-#include "small_states.hpp"
-#include "adam.hpp"
-#include "sgd.hpp"
+#endif
 
 template <class Args, void (*kernel)(const Args&, int64_t, int64_t)>
 void entry(const void* args, int64_t begin, int64_t end) {
@@ -46,10 +50,15 @@ void entry(const void* args, int64_t begin, int64_t end) {
 }  // namespace
 
 #define CONCATENATE(a, b) a##b
-#define TABLE_OF(isa) CONCATENATE(fastopt_table_, isa)
+#define NAME_OF(table, isa) CONCATENATE(table, isa)
 #define KERNEL(NAME) {entry<NAME##_args, NAME<float>>, entry<NAME##_args, NAME<double>>},
 
 extern "C" {
-extern const fastopt_table TABLE_OF(FASTOPT_ISA);
-const fastopt_table TABLE_OF(FASTOPT_ISA) = {FASTOPT_KERNELS(KERNEL)};
+#if defined(FASTOPT_GROUP_OPTIMIZERS)
+extern const fastopt_optimizer_table NAME_OF(fastopt_optimizers_, FASTOPT_ISA);
+const fastopt_optimizer_table NAME_OF(fastopt_optimizers_, FASTOPT_ISA) = {FASTOPT_OPTIMIZERS(KERNEL)};
+#else
+extern const fastopt_kernel_table NAME_OF(fastopt_kernels_, FASTOPT_ISA);
+const fastopt_kernel_table NAME_OF(fastopt_kernels_, FASTOPT_ISA) = {FASTOPT_KERNELS(KERNEL)};
+#endif
 }

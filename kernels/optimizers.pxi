@@ -449,12 +449,12 @@ cdef class AdamOptimizer(Optimizer):
 
     cdef const fastopt_kernel* kernel(self, bint rows) noexcept:
         if rows:
-            return fastopt_kernels.adam_rows
+            return fastopt_optimizers.adam_rows
         if self._small == BFLOAT16:
-            return fastopt_kernels.adam_bfloat16
+            return fastopt_optimizers.adam_bfloat16
         if self._small == EIGHT_BIT:
-            return fastopt_kernels.adam_8bit
-        return fastopt_kernels.adam
+            return fastopt_optimizers.adam_8bit
+        return fastopt_optimizers.adam
 
     cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_scale) except -1:
         lr, beta1, beta2, eps, weight_decay = hyper
@@ -470,12 +470,12 @@ cdef class SGDOptimizer(Optimizer):
 
     cdef const fastopt_kernel* kernel(self, bint rows) noexcept:
         if rows:
-            return fastopt_kernels.sgd_rows
+            return fastopt_optimizers.sgd_rows
         if self._small == BFLOAT16:
-            return fastopt_kernels.sgd_bfloat16
+            return fastopt_optimizers.sgd_bfloat16
         if self._small == EIGHT_BIT:
-            return fastopt_kernels.sgd_8bit
-        return fastopt_kernels.sgd
+            return fastopt_optimizers.sgd_8bit
+        return fastopt_optimizers.sgd
 
     cdef int compute_scalars(self, step_scalars* out, tuple hyper, double t, double grad_scale) except -1:
         lr, momentum, dampening, weight_decay, nesterov = hyper
@@ -529,7 +529,7 @@ def adam_step(param, grad, exp_avg, exp_avg_sq, int64_t step, tuple hyper, bint 
     lr, beta1, beta2, eps, weight_decay = hyper
     set_adam_scalars(&scalars, checked(param, "param"), <double>step, lr, beta1, beta2, eps, weight_decay, decoupled,
                      grad_scale)
-    update_one(fastopt_kernels.adam[element_type(<ndarray>param)], &scalars, [param, grad, exp_avg, exp_avg_sq],
+    update_one(fastopt_optimizers.adam[element_type(<ndarray>param)], &scalars, [param, grad, exp_avg, exp_avg_sq],
                ["param", "grad", "exp_avg", "exp_avg_sq"])
 
 
@@ -537,7 +537,7 @@ def sgd_step(param, grad, momentum_buffer, int64_t step, tuple hyper, double gra
     cdef sgd_scalars scalars
     lr, momentum, dampening, weight_decay, nesterov = hyper
     fastopt_sgd_scalars(&scalars, <double>step, lr, momentum, dampening, weight_decay, nesterov, grad_scale)
-    update_one(fastopt_kernels.sgd[element_type(checked(param, "param"))], &scalars,
+    update_one(fastopt_optimizers.sgd[element_type(checked(param, "param"))], &scalars,
                [param, grad] if momentum_buffer is None else [param, grad, momentum_buffer],
                ["param", "grad", "momentum_buffer"])
 
@@ -556,7 +556,7 @@ def ema_update(average, value, double rate):
     args.average = PyArray_DATA(target)
     args.value = PyArray_DATA(source)
     args.rate = rate
-    run(fastopt_kernels.ema[element_type(target)], &args, PyArray_SIZE(target), ELEMENTWISE_GRAIN)
+    run(fastopt_optimizers.ema[element_type(target)], &args, PyArray_SIZE(target), ELEMENTWISE_GRAIN)
 
 
 def check_disjoint(list arrays, list names):
@@ -577,7 +577,7 @@ def scale(x, double factor):
         return
     args.x = PyArray_DATA(a)
     args.factor = factor
-    run(fastopt_kernels.scale[element_type(a)], &args, PyArray_SIZE(a), ELEMENTWISE_GRAIN)
+    run(fastopt_optimizers.scale[element_type(a)], &args, PyArray_SIZE(a), ELEMENTWISE_GRAIN)
 
 
 def coalesce(sparse, str name):

@@ -70,5 +70,5 @@ cdef tuple coalesced(object sparse, str name, ndarray like, str like_name):
     args.group = <const int64_t*>PyArray_DATA(group)
     args.rows = n
     args.width = wanted[1]
-    run(fastopt_kernels.sum_rows[element_type(values)], &args, args.width, max(64, ELEMENTWISE_GRAIN // n))
+    run(fastopt_optimizers.sum_rows[element_type(values)], &args, args.width, max(64, ELEMENTWISE_GRAIN // n))
     return rows[:groups], sums
