@@ -20,8 +20,8 @@ from bench_adam import Adam, PolicyAdam
 from bench_dropout import Dropout
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
-from bench_random import RandomNormal
-from harness import Array, Call, Op, threads, torch
+from bench_random import RandomNormal, RandomRaw
+from harness import Array, Call, Op, present, threads, torch
 
 from fastopt import machine
 
@@ -55,8 +55,9 @@ GOALS = [
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 30}),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 1, at_least={"numpy": 5}),
-    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10}),
+    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10, "mkl": 1 / 0.7}),
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
+    Goal("random words, 2^16", RandomRaw, 2**16, 1, at_least={"mkl": 1 / 1.1}),
 ]
 
 RIVALS = {
@@ -65,6 +66,7 @@ RIVALS = {
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",
+    "mkl": "MKL (its normals are float64)",
     "negative": "np.negative(x, out=y)",
 }
 
@@ -94,7 +96,7 @@ def main() -> int:
 def measured(goal: Goal, turns: int) -> dict[str, Array]:
     """Return the seconds a call of each contender took, turn by turn."""
     rivals = [rival for name in goal.at_least for rival in (STREAM if name == "stream" else (name,))]
-    names = ["fastopt", *(name for name in rivals if torch is not None or not name.startswith("torch"))]
+    names = ["fastopt", *filter(present, rivals)]
     with threads(goal.threads):
         op = goal.op(np.float32, goal.size)
         for name in names:
@@ -135,7 +137,7 @@ def judged(goal: Goal, seconds: dict[str, Array]) -> list[dict[str, object]]:
         present = [name for name in (STREAM if rival == "stream" else (rival,)) if name in seconds]
         fastest = min(present, key=lambda name: float(np.median(seconds[name])), default=None)
         ratios = seconds[fastest] / ours if fastest else None
-        rows.append(row(goal, f">= {limit:g} times as fast as {RIVALS[rival]}", ratios, limit))
+        rows.append(row(goal, f">= {limit:.3g} times as fast as {RIVALS[rival]}", ratios, limit))
         rows[-1] |= {"ns_per_element": {name: nanoseconds(seconds[name], goal) for name in ("fastopt", *present)}}
     if goal.at_most is not None:
         rows.append(row(goal, f"<= {goal.at_most:g} us a call", 1e6 * ours, goal.at_most, at_least=False))
