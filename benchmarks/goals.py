@@ -21,7 +21,7 @@ from bench_dropout import Dropout
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_random import RandomNormal, RandomRaw
-from harness import Array, Call, Op, present, threads, torch
+from harness import Array, Call, Op, mkl_random, present, threads, torch
 
 from fastopt import machine
 
@@ -84,6 +84,8 @@ def main() -> int:
             print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
             results += judged(goal, measured(goal, options.turns))
     host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}
+    if mkl_random is not None:
+        host["mkl_random"] = mkl_random.__version__
     print("; ".join(f"{key} {value}" for key, value in host.items()) + f"; {options.turns} turns, float32\n")
     print(table(results))
     if options.json:
