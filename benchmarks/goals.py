@@ -66,7 +66,7 @@ RIVALS = {
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",
-    "mkl": "MKL (its normals are float64)",
+    "mkl": "MKL",
     "negative": "np.negative(x, out=y)",
 }
 
