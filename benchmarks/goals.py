@@ -21,8 +21,8 @@ from bench_dropout import Dropout
 from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
-from bench_random import RandomNormal
-from harness import Array, Call, Op, threads, torch
+from bench_random import RandomNormal, RandomRaw
+from harness import Array, Call, Op, mkl_random, present, threads, torch
 
 from fastopt import machine
 
@@ -61,8 +61,9 @@ GOALS = [
     Goal(
         "fused layer backward, 4096 x 1024", FusedLayerBackward, 2**22, 2, {"torch": 3, "numpy": 5, "numpy_from_y": 5}
     ),
-    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10}),
+    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10, "mkl": 1 / 0.7}),
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
+    Goal("random words, 2^16", RandomRaw, 2**16, 1, at_least={"mkl": 1 / 1.1}),
 ]
 
 RIVALS = {
@@ -72,6 +73,7 @@ RIVALS = {
     "float32": "our own float32 states",
     "numpy": "NumPy",
     "numpy_from_y": "NumPy from y and a mask",
+    "mkl": "MKL",
     "negative": "np.negative(x, out=y)",
 }
 
@@ -89,6 +91,8 @@ def main() -> int:
             print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
             results += judged(goal, measured(goal, options.turns))
     host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}
+    if mkl_random is not None:
+        host["mkl_random"] = mkl_random.__version__
     print("; ".join(f"{key} {value}" for key, value in host.items()) + f"; {options.turns} turns, float32\n")
     print(table(results))
     if options.json:
@@ -101,7 +105,7 @@ def main() -> int:
 def measured(goal: Goal, turns: int) -> dict[str, Array]:
     """Return the seconds a call of each contender took, turn by turn."""
     rivals = [rival for name in goal.at_least for rival in (STREAM if name == "stream" else (name,))]
-    names = ["fastopt", *(name for name in rivals if torch is not None or not name.startswith("torch"))]
+    names = ["fastopt", *filter(present, rivals)]
     with threads(goal.threads):
         op = goal.op(np.float32, goal.size)
         for name in names:
@@ -142,7 +146,7 @@ def judged(goal: Goal, seconds: dict[str, Array]) -> list[dict[str, object]]:
         present = [name for name in (STREAM if rival == "stream" else (rival,)) if name in seconds]
         fastest = min(present, key=lambda name: float(np.median(seconds[name])), default=None)
         ratios = seconds[fastest] / ours if fastest else None
-        rows.append(row(goal, f">= {limit:g} times as fast as {RIVALS[rival]}", ratios, limit))
+        rows.append(row(goal, f">= {limit:.3g} times as fast as {RIVALS[rival]}", ratios, limit))
         rows[-1] |= {"ns_per_element": {name: nanoseconds(seconds[name], goal) for name in ("fastopt", *present)}}
     if goal.at_most is not None:
         rows.append(row(goal, f"<= {goal.at_most:g} us a call", 1e6 * ours, goal.at_most, at_least=False))
