@@ -16,6 +16,7 @@ from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.core.typing.npydecl import parse_dtype
 from numba.extending import (
+    NativeValue,
     intrinsic,
     make_attribute_wrapper,
     models,
@@ -23,6 +24,8 @@ from numba.extending import (
     overload_method,
     register_jitable,
     register_model,
+    typeof_impl,
+    unbox,
 )
 from numba.np.numpy_support import as_dtype
 
@@ -278,6 +281,13 @@ def _dropout_backward(grad, mask, out=None):
     return implementation
 
 
+@typeof_impl.register(DropoutMask)
+def _typeof_mask(value, context):
+    """Always of unsigned numbers: Numba takes a Python int for an int64, and every other seed is larger."""
+    shape = types.BaseTuple.from_types([int64] * len(value.shape))
+    return types.NamedTuple((uint64, uint64, float64, shape), DropoutMask)
+
+
 def check_mask(mask, grad):
     if not isinstance(mask, types.BaseNamedTuple) or mask.instance_class is not DropoutMask:
         raise refuse("mask", "the DropoutMask that dropout returned", mask)
@@ -345,9 +355,9 @@ def _adam_step(
         if not 0 < eps < inf:
             raise Refused("eps: expected a finite number > 0, got {}", eps)
         multiplier = -grad_multiplier if maximize else grad_multiplier
+        arrays = (param, grad, exp_avg, exp_avg_sq)
         wrong = adam_step(
-            *(param, grad, exp_avg, exp_avg_sq),
-            *(step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier),
+            *arrays, step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier
         )
         if wrong == EPS_IS_ZERO:
             raise Refused("eps: expected a number that is not 0 in the dtype of param, got {}", eps)
@@ -478,19 +488,19 @@ def _add_all_squares(total, arrays):
     return implementation
 
 
-def check_arrays(name, kind):
+def check_arrays(name, kind, *, or_none=False):
     if isinstance(kind, types.BaseTuple):
         for k, part in enumerate(kind):
-            check_arrays(f"{name}[{k}]", part)
+            check_arrays(f"{name}[{k}]", part, or_none=or_none)
     elif isinstance(kind, types.List | types.ListType):
-        check_arrays(f"{name}[0]", kind.dtype)
-    else:
+        check_arrays(f"{name}[0]", kind.dtype, or_none=or_none)
+    elif not (or_none and isinstance(kind, types.NoneType)):
         check_array(name, kind)
 
 
 @overload(fastopt.grad_norm)
 def _grad_norm(grads):
-    check_arrays("grads", grads)
+    check_arrays("grads", grads, or_none=True)
     return lambda grads: norm(add_all_squares(0.0, grads))
 
 
@@ -529,6 +539,20 @@ class PhiloxModel(models.StructModel):
 
 
 make_attribute_wrapper(PhiloxType, "seed", "seed")
+
+
+@typeof_impl.register(fastopt.Philox4x32)
+def _typeof_philox(value, context):
+    return PhiloxType()
+
+
+@unbox(PhiloxType)
+def _unbox_philox(kind, value, c):
+    seed = c.pyapi.object_getattr_string(value, "seed")
+    generator = cgutils.create_struct_proxy(kind)(c.context, c.builder)
+    generator.seed = c.pyapi.long_as_ulonglong(seed)
+    c.pyapi.decref(seed)
+    return NativeValue(generator._getvalue(), is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
 
 
 @intrinsic
