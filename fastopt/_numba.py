@@ -356,9 +356,7 @@ def _adam_step(
             raise Refused("eps: expected a finite number > 0, got {}", eps)
         multiplier = -grad_multiplier if maximize else grad_multiplier
         arrays = (param, grad, exp_avg, exp_avg_sq)
-        wrong = adam_step(
-            *arrays, step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier
-        )
+        wrong = adam_step(*arrays, step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier)
         if wrong == EPS_IS_ZERO:
             raise Refused("eps: expected a number that is not 0 in the dtype of param, got {}", eps)
         if wrong:
