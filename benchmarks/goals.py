@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from bench_adam import Adam, PolicyAdam
 from bench_dropout import Dropout
+from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
@@ -58,8 +59,13 @@ GOALS = [
     Goal("Adam, 1,000 of 1,000,000 rows of 64", SparseRows, 1000, 2, at_least={"torch": 10}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
-    Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 30}),
+    Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 50}),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 1, at_least={"numpy": 5}),
+    Goal("dropout with out=, 2^26", Dropout, 2**26, 2, at_least={"stream": 0.85}),
+    Goal("fused layer, 4096 x 1024", FusedLayer, 2**22, 2, at_least={"torch": 20, "stream": 0.85}),
+    Goal(
+        "fused layer backward, 4096 x 1024", FusedLayerBackward, 2**22, 2, {"torch": 3, "numpy": 5, "numpy_from_y": 5}
+    ),
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10}),
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
     Goal("1,000 calls of leaky_relu on 64 elements from njit", NjitCall, 64, 1, beyond={"loop": 20}),
@@ -73,6 +79,7 @@ RIVALS = {
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",
+    "numpy_from_y": "NumPy from y and a mask",
     "negative": "np.negative(x, out=y)",
     "reference": "the reference",
     "python": "Python over the kernels",
