@@ -48,7 +48,7 @@ def init():
 
 
 def kernel(name, arrays, *scalars, contract=1, result=int64):
-    """Return that function as one for compiled code, which takes so many arrays, alike in dtype and size, and scalars.
+    """Return that function as one for compiled code, which takes so many arrays of one dtype, and scalars.
 
     An array is passed as a pointer, None as a null pointer, and the size of the first array after all of them.
     """
@@ -239,6 +239,15 @@ def _leaky_relu_backward(grad, x, negative_slope=0.01, out=None):
 dropout = kernel("dropout", 2, float64, uint64, uint64, int64)
 
 
+@register_jitable
+def new_mask(shape, p, training, rng):
+    check_probability(p)
+    check_address(rng[0], rng[1])
+    if training:
+        return DropoutMask(np.uint64(rng[0]), np.uint64(rng[1]), float(p), shape)
+    return DropoutMask(np.uint64(0), np.uint64(0), 0.0, shape)
+
+
 @overload(fastopt.dropout)
 def _dropout(x, p=0.5, training=True, rng=None, out=None):
     check_array("x", x)
@@ -249,12 +258,7 @@ def _dropout(x, p=0.5, training=True, rng=None, out=None):
 
     def implementation(x, p=0.5, training=True, rng=None, out=None):
         y = new_or_checked(out, x)
-        check_probability(p)
-        check_address(rng[0], rng[1])
-        if training:
-            mask = DropoutMask(np.uint64(rng[0]), np.uint64(rng[1]), float(p), x.shape)
-        else:
-            mask = DropoutMask(np.uint64(0), np.uint64(0), 0.0, x.shape)
+        mask = new_mask(x.shape, p, training, rng)
         if dropout(y, x, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT):
             raise ValueError("out: expected x itself or memory apart from it, got arrays that overlap in part")
         return y, mask
@@ -265,7 +269,7 @@ def _dropout(x, p=0.5, training=True, rng=None, out=None):
 @overload(fastopt.dropout_backward)
 def _dropout_backward(grad, mask, out=None):
     check_array("grad", grad)
-    check_mask(mask, grad)
+    check_mask(mask, "grad", grad)
     check_output("out", out, grad, "grad")
 
     def implementation(grad, mask, out=None):
@@ -288,13 +292,79 @@ def _typeof_mask(value, context):
     return types.NamedTuple((uint64, uint64, float64, shape), DropoutMask)
 
 
-def check_mask(mask, grad):
+def check_mask(mask, name, array):
     if not isinstance(mask, types.BaseNamedTuple) or mask.instance_class is not DropoutMask:
         raise refuse("mask", "the DropoutMask that dropout returned", mask)
     check_integers(**{"mask.seed": mask.types[0], "mask.stream": mask.types[1]})
     check_numbers(**{"mask.p": mask.types[2]})
-    if len(mask.types[3]) != grad.ndim:
-        raise refuse("grad", f"{len(mask.types[3])} dimensions like mask", grad.ndim)
+    if len(mask.types[3]) != array.ndim:
+        raise refuse(name, f"{len(mask.types[3])} dimensions like mask", array.ndim)
+
+
+# ---- the fused layer -------------------------------------------------------------------------------------------------
+
+bias_leaky_relu_dropout = kernel("bias_leaky_relu_dropout", 3, int64, float64, float64, uint64, uint64, int64)
+bias_leaky_relu_dropout_backward = kernel("bias_leaky_relu_dropout_backward", 4, int64, float64, float64)
+
+
+@register_jitable
+def check_positive_slope(negative_slope):
+    if not 0 <= negative_slope < inf:
+        raise Refused("negative_slope: expected a finite number >= 0, got {}", negative_slope)
+
+
+@overload(fastopt.bias_leaky_relu_dropout)
+def _bias_leaky_relu_dropout(x, bias, negative_slope, p, training=True, rng=None, out=None):
+    check_array("x", x)
+    check_array("bias", bias)
+    if bias.dtype != x.dtype:
+        raise refuse("bias", f"{x.dtype} like x", bias.dtype, f"bias.astype(np.{x.dtype}) converts it")
+    if x.ndim == 0 or bias.ndim != 1:
+        raise refuse("x, bias", "arrays of shape (..., columns) and (columns,)", f"{x.ndim} and {bias.ndim} dimensions")
+    check_numbers(negative_slope=negative_slope, p=p)
+    check_flags(training=training)
+    check_rng(rng)
+    check_output("out", out, x, "x")
+
+    def implementation(x, bias, negative_slope, p, training=True, rng=None, out=None):
+        if bias.size != x.shape[-1]:
+            raise Refused("bias: expected one number for each of the {} columns of x, got {}", x.shape[-1], bias.size)
+        check_positive_slope(negative_slope)
+        y = new_or_checked(out, x)
+        mask = new_mask(x.shape, p, training, rng)
+        if bias_leaky_relu_dropout(
+            y, x, bias, bias.size, negative_slope, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT
+        ):
+            raise ValueError("out: expected x itself or memory apart from x and bias, got arrays that overlap")
+        return y, mask
+
+    return implementation
+
+
+@overload(fastopt.bias_leaky_relu_dropout_backward)
+def _bias_leaky_relu_dropout_backward(grad, y, mask, negative_slope, out=None):
+    check_array("y", y)
+    if y.ndim == 0:
+        raise refuse("y", "an array of shape (..., columns)", y)
+    check_array("grad", grad, y, "y")
+    check_mask(mask, "y", y)
+    check_numbers(negative_slope=negative_slope)
+    check_output("out", out, grad, "grad")
+
+    def implementation(grad, y, mask, negative_slope, out=None):
+        if y.shape != mask.shape:
+            raise Refused("y: expected shape {} like mask, got {}", mask.shape, y.shape)
+        if grad.shape != y.shape:
+            raise Refused("grad: expected shape {} like y, got {}", y.shape, grad.shape)
+        check_probability(mask.p)
+        check_positive_slope(negative_slope)
+        dx = new_or_checked(out, grad)
+        dbias = np.empty(y.shape[-1], y.dtype)
+        if bias_leaky_relu_dropout_backward(dx, dbias, grad, y, dbias.size, mask.p, negative_slope):
+            raise ValueError("out: expected grad or y itself or memory apart, got arrays that overlap in part")
+        return dx, dbias
+
+    return implementation
 
 
 # ---- optimisers ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 // their names, which carry a contract number. So a name keeps its arguments and its meaning for ever. What changes gets
 // the next number, and the old function stays in the table, as a shim.
 //
-// Arguments: the arrays, outputs first; the number of elements that each has; scalars (int64_t, uint64_t, double). The
+// Arguments: the arrays, outputs first; the number of elements of the first; scalars (int64_t, uint64_t, double). The
 // caller has checked kinds, shapes and ranges. Returned is 0, or what only shows here, before anything is written.
 #include "fastopt.h"
 #include "float_mode.hpp"
@@ -25,11 +25,13 @@ int64_t run(fastopt_kernel kernel, const void* args, int64_t size) {
     return DONE;
 }
 
-bool overlap(const void* a, const void* b, int64_t bytes) {
+bool overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
     const uintptr_t first = reinterpret_cast<uintptr_t>(a), second = reinterpret_cast<uintptr_t>(b);
-    const uintptr_t extent = static_cast<uintptr_t>(bytes);
-    return first < second + extent && second < first + extent && a != nullptr && b != nullptr;
+    return first < second + static_cast<uintptr_t>(b_bytes) && second < first + static_cast<uintptr_t>(a_bytes) &&
+           a != nullptr && b != nullptr;
 }
+
+bool overlap(const void* a, const void* b, int64_t bytes) { return overlap(a, bytes, b, bytes); }
 
 template <size_t COUNT>
 bool any_overlap(const void* const (&arrays)[COUNT], int64_t bytes) {
@@ -74,6 +76,63 @@ int64_t dropout(T* y, const T* x, int64_t n, double p, uint64_t seed, uint64_t s
     dropout_args args = {y, x, address(seed, stream, domain), 0, 0, around_cache(y, x, bytes)};
     fastopt_dropout_scalars(p, &args.threshold, &args.scale);
     return run(fastopt_kernels->dropout[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t bias_leaky_relu_dropout(T* y, const T* x, const T* bias, int64_t n, int64_t columns, double negative_slope,
+                                double p, uint64_t seed, uint64_t stream, int64_t domain) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T)), bias_bytes = columns * static_cast<int64_t>(sizeof(T));
+    if ((y != x && overlap(y, x, bytes)) || overlap(y, bytes, bias, bias_bytes)) return OVERLAP;
+    if (p == 1) {
+        std::memset(y, 0, static_cast<size_t>(bytes));
+        return DONE;
+    }
+    bias_leaky_relu_dropout_args args = {};
+    args.y = y;
+    args.x = x;
+    args.bias = bias;
+    args.columns = columns;
+    args.address = address(seed, stream, domain);
+    args.scale = 1;
+    args.negative_slope = negative_slope;
+    args.nontemporal = around_cache(y, x, bytes);
+    if (p > 0) fastopt_dropout_scalars(p, &args.threshold, &args.scale);
+    return run(fastopt_kernels->bias_leaky_relu_dropout[TYPE<T>], &args, n);
+}
+
+// One tile of columns after the other, so that its sums fit the stack; within a tile one block of rows after the other.
+template <class T>
+int64_t bias_leaky_relu_dropout_backward(T* dx, T* dbias, const T* grad, const T* y, int64_t n, int64_t columns, double p,
+                                         double negative_slope) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if ((dx != grad && overlap(dx, grad, bytes)) || (dx != y && overlap(dx, y, bytes))) return OVERLAP;
+    if (p == 1 || n == 0) {
+        std::memset(dx, 0, static_cast<size_t>(bytes));
+        std::memset(dbias, 0, static_cast<size_t>(columns) * sizeof(T));
+        return DONE;
+    }
+    uint32_t threshold;
+    double scale = 1;
+    if (p > 0) fastopt_dropout_scalars(p, &threshold, &scale);
+    const int nontemporal = around_cache(dx, grad, bytes) && around_cache(dx, y, bytes);
+    const int64_t rows = n / columns;
+    default_float_mode mode;
+    for (int64_t first = 0, tile = 0; first < columns; first += FASTOPT_COLUMN_TILE, ++tile) {
+        const int64_t width = columns - first < FASTOPT_COLUMN_TILE ? columns - first : FASTOPT_COLUMN_TILE;
+        double sums[FASTOPT_COLUMN_TILE], total[FASTOPT_COLUMN_TILE];
+        // Where the kernel looks for those of the row's first column.
+        double* row_sums = reinterpret_cast<double*>(reinterpret_cast<uintptr_t>(sums) - first * sizeof(double));
+        for (int64_t j = 0; j < width; ++j) total[j] = 0;
+        for (int64_t row = 0; row < rows; row += FASTOPT_ROW_BLOCK) {
+            const int64_t begin = row * columns, height = rows - row < FASTOPT_ROW_BLOCK ? rows - row : FASTOPT_ROW_BLOCK;
+            const bias_leaky_relu_dropout_backward_args args = {
+                dx + begin, row_sums, grad + begin, y + begin, height, columns, scale, negative_slope, nontemporal};
+            fastopt_kernels->bias_leaky_relu_dropout_backward[TYPE<T>](&args, tile, tile + 1);
+            for (int64_t j = 0; j < width; ++j) total[j] += sums[j];
+        }
+        for (int64_t j = 0; j < width; ++j) dbias[first + j] = static_cast<T>(total[j]);
+    }
+    return DONE;
 }
 
 int64_t random_raw_uint32(uint32_t* out, int64_t n, uint64_t seed, uint64_t stream, uint64_t offset, int64_t domain) {
@@ -168,6 +227,8 @@ extern "C" const fastopt_symbol fastopt_symbols[] = {
     BOTH(1, leaky_relu),
     BOTH(1, leaky_relu_backward),
     BOTH(1, dropout),
+    BOTH(1, bias_leaky_relu_dropout),
+    BOTH(1, bias_leaky_relu_dropout_backward),
     ONE(1, random_raw_uint32),
     BOTH(1, random_uniform),
     BOTH(1, random_normal),

@@ -40,6 +40,17 @@ def dropout(x, g):
     return y, mask, dx, a, b, c, d, same, none, mask.p, rare.stream, fastopt.dropout_backward(g, none)
 
 
+def fused_layer(x, g):
+    bias = np.ascontiguousarray(g[:1]).ravel()[: x.shape[1]] if len(g) else np.ones(x.shape[1], x.dtype)
+    y, mask = fastopt.bias_leaky_relu_dropout(x, bias, 0.01, 0.3, rng=(SEED, STREAM))
+    dx, dbias = fastopt.bias_leaky_relu_dropout_backward(g, y, mask, 0.01)
+    a, b, c = x.copy(), g.copy(), g.copy()
+    _, none = fastopt.bias_leaky_relu_dropout(a, bias, 0, 0.3, training=False, rng=(0, 0), out=a)
+    _, sums = fastopt.bias_leaky_relu_dropout_backward(b, a, none, 0, out=b)
+    _, everything = fastopt.bias_leaky_relu_dropout(x, bias, 1, 1, rng=(7, 8), out=c)
+    return y, mask, dx, dbias, a, b, c, sums, fastopt.bias_leaky_relu_dropout_backward(g, c, everything, 1)
+
+
 def adam(x, g):
     p, m, v = x.copy(), np.zeros_like(x), np.zeros_like(x)
     for step in range(1, 4):
@@ -83,14 +94,14 @@ def draws(x, g):
     return filled, normals, words, uniforms, gaussians, single, rng.seed
 
 
-CASES = {case.__name__: case for case in (activations, dropout, adam, sgd, sums, draws)}
+CASES = {case.__name__: case for case in (activations, dropout, fused_layer, adam, sgd, sums, draws)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_code_has_the_bits_of_python(name, dtype):
     compiled = numba.njit(CASES[name])
-    for shape in ((64, 64), (1, 1), (0, 3), (3, 5), (67, 1021)):
+    for shape in ((64, 64), (1, 1), (0, 3), (3, 5), (67, 1021), (70, 2100)):
         x, g = (values(seed, shape, dtype) for seed in (1, 2))
         expected = CASES[name](x.copy(), g.copy())
         assert_same_results(compiled(x, g), expected, f"{name} {shape}")
@@ -207,6 +218,15 @@ NOT_COMPILED = {
     "grad: expected 2 dimensions like mask, got 1": (
         lambda x: fastopt.dropout_backward(x[0], fastopt.dropout(x, 0.5, rng=(1, 2))[1])
     ),
+    "bias: expected float32 like x, got float64; bias.astype(np.float32) converts it": (
+        lambda x: fastopt.bias_leaky_relu_dropout(x, np.ones(4), 0.1, 0.5, rng=(1, 2))
+    ),
+    "x, bias: expected arrays of shape (..., columns) and (columns,), got 2 and 2 dimensions": (
+        lambda x: fastopt.bias_leaky_relu_dropout(x, x, 0.1, 0.5, rng=(1, 2))
+    ),
+    "y: expected 2 dimensions like mask, got 1": (
+        lambda x: fastopt.bias_leaky_relu_dropout_backward(x[0], x[0], fastopt.dropout(x, rng=(1, 2))[1], 0.1)
+    ),
     "step: expected an int, got float64": lambda x: fastopt.adam_step(x, x, x, x, 1.0),
     "betas: expected a tuple of two floats, got float64": lambda x: fastopt.adam_step(x, x, x, x, 1, betas=0.9),
     "lr: expected a float, got none": lambda x: fastopt.sgd_step(x, x, None, 1, lr=None),
@@ -266,6 +286,28 @@ REFUSED = {
             (X.copy(), DropoutMask(1, 2, 0.5, (4, 3)), "grad: expected shape (4, 3) like mask, got (3, 4)"),
             (X.copy(), DropoutMask(1, 2, 1.5, (3, 4)), "p: expected a number from 0 to 1, got 1.5"),
             (X.copy(), DropoutMask(1, 2**56, 0.5, (3, 4)), f"stream: expected 0 <= stream < 2**56, got {2**56}"),
+        ),
+    ),
+    "bias_leaky_relu_dropout": (
+        lambda x, bias, slope, p: fastopt.bias_leaky_relu_dropout(x, bias, slope, p, rng=(1, 2), out=x),
+        (
+            (X.copy(), X[0, :3].copy(), 0.1, 0.5, "bias: expected one number for each of the 4 columns of x, got 3"),
+            (X.copy(), X[0], -0.1, 0.5, "negative_slope: expected a finite number >= 0, got -0.1"),
+            (X.copy(), X[0], 0.1, 1.5, "p: expected a number from 0 to 1, got 1.5"),
+        ),
+    ),
+    "bias_leaky_relu_dropout_backward": (
+        lambda g, y, mask, slope: fastopt.bias_leaky_relu_dropout_backward(g, y, mask, slope, out=g),
+        (
+            (X.copy(), X, DropoutMask(1, 2, 0.5, (4, 3)), 0.1, "y: expected shape (4, 3) like mask, got (3, 4)"),
+            (X[:2].copy(), X, DropoutMask(1, 2, 0.5, (3, 4)), 0.1, "grad: expected shape (3, 4) like y, got (2, 4)"),
+            (
+                X.copy(),
+                X,
+                DropoutMask(1, 2, 0.5, (3, 4)),
+                inf,
+                "negative_slope: expected a finite number >= 0, got inf",
+            ),
         ),
     ),
     "adam_step": (
@@ -375,6 +417,8 @@ def test_overlap_is_refused(shift):
         numba.njit(lambda a, b, c, d: fastopt.leaky_relu_backward(a, c, out=b)),
         numba.njit(lambda a, b, c, d: fastopt.leaky_relu_backward(c, a, out=b)),
         numba.njit(lambda a, b, c, d: fastopt.dropout(a, 0.5, rng=(1, 2), out=b)),
+        numba.njit(lambda a, b, c, d: fastopt.bias_leaky_relu_dropout(a, c, 0.1, 0.5, rng=(1, 2), out=b)),
+        numba.njit(lambda a, b, c, d: fastopt.bias_leaky_relu_dropout(c, a, 0.1, 0.5, rng=(1, 2), out=b)),
         numba.njit(lambda a, b, c, d: fastopt.adam_step(a, c, d, b, 1)),
         numba.njit(lambda a, b, c, d: fastopt.adam_step(c, a, b, d, 1)),
         numba.njit(lambda a, b, c, d: fastopt.sgd_step(a, b, None, 1)),

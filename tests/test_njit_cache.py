@@ -112,6 +112,20 @@ BOTH_TYPES = {
         lambda f, a, b, n: f(a, b, n, 0.3, 7, 8, 1),
         lambda a, b: fastopt.dropout(b, 0.3, rng=(7, 8), out=a),
     ),
+    "fastopt_1_bias_leaky_relu_dropout": (
+        (i, array, array, array, i, i, d, d, u, u, i),
+        lambda f, a, b, n: f(a, a, b, n, 5, 0.1, 0.3, 7, 8, 1),
+        lambda a, b: fastopt.bias_leaky_relu_dropout(
+            a.reshape(13, 5), b[:5], 0.1, 0.3, rng=(7, 8), out=a.reshape(13, 5)
+        ),
+    ),
+    "fastopt_1_bias_leaky_relu_dropout_backward": (
+        (i, array, array, array, array, i, i, d, d),
+        lambda f, a, b, n: f(a, b, a, a, n, 5, 0.3, 0.1),
+        lambda a, b: fastopt.bias_leaky_relu_dropout_backward(
+            a.reshape(13, 5), a.reshape(13, 5), fastopt.DropoutMask(7, 8, 0.3, (13, 5)), 0.1, out=a.reshape(13, 5)
+        ),
+    ),
     "fastopt_1_random_uniform": (
         (i, array, i, u, u, u, i),
         lambda f, a, b, n: f(a, n, 7, 8, 9, 7),
