@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 # ---- to be copied: a network of 4-64-64-2 units learns by Adam from minibatches that it draws itself ----------------
 
-INPUTS, HIDDEN, OUTPUTS = 4, 64, 2
+INPUTS, HIDDEN, OUTPUTS, SLOPE = 4, 64, 2, 0.01
 PARAMETERS = (INPUTS + 1) * HIDDEN + (HIDDEN + 1) * HIDDEN + (HIDDEN + 1) * OUTPUTS
 
 
@@ -48,32 +48,24 @@ def train(params: Array, x: Array, target: Array, steps: int, batch: int, lr: fl
         rows = rng.random_raw(batch, stream=stream) % np.uint32(len(x))
         xs = x[rows]
 
-        h1 = np.dot(xs, w1)
-        h1 += b1
-        fastopt.leaky_relu(h1, out=h1)
-        h1, mask1 = fastopt.dropout(h1, p, rng=(seed, stream + 1), out=h1)
-        h2 = np.dot(h1, w2)
-        h2 += b2
-        fastopt.leaky_relu(h2, out=h2)
-        h2, mask2 = fastopt.dropout(h2, p, rng=(seed, stream + 2), out=h2)
+        z1 = np.dot(xs, w1)
+        h1, mask1 = fastopt.bias_leaky_relu_dropout(z1, b1, SLOPE, p, rng=(seed, stream + 1), out=z1)
+        z2 = np.dot(h1, w2)
+        h2, mask2 = fastopt.bias_leaky_relu_dropout(z2, b2, SLOPE, p, rng=(seed, stream + 2), out=z2)
         error = np.dot(h2, w3)
         error += b3
         error -= target[rows]
-        losses[step] = fastopt.l2_penalty(error, 2 / error.size)  # half the weight times the sum of squares
+        losses[step] = fastopt.l2_penalty(error, 2 / error.size)  # half of the 2, times the sum of squares
 
         error *= np.float32(2 / error.size)
         np.dot(h2.T, error, dw3)
         db3[:] = error.sum(axis=0)
         dh2 = np.dot(error, w3.T)
-        fastopt.dropout_backward(dh2, mask2, out=dh2)
-        fastopt.leaky_relu_backward(dh2, h2, out=dh2)
-        np.dot(h1.T, dh2, dw2)
-        db2[:] = dh2.sum(axis=0)
-        dh1 = np.dot(dh2, w2.T)
-        fastopt.dropout_backward(dh1, mask1, out=dh1)
-        fastopt.leaky_relu_backward(dh1, h1, out=dh1)
-        np.dot(xs.T, dh1, dw1)
-        db1[:] = dh1.sum(axis=0)
+        dz2, db2[:] = fastopt.bias_leaky_relu_dropout_backward(dh2, h2, mask2, SLOPE, out=dh2)
+        np.dot(h1.T, dz2, dw2)
+        dh1 = np.dot(dz2, w2.T)
+        dz1, db1[:] = fastopt.bias_leaky_relu_dropout_backward(dh1, h1, mask1, SLOPE, out=dh1)
+        np.dot(xs.T, dz1, dw1)
         fastopt.adam_step(params, grads, exp_avg, exp_avg_sq, step + 1, lr=lr)
     return losses
 
