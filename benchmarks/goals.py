@@ -70,7 +70,7 @@ GOALS = [
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
     Goal("1,000 calls of leaky_relu on 64 elements from njit", NjitCall, 64, 1, beyond={"loop": 20}),
     Goal("training loop in njit, 4-64-64-2", Training, 4610, 1, {"reference": 10, "numpy": 0, "python": 3}, turns=15),
-    Goal("first call of a process, cached", FirstCall, 1, 1, beyond={"imports": 0.5e6}, turns=7),
+    Goal("first call of a process from njit, cached", FirstCall, 1, 1, beyond={"imports": 0.5e6}, turns=7),
 ]
 
 RIVALS = {

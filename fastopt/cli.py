@@ -63,7 +63,7 @@ def _demo(options: argparse.Namespace) -> int:
     njit = options.task == "njit"
     if options.compare or njit:
         not_taken = ("optimizer", *_RECIPE, *(("compare", "plot") if njit else ()))
-        given = [f"--{name.replace('_', '-')}" for name in not_taken if getattr(options, name) not in (None, False)]
+        given = [f"--{name.replace('_', '-')}" for name in not_taken if getattr(options, name) is not None]
         if given:
             what = "--task njit has a recipe" if njit else "--compare has recipes"
             print(f"fastopt demo: {what} of its own and does not take {', '.join(given)}", file=sys.stderr)
@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--compare",
         action="store_true",
+        default=None,
         help="instead, over several seeds and on the kernels only: SGD against Adam, L2 and dropout, dead units",
     )
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")

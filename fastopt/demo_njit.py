@@ -72,6 +72,7 @@ def train(params: Array, x: Array, target: Array, steps: int, batch: int, lr: fl
 
 # ---- the comparison --------------------------------------------------------------------------------------------------
 
+
 # The very source of `train`, run by Python: over the kernels, and over their definitions in NumPy.
 train_in_python: Callable[..., Array] = train.py_func
 train_in_numpy: Callable[..., Array] = types.FunctionType(
