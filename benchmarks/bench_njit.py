@@ -168,9 +168,13 @@ def train_in_good_numpy(
         np.subtract(params, update, out=params)
 
 
-IMPORTS = "import numba, numpy as np; from fastopt.demo_njit import problem, train; values = problem(1);"
+IMPORTS = """
+import numba, numpy as np
+from fastopt.demo_njit import PARAMETERS, train
+arrays = (np.zeros(shape, np.float32) for shape in (PARAMETERS, (64, 4), (64, 2)))
+"""
 FIRST_CALL = """
-losses = train(*values, 1, 32, 1e-3, 0.1, 0)
+losses = train(*arrays, 1, 32, 1e-3, 0.1, 0)
 hits, misses = (sum(getattr(train.stats, f"cache_{kind}").values()) for kind in ("hits", "misses"))
 assert (hits, misses) == (1, 0), "compiled again, although it is cached"
 """
