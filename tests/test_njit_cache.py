@@ -47,12 +47,20 @@ print(hits, misses, len(compiled.buffer) > 0, y.sum(), *(a.sum() for a in arrays
 """
 
 
-def test_the_second_process_compiles_nothing(tmp_path):
-    (tmp_path / "cached.py").write_text(MODULE)
-    first, second = (run_python(RUN, arguments=[tmp_path], timeout=120).split() for _ in range(2))
-    assert first[:3] == ["0", "2", "True"]
-    assert second[:3] == ["2", "0", "False"]
-    assert first[3:] == second[3:]
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A folder with the module and what a first process has cached of it, and what that process printed."""
+    folder = tmp_path_factory.mktemp("cached")
+    (folder / "cached.py").write_text(MODULE)
+    return folder, run_python(RUN, arguments=[folder], timeout=120).split()
+
+
+def test_the_second_process_compiles_nothing(first):
+    folder, printed = first
+    again = run_python(RUN, arguments=[folder], timeout=120).split()
+    assert printed[:3] == ["0", "2", "True"]
+    assert again[:3] == ["2", "0", "False"]
+    assert again[3:] == printed[3:]
 
 
 NEXT_BUILD = """
@@ -83,12 +91,11 @@ print(len(calls))
 """
 
 
-def test_a_cache_outlives_an_upgrade(tmp_path):
+def test_a_cache_outlives_an_upgrade(first):
     """What an older build compiled finds its functions in a newer one, by names with the number of their contract."""
-    (tmp_path / "cached.py").write_text(MODULE)
-    expected = run_python(RUN, arguments=[tmp_path], timeout=120).split()[3]
-    stale, fresh = run_python(NEXT_BUILD, arguments=[tmp_path], timeout=120).splitlines()
-    assert stale == f"1 [(3200, 0.01)] {expected}"
+    folder, printed = first
+    stale, fresh = run_python(NEXT_BUILD, arguments=[folder], timeout=120).splitlines()
+    assert stale == f"1 [(3200, 0.01)] {printed[3]}"
     assert fresh == "1"
 
 
