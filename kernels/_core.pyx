@@ -215,6 +215,12 @@ cdef extern from "fastopt.h" nogil:
     int fastopt_get_num_threads()
     void fastopt_set_num_threads(int count)
 
+    const int64_t FASTOPT_NONTEMPORAL_BYTES
+    ctypedef struct fastopt_symbol:
+        const char* name
+        const void* address
+    const fastopt_symbol* fastopt_symbols
+
 cnp.import_array()
 
 __version__ = FASTOPT_VERSION.decode()

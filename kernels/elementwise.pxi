@@ -8,10 +8,6 @@ cdef enum:
     OPTIMIZER_GRAIN = 1 << 14
     SUM_GRAIN = 16  # blocks of FASTOPT_SUM_BLOCK
 
-# From this size on an output that is not also an input is written around the cache (kernels/stream.hpp).
-cdef enum:
-    NONTEMPORAL_BYTES = 1 << 24
-
 
 cdef inline void run_jobs(fastopt_job* jobs, Py_ssize_t count, int64_t elements) noexcept:
     if elements < 2048:  # over in a microsecond, before another thread could have taken the GIL
@@ -35,7 +31,7 @@ cdef inline int element_type(ndarray a) noexcept:
 
 
 cdef inline bint around_cache(ndarray y, ndarray x) noexcept:
-    return PyArray_NBYTES(y) >= NONTEMPORAL_BYTES and PyArray_DATA(y) != PyArray_DATA(x)
+    return PyArray_NBYTES(y) >= FASTOPT_NONTEMPORAL_BYTES and PyArray_DATA(y) != PyArray_DATA(x)
 
 
 cdef double checked_slope(object negative_slope) except? -1:

@@ -30,6 +30,9 @@ typedef struct {
     int nontemporal; /* y is too large for the cache: write around it. Never changes a value. Alike below. */
 } leaky_relu_args;
 
+/* From this size on an output that is not also an input is written around the cache (kernels/stream.hpp). */
+#define FASTOPT_NONTEMPORAL_BYTES (1 << 24)
+
 /* dx = grad where x > 0, else grad * negative_slope                                          dx may be grad or x */
 typedef struct {
     void *dx;
@@ -314,6 +317,14 @@ void fastopt_run(fastopt_job *jobs, int64_t count);
 
 int fastopt_get_num_threads(void);
 void fastopt_set_num_threads(int count); /* count >= 1 */
+
+/* ---- functions for compiled callers (kernels/njit.cpp) -------------------------------------------------------------- */
+
+typedef struct {
+    const char *name; /* with a contract number; NULL ends the table */
+    const void *address;
+} fastopt_symbol;
+extern const fastopt_symbol fastopt_symbols[];
 
 #ifdef __cplusplus
 }

@@ -121,9 +121,16 @@ def test_compare_takes_no_recipe(capsys):
     assert "--lr, --dropout" in err
 
 
+def test_njit_takes_no_recipe(capsys):
+    status, out, err = run(capsys, "demo", "--task", "njit", "--plot", "a.png", "--dropout", "0", "--compare")
+    assert (status, out) == (2, "")
+    assert "--task njit has a recipe of its own and does not take --dropout, --compare, --plot" in err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("demo", "--task", "lion"),
         ("demo", "--optimizer", "lion"),
         ("demo", "--dropout", "1"),
         ("demo", "--lr", "nan"),

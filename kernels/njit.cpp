@@ -1,0 +1,242 @@
+// The kernels for compiled callers: flat functions on whole arrays, reached by name (fastopt/_numba.py). Always serial: the
+// caller's own loop is what runs in parallel.
+//
+// Numba's cache outlives an upgrade of this package: code that was compiled with an older one calls these functions by
+// their names, which carry a contract number. So a name keeps its arguments and its meaning for ever. What changes gets
+// the next number, and the old function stays in the table, as a shim.
+//
+// Arguments: the arrays, outputs first; the number of elements of the first; scalars (int64_t, uint64_t, double). The
+// caller has checked kinds, shapes and ranges. Returned is 0, or what only shows here, before anything is written.
+#include "fastopt.h"
+#include "float_mode.hpp"
+
+#include <cstring>
+
+namespace {
+
+enum status : int64_t { DONE = 0, OVERLAP = 1, EPS_IS_ZERO = 2 };
+
+template <class T>
+constexpr int TYPE = sizeof(T) == 4 ? 0 : 1;
+
+int64_t run(fastopt_kernel kernel, const void* args, int64_t size) {
+    default_float_mode mode;
+    if (size > 0) kernel(args, 0, size);
+    return DONE;
+}
+
+bool overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
+    const uintptr_t first = reinterpret_cast<uintptr_t>(a), second = reinterpret_cast<uintptr_t>(b);
+    return first < second + static_cast<uintptr_t>(b_bytes) && second < first + static_cast<uintptr_t>(a_bytes) &&
+           a != nullptr && b != nullptr;
+}
+
+bool overlap(const void* a, const void* b, int64_t bytes) { return overlap(a, bytes, b, bytes); }
+
+template <size_t COUNT>
+bool any_overlap(const void* const (&arrays)[COUNT], int64_t bytes) {
+    for (size_t k = 1; k < COUNT; ++k)
+        for (size_t other = 0; other < k; ++other)
+            if (overlap(arrays[k], arrays[other], bytes)) return true;
+    return false;
+}
+
+random_address address(uint64_t seed, uint64_t stream, int64_t domain) {
+    return {seed, stream, static_cast<uint32_t>(domain)};
+}
+
+int around_cache(const void* y, const void* x, int64_t bytes) { return bytes >= FASTOPT_NONTEMPORAL_BYTES && y != x; }
+
+template <class T>
+int64_t leaky_relu(T* y, const T* x, int64_t n, double negative_slope) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if (y != x && overlap(y, x, bytes)) return OVERLAP;
+    const leaky_relu_args args = {y, x, negative_slope, around_cache(y, x, bytes)};
+    return run(fastopt_kernels->leaky_relu[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t leaky_relu_backward(T* dx, const T* grad, const T* x, int64_t n, double negative_slope) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if ((dx != grad && overlap(dx, grad, bytes)) || (dx != x && overlap(dx, x, bytes))) return OVERLAP;
+    const leaky_relu_backward_args args = {dx, grad, x, negative_slope,
+                                           around_cache(dx, grad, bytes) && around_cache(dx, x, bytes)};
+    return run(fastopt_kernels->leaky_relu_backward[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t dropout(T* y, const T* x, int64_t n, double p, uint64_t seed, uint64_t stream, int64_t domain) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if (y != x && overlap(y, x, bytes)) return OVERLAP;
+    if (p == 0 || p == 1) {
+        if (p == 1) std::memset(y, 0, static_cast<size_t>(bytes));
+        else if (y != x) std::memcpy(y, x, static_cast<size_t>(bytes));
+        return DONE;
+    }
+    dropout_args args = {y, x, address(seed, stream, domain), 0, 0, around_cache(y, x, bytes)};
+    fastopt_dropout_scalars(p, &args.threshold, &args.scale);
+    return run(fastopt_kernels->dropout[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t bias_leaky_relu_dropout(T* y, const T* x, const T* bias, int64_t n, int64_t columns, double negative_slope,
+                                double p, uint64_t seed, uint64_t stream, int64_t domain) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T)), bias_bytes = columns * static_cast<int64_t>(sizeof(T));
+    if ((y != x && overlap(y, x, bytes)) || overlap(y, bytes, bias, bias_bytes)) return OVERLAP;
+    if (p == 1) {
+        std::memset(y, 0, static_cast<size_t>(bytes));
+        return DONE;
+    }
+    bias_leaky_relu_dropout_args args = {};
+    args.y = y;
+    args.x = x;
+    args.bias = bias;
+    args.columns = columns;
+    args.address = address(seed, stream, domain);
+    args.scale = 1;
+    args.negative_slope = negative_slope;
+    args.nontemporal = around_cache(y, x, bytes);
+    if (p > 0) fastopt_dropout_scalars(p, &args.threshold, &args.scale);
+    return run(fastopt_kernels->bias_leaky_relu_dropout[TYPE<T>], &args, n);
+}
+
+// One tile of columns after the other, so that its sums fit the stack; within a tile one block of rows after the other.
+template <class T>
+int64_t bias_leaky_relu_dropout_backward(T* dx, T* dbias, const T* grad, const T* y, int64_t n, int64_t columns, double p,
+                                         double negative_slope) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if ((dx != grad && overlap(dx, grad, bytes)) || (dx != y && overlap(dx, y, bytes))) return OVERLAP;
+    if (p == 1 || n == 0) {
+        std::memset(dx, 0, static_cast<size_t>(bytes));
+        std::memset(dbias, 0, static_cast<size_t>(columns) * sizeof(T));
+        return DONE;
+    }
+    uint32_t threshold;
+    double scale = 1;
+    if (p > 0) fastopt_dropout_scalars(p, &threshold, &scale);
+    const int nontemporal = around_cache(dx, grad, bytes) && around_cache(dx, y, bytes);
+    const int64_t rows = n / columns;
+    default_float_mode mode;
+    for (int64_t first = 0, tile = 0; first < columns; first += FASTOPT_COLUMN_TILE, ++tile) {
+        const int64_t width = columns - first < FASTOPT_COLUMN_TILE ? columns - first : FASTOPT_COLUMN_TILE;
+        double sums[FASTOPT_COLUMN_TILE], total[FASTOPT_COLUMN_TILE];
+        // Where the kernel looks for those of the row's first column.
+        double* row_sums = reinterpret_cast<double*>(reinterpret_cast<uintptr_t>(sums) - first * sizeof(double));
+        for (int64_t j = 0; j < width; ++j) total[j] = 0;
+        for (int64_t row = 0; row < rows; row += FASTOPT_ROW_BLOCK) {
+            const int64_t begin = row * columns, height = rows - row < FASTOPT_ROW_BLOCK ? rows - row : FASTOPT_ROW_BLOCK;
+            const bias_leaky_relu_dropout_backward_args args = {
+                dx + begin, row_sums, grad + begin, y + begin, height, columns, scale, negative_slope, nontemporal};
+            fastopt_kernels->bias_leaky_relu_dropout_backward[TYPE<T>](&args, tile, tile + 1);
+            for (int64_t j = 0; j < width; ++j) total[j] += sums[j];
+        }
+        for (int64_t j = 0; j < width; ++j) dbias[first + j] = static_cast<T>(total[j]);
+    }
+    return DONE;
+}
+
+int64_t random_raw_uint32(uint32_t* out, int64_t n, uint64_t seed, uint64_t stream, uint64_t offset, int64_t domain) {
+    const random_raw_args args = {out, address(seed, stream, domain), offset};
+    return run(fastopt_kernels->random_raw[0], &args, n);
+}
+
+template <class T>
+int64_t random_uniform(T* out, int64_t n, uint64_t seed, uint64_t stream, uint64_t offset, int64_t domain) {
+    const random_uniform_args args = {out, address(seed, stream, domain), offset};
+    return run(fastopt_kernels->random_uniform[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t random_normal(T* out, int64_t n, uint64_t seed, uint64_t stream, uint64_t offset, int64_t domain) {
+    const random_normal_args args = {out, address(seed, stream, domain), offset};
+    return run(fastopt_kernels->random_normal[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t adam_step(T* param, const T* grad, T* exp_avg, T* exp_avg_sq, int64_t n, int64_t step, double lr, double beta1,
+                  double beta2, double eps, double weight_decay, int64_t decoupled_weight_decay, double grad_scale) {
+    if (any_overlap({param, grad, exp_avg, exp_avg_sq}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
+    adam_scalars scalars;
+    fastopt_adam_scalars(&scalars, static_cast<double>(step), lr, beta1, beta2, eps, weight_decay,
+                         decoupled_weight_decay != 0, grad_scale);
+    if (static_cast<T>(scalars.eps) == 0) return EPS_IS_ZERO;
+    adam_args args = {};
+    args.step.param = param;
+    args.step.grad = const_cast<T*>(grad);
+    args.step.momentum = exp_avg;
+    args.step.exp_avg_sq = exp_avg_sq;
+    args.step.scalars = &scalars;
+    return run(fastopt_optimizers->adam[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t step, double lr, double momentum,
+                 double dampening, double weight_decay, int64_t nesterov, double grad_scale) {
+    if (any_overlap({param, grad, momentum_buffer}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
+    sgd_scalars scalars;
+    fastopt_sgd_scalars(&scalars, static_cast<double>(step), lr, momentum, dampening, weight_decay, nesterov != 0,
+                        grad_scale);
+    sgd_args args = {};
+    args.step.param = param;
+    args.step.grad = const_cast<T*>(grad);
+    args.step.momentum = momentum_buffer;
+    args.step.scalars = &scalars;
+    return run(fastopt_optimizers->sgd[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t ema_update(T* average, const T* value, int64_t n, double decay) {
+    if (overlap(average, value, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
+    const ema_args args = {average, value, 1 - decay};
+    return run(fastopt_optimizers->ema[TYPE<T>], &args, n);
+}
+
+// total + the sum of squares of x. The sums of several arrays are added up one by one, as fastopt_norm does.
+template <class T>
+double add_squares(const T* x, int64_t n, double total) {
+    constexpr int64_t BLOCKS = 64;
+    default_float_mode mode;
+    double sums[BLOCKS], sum = 0;
+    for (int64_t begin = 0; begin < n; begin += BLOCKS * FASTOPT_SUM_BLOCK) {
+        const sum_squares_args args = {sums, x + begin, n - begin};
+        const int64_t rest = (n - begin + FASTOPT_SUM_BLOCK - 1) / FASTOPT_SUM_BLOCK;
+        const int64_t blocks = rest < BLOCKS ? rest : BLOCKS;
+        fastopt_kernels->sum_squares[TYPE<T>](&args, 0, blocks);
+        for (int64_t k = 0; k < blocks; ++k) sum += sums[k];
+    }
+    return total + sum;
+}
+
+double norm(double total) { return fastopt_norm(1, &total, 1); }
+
+double penalty(double total, double weight_decay) { return fastopt_penalty(weight_decay, &total, 1); }
+
+template <class Function>
+const void* address_of(Function* function) {
+    return reinterpret_cast<const void*>(function);
+}
+
+}  // namespace
+
+#define ONE(CONTRACT, NAME) {"fastopt_" #CONTRACT "_" #NAME, address_of(NAME)}
+#define BOTH(CONTRACT, NAME)                                             \
+    {"fastopt_" #CONTRACT "_" #NAME "_float32", address_of(NAME<float>)}, \
+    {"fastopt_" #CONTRACT "_" #NAME "_float64", address_of(NAME<double>)}
+
+extern "C" const fastopt_symbol fastopt_symbols[] = {
+    BOTH(1, leaky_relu),
+    BOTH(1, leaky_relu_backward),
+    BOTH(1, dropout),
+    BOTH(1, bias_leaky_relu_dropout),
+    BOTH(1, bias_leaky_relu_dropout_backward),
+    ONE(1, random_raw_uint32),
+    BOTH(1, random_uniform),
+    BOTH(1, random_normal),
+    BOTH(1, adam_step),
+    BOTH(1, sgd_step),
+    BOTH(1, ema_update),
+    BOTH(1, add_squares),
+    ONE(1, norm),
+    ONE(1, penalty),
+    {nullptr, nullptr},
+};
