@@ -10,13 +10,17 @@ from pathlib import Path
 
 import fastopt
 
-_EXTRAS = ("sklearn", "threadpoolctl", "tqdm", "matplotlib")  # what "fastopt[demo]" installs
+_EXTRAS = {  # package -> the extra that installs it
+    **dict.fromkeys(("sklearn", "threadpoolctl", "tqdm", "matplotlib"), "demo"),
+    **dict.fromkeys(("numba", "scipy"), "numba"),
+}
 
 _EXAMPLES = """\
 examples:
   fastopt demo                                   train on handwritten digits both ways and compare the bits
   fastopt demo --optimizer sgd --plot demo.png   the same with SGD, and a figure
   fastopt demo --compare --plot compare.png      what Adam, L2, dropout and the leaky slope are good for
+  fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -49,23 +53,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
-        print(f'fastopt {options.command} needs {package}: pip install "fastopt[demo]"', file=sys.stderr)
+        extra = _EXTRAS[package]
+        print(f'fastopt {options.command} needs {package}: pip install "fastopt[{extra}]"', file=sys.stderr)
         return 2
     return status
 
 
 def _demo(options: argparse.Namespace) -> int:
+    njit = options.task == "njit"
+    if options.compare or njit:
+        not_taken = ("optimizer", *_RECIPE, *(("compare", "plot") if njit else ()))
+        given = [f"--{name.replace('_', '-')}" for name in not_taken if getattr(options, name) not in (None, False)]
+        if given:
+            what = "--task njit has a recipe" if njit else "--compare has recipes"
+            print(f"fastopt demo: {what} of its own and does not take {', '.join(given)}", file=sys.stderr)
+            return 2
+    if njit:
+        from fastopt import demo_njit
+
+        return demo_njit.main(seed=options.seed)
+
     from fastopt import demo
 
     if options.compare:
-        given = [
-            f"--{name.replace('_', '-')}" for name in ("optimizer", *_RECIPE) if getattr(options, name) is not None
-        ]
-        if given:
-            print(
-                f"fastopt demo: --compare has recipes of its own and does not take {', '.join(given)}", file=sys.stderr
-            )
-            return 2
         return demo.compare(seed=options.seed, plot=options.plot)
     recipe = demo.Recipe.for_optimizer(
         options.optimizer,
@@ -105,13 +115,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
     demo.add_argument(
+        "--task",
+        choices=("digits", "njit"),
+        default="digits",
+        help="njit: a small network trained inside one @njit function, and by the same loop in Python; default: digits",
+    )
+    demo.add_argument(
         "--compare",
         action="store_true",
         help="instead, over several seeds and on the kernels only: SGD against Adam, L2 and dropout, dead units",
     )
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")
     demo.add_argument("--seed", type=_number(int, 0, below=2**32), default=0, help="default: 0")
-    recipe = demo.add_argument_group("recipe (not with --compare, which has its own)")
+    recipe = demo.add_argument_group("recipe (not with --compare or --task njit, which have their own)")
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam; sgd has momentum 0.9")
     recipe.add_argument("--lr", type=_number(float, 0), help="learning rate; default: 1e-3, with sgd 0.02")
     recipe.add_argument("--epochs", type=_number(int, 1), help="default: 100")
