@@ -47,10 +47,13 @@ def test_accuracy(function, dtype):
 def test_ends_of_the_exponential(dtype):
     info = np.finfo(dtype)
     x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.smallest_subnormal], dtype)
-    assert_same_bits(reference_policy.exponential(x), np.array([1, 1, np.inf, 0, np.nan, np.inf, 0, 1], dtype))
+    with np.errstate(all="ignore"):
+        y = reference_policy.exponential(x)
+    assert_same_bits(y, np.array([1, 1, np.inf, 0, np.nan, np.inf, 0, 1], dtype))
     top, bottom = math.log(info.max), math.log(info.smallest_subnormal) - math.log(2)
     around = np.array([top * (1 - 1e-6), top * (1 + 1e-6), bottom + 0.5, bottom - 0.01], dtype)
-    largest, too_large, smallest, too_small = reference_policy.exponential(around)
+    with np.errstate(over="ignore"):
+        largest, too_large, smallest, too_small = reference_policy.exponential(around)
     assert largest < np.inf
     assert too_large == np.inf
     assert smallest == info.smallest_subnormal
