@@ -1,7 +1,8 @@
 """Policy gradients on batches of 4,096 samples with 2, 6 and 18 actions; advantages of 2,048 steps in 8 environments.
 
-The size of a case is that of its largest array. NumPy works in arrays of its own, allocated once; it takes the largest
-column by column and sums rows as a product with ones, since its reductions along a short axis are several times slower.
+The size of a case is that of its largest array. NumPy works in arrays of its own, allocated once. Its reductions along
+a short axis are slow: `numpy_by_columns` takes the largest column by column and sums rows as a product with ones (by
+BLAS), as far as NumPy goes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Rows(Op):
     """Arrays of BATCH rows; `name` up to a comma is the function's."""
 
     data = tuple((np.float32, BATCH * actions) for actions in (2, 6, 18))
-    contenders: tuple[str, ...] = ("reference", "numpy", "fastopt")
+    contenders: tuple[str, ...] = ("reference", "numpy", "numpy_by_columns", "fastopt")
+    one_thread = Op.one_thread | {"numpy_by_columns"}
+    by_columns = False
     exact = frozenset({"reference", "fastopt"})
     rtol, atol = 2e-4, 2e-5  # NumPy's exponential and order of sums are its own
     options: dict[str, Any]
@@ -62,19 +65,32 @@ class Rows(Op):
     def fastopt(self) -> Call:
         return partial(getattr(policy, self.name.partition(",")[0]), *self.arguments(), **self.options)
 
+    def numpy(self) -> Call:
+        raise NotImplementedError
+
+    def numpy_by_columns(self) -> Call:
+        self.by_columns = True
+        return self.numpy()
+
+    def sums(self, x: Array) -> Array:
+        return x @ self.ones if self.by_columns else np.sum(x, axis=1)
+
     def softmax(self, logits: Array, x: Array, e: Array) -> Array:
         """x = logits - largest and e = exp(x); returns the sums of e."""
-        largest = logits[:, 0].copy()
-        for k in range(1, self.shape[1]):
-            np.maximum(largest, logits[:, k], out=largest)
+        if self.by_columns:
+            largest = logits[:, 0].copy()
+            for k in range(1, self.shape[1]):
+                np.maximum(largest, logits[:, k], out=largest)
+        else:
+            largest = np.max(logits, axis=1)
         np.subtract(logits, largest[:, None], out=x)
         np.exp(x, out=e)
-        return e @ self.ones
+        return self.sums(e)
 
 
 class CategoricalKL(Rows):
     name = "categorical_kl"
-    contenders = ("reference", "numpy", "torch", "fastopt")
+    contenders = ("reference", "numpy", "numpy_by_columns", "torch", "fastopt")
 
     def arguments(self) -> tuple[Any, ...]:
         return self.x, self.y
@@ -87,7 +103,7 @@ class CategoricalKL(Rows):
             before = self.softmax(self.x, x, e)
             np.subtract(x, y, out=x)
             np.multiply(x, e, out=x)
-            return float(np.mean((x @ self.ones) / before + np.log(after / before)))
+            return float(np.mean(self.sums(x) / before + np.log(after / before)))
 
         return call
 
@@ -123,7 +139,7 @@ class CategoricalEntropy(Rows):
         def call() -> Array:
             total = self.softmax(self.x, self.a, self.b)
             np.multiply(self.a, self.b, out=self.b)
-            return np.log(total) - (self.b @ self.ones) / total
+            return np.log(total) - self.sums(self.b) / total
 
         return call
 
@@ -182,7 +198,7 @@ class CategoricalGradient(Rows):
             np.divide(p, total[:, None], out=p)
             np.subtract(x, np.log(total)[:, None], out=x)
             np.multiply(p, x, out=grad)
-            entropy = -(grad @ self.ones)
+            entropy = -self.sums(grad)
             loss = -np.mean(self.advantages * x[self.rows, self.actions]) - coef * np.mean(entropy)
             np.add(x, entropy[:, None], out=x)
             np.multiply(x, p, out=x)
@@ -217,7 +233,7 @@ class GaussianKL(Rows):
             np.multiply(self.c, self.a, out=self.c)
             np.multiply(self.c, self.c, out=self.c)
             np.add(self.b, self.c, out=self.b)
-            return float(0.5 * np.mean(self.b @ self.ones))
+            return float(0.5 * np.meanself.sums(self.b))
 
         return call
 
@@ -238,7 +254,7 @@ class SharedGaussianKL(Rows):
             np.subtract(old_mean, new_mean, out=self.a)
             np.multiply(self.a, np.exp(-new_log_std), out=self.a)
             np.multiply(self.a, self.a, out=self.a)
-            return float(0.5 * (np.mean(self.a @ self.ones) + np.sum(np.expm1(d) - d)))
+            return float(0.5 * (np.meanself.sums(self.a) + np.sum(np.expm1(d) - d)))
 
         return call
 
@@ -261,7 +277,7 @@ class GaussianLogProb(Rows):
             np.multiply(self.a, self.a, out=self.a)
             np.multiply(self.a, 0.5, out=self.a)
             np.add(self.a, log_std, out=self.a)
-            return -(self.a @ self.ones) - self.dtype(constant)
+            return -self.sums(self.a) - self.dtype(constant)
 
         return call
 
@@ -274,11 +290,12 @@ class GaussianEntropy(Rows):
 
     def numpy(self) -> Call:
         constant = self.dtype(self.shape[1] * 0.5 * np.log(2 * np.pi * np.e))
-        return lambda: self.y @ self.ones + constant
+        return lambda: self.sums(self.y) + constant
 
 
 class GaussianSample(Rows):
     name = "gaussian_sample"
+    contenders = ("reference", "numpy", "fastopt")
 
     def __init__(self, dtype: type, size: int) -> None:
         super().__init__(dtype, size)
@@ -332,7 +349,7 @@ class GaussianGradient(Rows):
             np.subtract(actions, mean, out=t)
             np.multiply(t, inverse, out=t)
             np.multiply(t, t, out=squares)
-            sums = squares @ self.ones
+            sums = self.sums(squares)
             log_prob = -0.5 * sums - log_std.sum() - columns * self.dtype(0.5 * np.log(2 * np.pi))
             entropy = log_std.sum() + columns * 0.5 * np.log(2 * np.pi * np.e)
             w = advantages * self.dtype(1 / BATCH)
@@ -346,6 +363,7 @@ class GaussianGradient(Rows):
 
 class NormalizeAdvantage(Rows):
     name = "normalize_advantage"
+    contenders = ("reference", "numpy", "fastopt")
     data = ((np.float32, BATCH), (np.float32, 16 * BATCH))
 
     def __init__(self, dtype: type, size: int) -> None:

@@ -73,8 +73,9 @@ GOALS = [
     Goal("training loop in njit, 4-64-64-2", Training, 4610, 1, {"reference": 10, "numpy": 0, "python": 3}, turns=15),
     Goal("first call of a process, cached", FirstCall, 1, 1, beyond={"imports": 0.5e6}, turns=7),
     *(
-        Goal(f"{op.name}, 4096 x {actions}", op, 4096 * actions, 1, at_least={"numpy": 5})
+        Goal(f"{op.name}, 4096 x {actions}", op, 4096 * actions, 1, {"numpy": 5} | by_columns)
         for op in (*CATEGORICAL, *GAUSSIAN)
+        for by_columns in ({"numpy_by_columns": 0} if "numpy_by_columns" in op.contenders else {},)
         for actions in (2, 6, 18)
     ),
     Goal("normalize_advantage, 4096", NormalizeAdvantage, 4096, 1, at_least={"numpy": 5}),
@@ -88,6 +89,7 @@ RIVALS = {
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",
+    "numpy_by_columns": "NumPy by columns and BLAS",
     "numba": "a Numba loop",
     "numpy_from_y": "NumPy from y and a mask",
     "negative": "np.negative(x, out=y)",

@@ -118,25 +118,35 @@ struct softmax_tile {
             for (int64_t c = 0; c < n; ++c)
                 for (int64_t j = 0; j < ROWS; ++j) largest[j] = x[c * ROWS + j] > largest[j] ? x[c * ROWS + j] : largest[j];
         }
-        if (columns <= COLUMNS) exponentials(columns);
-        for (int64_t k = 0; k < columns; k += COLUMNS) add_columns(total, e, piece(k));
+        for (int64_t k = 0; k < columns; k += COLUMNS) {
+            const int64_t n = at_most(columns - k, COLUMNS);
+            if (columns > COLUMNS) load_tile(x, logits + k, columns, rows, n);
+            exponentials(n, total);
+        }
     }
 
     // Makes x and e hold the columns from k on; returns how many.
     ONCE_A_TILE int64_t piece(int64_t k) {
         const int64_t n = at_most(columns - k, COLUMNS);
         if (columns > COLUMNS) {
+            T unused[ROWS] = {};
             load_tile(x, logits + k, columns, rows, n);
-            exponentials(n);
+            exponentials(n, unused);
         }
         return n;
     }
 
   private:
-    ONCE_A_TILE void exponentials(int64_t n) {
-        for (int64_t c = 0; c < n; ++c)
-            for (int64_t j = 0; j < ROWS; ++j) x[c * ROWS + j] -= largest[j];
-        for (int64_t i = 0; i < n * ROWS; ++i) e[i] = exponential(x[i]);
+    ONCE_A_TILE void exponentials(int64_t n, T* sums) {
+        for (int64_t c = 0; c < n; ++c) {
+            T *xc = x + c * ROWS, *ec = e + c * ROWS;
+            FASTOPT_INDEPENDENT
+            for (int64_t j = 0; j < ROWS; ++j) {
+                xc[j] -= largest[j];
+                ec[j] = exponential(xc[j]);
+                sums[j] += ec[j];
+            }
+        }
     }
 };
 
@@ -301,60 +311,88 @@ inline bool stale(bool first_tile, int64_t stride, int64_t columns) {
     return first_tile || stride != 0 || columns > COLUMNS;
 }
 
+// Sums along a row are transposed alone: their terms are made in the arrays' own order, in runs that are all rows of a tile
+// at once where they fit it. log_std for all rows is repeated for such a run.
+template <class T>
+struct log_std_runs {
+    const T* log_std;
+    int64_t stride, columns;
+    alignas(64) T repeated[TILE];
+
+    log_std_runs(const void* log_std_, int64_t stride_, int64_t columns_)
+        : log_std(static_cast<const T*>(log_std_)), stride(stride_), columns(columns_) {
+        if (stride == 0 && columns <= COLUMNS)
+            for (int64_t i = 0; i < ROWS * columns; ++i) repeated[i] = log_std[i % columns];
+    }
+    // From element (row, k) on.
+    const T* at(int64_t row, int64_t k) const {
+        return stride != 0 ? log_std + row * stride + k : columns <= COLUMNS ? repeated : log_std + k;
+    }
+};
+
+// sums[j] = of row j, of the terms that make(terms, row, k, length, first) puts there.
+template <class T, class Make>
+FASTOPT_INLINE void sum_rows_of(T* sums, int64_t row, int64_t rows, int64_t columns, bool first, Make make) {
+    alignas(64) T terms[TILE], tile[TILE];
+    for (int64_t j = 0; j < ROWS; ++j) sums[j] = 0;
+    for (int64_t k = 0; k < columns; k += COLUMNS) {
+        const int64_t n = at_most(columns - k, COLUMNS);
+        if (columns <= COLUMNS) make(terms, row, k, rows * n, first);
+        else
+            for (int64_t j = 0; j < rows; ++j) make(terms + j * n, row + j, k, n, true);
+        load_tile(tile, terms, n, rows, n);
+        add_columns(sums, tile, n);
+    }
+}
+
 template <class T>
 void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
-    const T *old_mean = static_cast<const T*>(a.old_mean), *old_log_std = static_cast<const T*>(a.old_log_std);
-    const T *new_mean = static_cast<const T*>(a.new_mean), *new_log_std = static_cast<const T*>(a.new_log_std);
-    alignas(64) T before[TILE], after[TILE], inverse[TILE], of_spread[TILE];
+    const log_std_runs<T> before(a.old_log_std, a.old_stride, a.columns), after(a.new_log_std, a.new_stride, a.columns);
+    const bool for_all = (a.old_stride | a.new_stride) == 0;
+    alignas(64) T inverse[TILE], of_spread[TILE];
+    const auto make = [&](T* terms, int64_t row, int64_t k, int64_t length, bool first) {
+        const T *old_spread = before.at(row, k), *new_spread = after.at(row, k);
+        const T* old_mean = static_cast<const T*>(a.old_mean) + row * a.columns + k;
+        const T* new_mean = static_cast<const T*>(a.new_mean) + row * a.columns + k;
+        const int64_t stale_length = first || !for_all ? length : 0;
+        for (int64_t i = 0; i < stale_length; ++i) {
+            const T d = old_spread[i] - new_spread[i];
+            of_spread[i] = (exponential(d + d) - T(1)) - (d + d);
+            inverse[i] = exponential(-new_spread[i]);
+        }
+        for (int64_t i = 0; i < length; ++i) {
+            const T t = (old_mean[i] - new_mean[i]) * inverse[i];
+            terms[i] = T(0.5) * (of_spread[i] + t * t);
+        }
+    };
     for (int64_t row = begin; row < end; row += ROWS) {
         const int64_t rows = at_most(end - row, ROWS);
-        T kl[ROWS] = {};
-        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
-            const int64_t n = at_most(a.columns - k, COLUMNS), at = row * a.columns + k;
-            if (stale(row == begin, a.old_stride | a.new_stride, a.columns)) {
-                load_tile(before, old_log_std + row * a.old_stride + k, a.old_stride, rows, n);
-                load_tile(after, new_log_std + row * a.new_stride + k, a.new_stride, rows, n);
-                for (int64_t i = 0; i < n * ROWS; ++i) {
-                    const T d = before[i] - after[i];
-                    of_spread[i] = (exponential(d + d) - T(1)) - (d + d);
-                    inverse[i] = exponential(-after[i]);
-                }
-            }
-            load_tile(before, old_mean + at, a.columns, rows, n);
-            load_tile(after, new_mean + at, a.columns, rows, n);
-            for (int64_t i = 0; i < n * ROWS; ++i) {
-                const T t = (before[i] - after[i]) * inverse[i];
-                before[i] = T(0.5) * (of_spread[i] + t * t);
-            }
-            add_columns(kl, before, n);
-        }
+        T kl[ROWS];
+        sum_rows_of(kl, row, rows, a.columns, row == begin, make);
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.kl)[row + j] = kl[j];
     }
 }
 
 template <class T>
 void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t end) {
-    const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
-    const T* log_std = static_cast<const T*>(a.log_std);
+    const log_std_runs<T> log_std(a.log_std, a.stride, a.columns);
     const T constant = static_cast<T>(a.constant);
-    alignas(64) T x[TILE], y[TILE], spread[TILE], inverse[TILE];
+    alignas(64) T inverse[TILE];
+    const auto make = [&](T* terms, int64_t row, int64_t k, int64_t length, bool first) {
+        const T* spread = log_std.at(row, k);
+        const T* mean = static_cast<const T*>(a.mean) + row * a.columns + k;
+        const T* actions = static_cast<const T*>(a.actions) + row * a.columns + k;
+        const int64_t stale_length = first || a.stride != 0 ? length : 0;
+        for (int64_t i = 0; i < stale_length; ++i) inverse[i] = exponential(-spread[i]);
+        for (int64_t i = 0; i < length; ++i) {
+            const T t = (actions[i] - mean[i]) * inverse[i];
+            terms[i] = T(0.5) * (t * t) + spread[i];
+        }
+    };
     for (int64_t row = begin; row < end; row += ROWS) {
         const int64_t rows = at_most(end - row, ROWS);
-        T sum[ROWS] = {};
-        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
-            const int64_t n = at_most(a.columns - k, COLUMNS), at = row * a.columns + k;
-            if (stale(row == begin, a.stride, a.columns)) {
-                load_tile(spread, log_std + row * a.stride + k, a.stride, rows, n);
-                for (int64_t i = 0; i < n * ROWS; ++i) inverse[i] = exponential(-spread[i]);
-            }
-            load_tile(x, mean + at, a.columns, rows, n);
-            load_tile(y, actions + at, a.columns, rows, n);
-            for (int64_t i = 0; i < n * ROWS; ++i) {
-                const T t = (y[i] - x[i]) * inverse[i];
-                x[i] = T(0.5) * (t * t) + spread[i];
-            }
-            add_columns(sum, x, n);
-        }
+        T sum[ROWS];
+        sum_rows_of(sum, row, rows, a.columns, row == begin, make);
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.log_prob)[row + j] = -sum[j] - constant;
     }
 }
