@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import Array, Call, Case, Op, cases, from_numpy, optional, torch
+from harness import Array, Call, Case, Op, cases, from_numpy, numba, torch
 
 import fastopt
 from fastopt import policy, reference_policy
-
-numba = optional("numba")
 
 BATCH, TIME, ENVIRONMENTS = 4096, 2048, 8
 GAMMA, LAM = 0.99, 0.95
@@ -490,6 +488,4 @@ ADVANTAGES = (NormalizeAdvantage, GAE, DiscountedReturns)
 
 @pytest.mark.parametrize("case", cases(*CATEGORICAL, *GAUSSIAN, *ADVANTAGES), ids=str)
 def test_policy(case: Case, race: Any) -> None:
-    if case.contender == "numba" and numba is None:
-        pytest.skip("numba is not installed")
     race(case)

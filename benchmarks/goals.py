@@ -24,8 +24,8 @@ from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
-from bench_random import RandomNormal
-from harness import Array, Call, Op, threads, torch
+from bench_random import RandomNormal, RandomRaw
+from harness import Array, Call, Op, mkl_random, present, threads, torch
 
 from fastopt import machine
 
@@ -67,8 +67,9 @@ GOALS = [
     Goal(
         "fused layer backward, 4096 x 1024", FusedLayerBackward, 2**22, 2, {"torch": 3, "numpy": 5, "numpy_from_y": 5}
     ),
-    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10}),
+    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10, "mkl": 1 / 0.7}),
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
+    Goal("random words, 2^16", RandomRaw, 2**16, 1, at_least={"mkl": 1 / 1.1}),
     Goal("1,000 calls of leaky_relu on 64 elements from njit", NjitCall, 64, 1, beyond={"loop": 20}),
     Goal("training loop in njit, 4-64-64-2", Training, 4610, 1, {"reference": 10, "numpy": 0, "python": 3}, turns=15),
     Goal("first call of a process, cached", FirstCall, 1, 1, beyond={"imports": 0.5e6}, turns=7),
@@ -92,6 +93,7 @@ RIVALS = {
     "numpy_by_columns": "NumPy by columns and BLAS",
     "numba": "a Numba loop",
     "numpy_from_y": "NumPy from y and a mask",
+    "mkl": "MKL",
     "negative": "np.negative(x, out=y)",
     "reference": "the reference",
     "python": "Python over the kernels",
@@ -113,6 +115,8 @@ def main() -> int:
             print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
             results += judged(goal, measured(goal, options.turns))
     host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}
+    if mkl_random is not None:
+        host["mkl_random"] = mkl_random.__version__
     print("; ".join(f"{key} {value}" for key, value in host.items()) + f"; {options.turns} turns, float32\n")
     print(table(results))
     if options.json:
@@ -126,7 +130,7 @@ def measured(goal: Goal, turns: int) -> dict[str, Array]:
     """Return the seconds a call of each contender took, turn by turn."""
     turns = min(turns, goal.turns)
     rivals = [*goal.beyond, *(rival for name in goal.at_least for rival in (STREAM if name == "stream" else (name,)))]
-    names = ["fastopt", *(name for name in rivals if torch is not None or not name.startswith("torch"))]
+    names = ["fastopt", *filter(present, rivals)]
     with threads(goal.threads):
         op = goal.op(np.float32, goal.size)
         for name in names:
@@ -167,7 +171,7 @@ def judged(goal: Goal, seconds: dict[str, Array]) -> list[dict[str, object]]:
         present = [name for name in (STREAM if rival == "stream" else (rival,)) if name in seconds]
         fastest = min(present, key=lambda name: float(np.median(seconds[name])), default=None)
         ratios = seconds[fastest] / ours if fastest else None
-        rows.append(row(goal, f">= {limit:g} times as fast as {RIVALS[rival]}", ratios, limit))
+        rows.append(row(goal, f">= {limit:.3g} times as fast as {RIVALS[rival]}", ratios, limit))
         rows[-1] |= {"ns_per_element": {name: nanoseconds(seconds[name], goal) for name in ("fastopt", *present)}}
     for rival, limit in goal.beyond.items():
         wanted = f"<= {limit:g} us a call beyond {RIVALS[rival]}"

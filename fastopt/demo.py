@@ -165,9 +165,9 @@ def forward(
     activations, masks = [x], []
     for w, b in zip(run.weights[:-1], run.biases[:-1], strict=True):
         z = product(activations[-1], w)
-        z += b
-        a = ops.leaky_relu(z, recipe.negative_slope, out=z)
-        a, mask = ops.dropout(a, recipe.dropout, training=rng is not None, rng=rng, out=a)
+        a, mask = ops.bias_leaky_relu_dropout(
+            z, b, recipe.negative_slope, recipe.dropout, training=rng is not None, rng=rng, out=z
+        )
         activations.append(a)
         masks.append(mask)
     logits = product(activations[-1], run.weights[-1])
@@ -190,15 +190,15 @@ def backward(
     grad = softmax(logits)
     grad[np.arange(len(labels)), labels] -= 1
     grad /= np.float32(len(labels))
+    bias_grads.append(grad.sum(axis=0))
     for k in reversed(range(len(run.weights))):
         weight_grads.append(product(activations[k].T, grad))
-        bias_grads.append(grad.sum(axis=0))
         if k > 0:
             grad = product(grad, run.weights[k].T)
-            grad = ops.dropout_backward(grad, masks[k - 1], out=grad)
-            # The leaky ReLU was done in place and then dropped from, so its input is gone. Its output has the same
-            # sign, and where that was dropped (and is +0.0) the gradient is zero already.
-            grad = ops.leaky_relu_backward(grad, activations[k], recipe.negative_slope, out=grad)
+            grad, bias_grad = ops.bias_leaky_relu_dropout_backward(
+                grad, activations[k], masks[k - 1], recipe.negative_slope, out=grad
+            )
+            bias_grads.append(bias_grad)
     return [weight_grads[::-1], bias_grads[::-1]]
 
 

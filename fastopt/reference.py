@@ -236,15 +236,12 @@ def bias_leaky_relu_dropout_backward(
 
 def _column_sums(x: Array) -> Array:
     """Sums over all axes but the last, in float64: the rows of each block of 64 in order, then the blocks in order."""
-    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).astype(np.float64)
-    total = np.zeros(x.shape[-1])
-    for first in range(0, len(rows), 64):
-        block = np.zeros(x.shape[-1])
-        for row in rows[first : first + 64]:
-            block += row
-        total += block
+    rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
+    padded = np.zeros((-(-rows // 64), 64, columns))
+    padded.reshape(-1, columns)[:rows] = x.reshape(rows, columns)
+    blocks = np.cumsum(padded, axis=1)[:, -1]
     with np.errstate(over="ignore"):
-        return total.astype(x.dtype)
+        return np.cumsum([np.zeros(columns), *blocks], axis=0)[-1].astype(x.dtype)
 
 
 def values16(seed: int, stream: int, domain: int, count: int) -> NDArray[np.uint16]:

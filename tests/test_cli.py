@@ -51,8 +51,8 @@ def test_progress_bar_on_a_terminal(extras, capsys, monkeypatch):
 
 
 def test_demo_fails_on_unequal_bits(extras, capsys, monkeypatch):
-    right = fastopt.leaky_relu_backward
-    monkeypatch.setattr(fastopt, "leaky_relu_backward", lambda g, x, slope, out: right(g, x, slope + 1e-7, out=out))
+    right, name = fastopt.bias_leaky_relu_dropout_backward, "bias_leaky_relu_dropout_backward"
+    monkeypatch.setattr(fastopt, name, lambda g, y, mask, slope, out: right(g, y, mask, slope + 1e-7, out=out))
     status, out, _ = run(capsys, "demo", "--epochs", "1")
     assert status == 1
     assert out.splitlines()[-1] == "bit-equal: no"
