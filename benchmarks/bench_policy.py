@@ -231,7 +231,7 @@ class GaussianKL(Rows):
             np.multiply(self.c, self.a, out=self.c)
             np.multiply(self.c, self.c, out=self.c)
             np.add(self.b, self.c, out=self.b)
-            return float(0.5 * np.meanself.sums(self.b))
+            return float(0.5 * np.mean(self.sums(self.b)))
 
         return call
 
@@ -252,7 +252,7 @@ class SharedGaussianKL(Rows):
             np.subtract(old_mean, new_mean, out=self.a)
             np.multiply(self.a, np.exp(-new_log_std), out=self.a)
             np.multiply(self.a, self.a, out=self.a)
-            return float(0.5 * (np.meanself.sums(self.a) + np.sum(np.expm1(d) - d)))
+            return float(0.5 * (np.mean(self.sums(self.a)) + np.sum(np.expm1(d) - d)))
 
         return call
 
