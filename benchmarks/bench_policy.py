@@ -7,6 +7,7 @@ BLAS), as far as NumPy goes.
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -67,8 +68,9 @@ class Rows(Op):
         raise NotImplementedError
 
     def numpy_by_columns(self) -> Call:
-        self.by_columns = True
-        return self.numpy()
+        other = copy.copy(self)  # the contenders of a goal are methods of one object
+        other.by_columns = True
+        return other.numpy()
 
     def sums(self, x: Array) -> Array:
         return x @ self.ones if self.by_columns else np.sum(x, axis=1)
