@@ -418,18 +418,23 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
     const T *mean = static_cast<const T*>(a.mean), *log_std = static_cast<const T*>(a.log_std);
     T* actions = static_cast<T*>(a.actions);
     constexpr int64_t PIECE = 512;
-    alignas(64) T z[PIECE], spread[PIECE];
+    alignas(64) T z[PIECE], std[PIECE], of_column[COLUMNS];
+    const bool for_all = a.stride == 0 && a.columns <= COLUMNS;
+    for (int64_t k = 0; k < a.columns && for_all; ++k) of_column[k] = exponential(log_std[k]);
     for (int64_t i = begin; i < end; i += PIECE) {
         const int64_t n = at_most(end - i, PIECE);
         random_normal<T>({z, a.address, static_cast<uint64_t>(i)}, 0, n);
-        int64_t column = i % a.columns;
-        for (int64_t k = 0; k < n && a.stride == 0; ++k) {
-            spread[k] = log_std[column];
-            if (++column == a.columns) column = 0;
+        if (a.stride != 0) {
+            for (int64_t k = 0; k < n; ++k) std[k] = exponential(log_std[i + k]);
+        } else {
+            int64_t column = i % a.columns;
+            for (int64_t k = 0; k < n; ++k) {
+                std[k] = for_all ? of_column[column] : exponential(log_std[column]);
+                if (++column == a.columns) column = 0;
+            }
         }
-        const T* of_element = a.stride == 0 ? spread : log_std + i;
         FASTOPT_INDEPENDENT
-        for (int64_t k = 0; k < n; ++k) actions[i + k] = mean[i + k] + exponential(of_element[k]) * z[k];
+        for (int64_t k = 0; k < n; ++k) actions[i + k] = mean[i + k] + std[k] * z[k];
     }
 }
 
