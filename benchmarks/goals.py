@@ -23,6 +23,7 @@ from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
+from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_random import RandomNormal, RandomRaw
 from harness import Array, Call, Op, mkl_random, present, threads, torch
 
@@ -72,6 +73,15 @@ GOALS = [
     Goal("1,000 calls of leaky_relu on 64 elements from njit", NjitCall, 64, 1, beyond={"loop": 20}),
     Goal("training loop in njit, 4-64-64-2", Training, 4610, 1, {"reference": 10, "numpy": 0, "python": 3}, turns=15),
     Goal("first call of a process from njit, cached", FirstCall, 1, 1, beyond={"imports": 0.5e6}, turns=7),
+    *(
+        Goal(f"{op.name}, 4096 x {actions}", op, 4096 * actions, 1, {"numpy": 5} | by_columns)
+        for op in (*CATEGORICAL, *GAUSSIAN)
+        for by_columns in ({"numpy_by_columns": 0} if "numpy_by_columns" in op.contenders else {},)
+        for actions in (2, 6, 18)
+    ),
+    Goal("normalize_advantage, 4096", NormalizeAdvantage, 4096, 1, at_least={"numpy": 5}),
+    Goal("gae, 2048 x 8", GAE, 2048 * 8, 1, at_least={"numpy": 20, "numba": 1}),
+    Goal("discounted_returns, 2048 x 8", DiscountedReturns, 2048 * 8, 1, at_least={"numpy": 20, "numba": 1}),
 ]
 
 RIVALS = {
@@ -80,6 +90,8 @@ RIVALS = {
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",
+    "numpy_by_columns": "NumPy by columns and BLAS",
+    "numba": "a Numba loop",
     "numpy_from_y": "NumPy from y and a mask",
     "mkl": "MKL",
     "negative": "np.negative(x, out=y)",

@@ -52,7 +52,8 @@ from fastopt.random import DOMAIN_DROPOUT, DOMAIN_NORMAL, DOMAIN_RAW, DOMAIN_UNI
 
 
 def init():
-    """Numba calls this; all is done by the import."""
+    """Numba calls this; the import has done the rest."""
+    from fastopt import _numba_policy  # noqa: F401
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------

@@ -318,6 +318,30 @@ def _golden_optimizer(make: Callable[..., Any], dtype: Any, size: int, **options
     return [*params.values(), *(a for arrays in optimizer._states.values() for a in arrays)]
 
 
+def _golden_policy(x: np.ndarray, y: np.ndarray, address: tuple[int, int]) -> dict[str, Callable[[], Any]]:
+    """Of rows of six actions; (time, environments) for advantages."""
+    policy, n = fastopt.policy, len(x) // 6
+    x, y, b, k = x[: 6 * n].reshape(n, 6), y[: 6 * n].reshape(n, 6), x[:n], y[:6]
+    actions, over, cut = np.arange(n) * 5 % 6, x > 6, y > 6
+    return {
+        "policy.categorical_kl": lambda: [policy.categorical_kl(x, y), policy.categorical_kl(x, y, per_sample=True)],
+        "policy.categorical_log_prob": lambda: policy.categorical_log_prob(x, actions),
+        "policy.categorical_entropy": lambda: policy.categorical_entropy(x),
+        "policy.categorical_sample": lambda: policy.categorical_sample(x, address),
+        "policy.categorical_policy_gradient": lambda: policy.categorical_policy_gradient(
+            x, actions, b, entropy_coef=0.125
+        ),
+        "policy.gaussian_kl": lambda: [policy.gaussian_kl(x, k, y, k / 2), policy.gaussian_kl(x, y, y, x)],
+        "policy.gaussian_log_prob": lambda: policy.gaussian_log_prob(x, k, y),
+        "policy.gaussian_entropy": lambda: policy.gaussian_entropy(x),
+        "policy.gaussian_sample": lambda: policy.gaussian_sample(x, k, address),
+        "policy.gaussian_policy_gradient": lambda: policy.gaussian_policy_gradient(x, k, y, b, entropy_coef=0.125),
+        "policy.discounted_returns": lambda: policy.discounted_returns(x, over, cut, 0.875, next_values=y),
+        "policy.gae": lambda: policy.gae(x, y, x / 2, over, cut, 0.875, 0.9375),
+        "policy.normalize_advantage": lambda: policy.normalize_advantage(x),
+    }
+
+
 def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[str, Callable[[], Any]]:
     """For every op a call without arguments that returns its output on exact inputs, large enough for three threads.
 
@@ -372,6 +396,7 @@ def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[st
         "grad_norm": lambda: fo.grad_norm([x, grad]),
         "clip_grad_norm_": lambda: stepped(lambda *arrays: fo.clip_grad_norm_(arrays, 0.5), 2),
         "l2_penalty": lambda: fo.l2_penalty([x, grad], 0.25),
+        **_golden_policy(x, grad, address),
     }
 
 

@@ -34,7 +34,17 @@ TWINS = (
     "sgd_step",
 )
 # What needs an optional package (fastopt.torch), or one of the demo's, is not a part of the core.
-MODULES = ["activations", "machine", "masking", "optimizers", "random", "reference", "_tree"]
+MODULES = [
+    "activations",
+    "machine",
+    "masking",
+    "optimizers",
+    "random",
+    "reference",
+    "policy",
+    "reference_policy",
+    "_tree",
+]
 
 
 def methods(cls):

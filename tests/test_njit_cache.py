@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import Philox4x32, _core
+from fastopt import Philox4x32, _core, policy, reference
 
 from .support import DTYPES, assert_same_bits, run_python
 
@@ -102,6 +102,10 @@ def test_a_cache_outlives_an_upgrade(first):
 # Every released function: its C signature (the result first), a call on arrays a and b of n elements, and the same in
 # Python. Lines are added, with a higher number when an op changes, and never changed or taken away: Numba's caches hold
 # calls of all of them.
+def _rows(x):
+    return x.reshape(13, 5)
+
+
 i, u, d, array = c_int64, c_uint64, c_double, c_void_p
 BOTH_TYPES = {
     "fastopt_1_leaky_relu": (
@@ -171,6 +175,55 @@ BOTH_TYPES = {
         lambda f, a, b, n: f(a, n, 1.0),
         lambda a, b: 1.0 + fastopt.l2_penalty(a, 2.0),
     ),
+    # Thirteen rows of five; what is not in a or b is zeros.
+    "fastopt_1_categorical_kl": (
+        (i, array, array, array, i, i),
+        lambda f, a, b, n: f(a, b, b + 8 * n, 13, 5),
+        lambda a, b: np.copyto(a[:13], policy.categorical_kl(_rows(b), _rows(0 * b), per_sample=True)),
+    ),
+    "fastopt_1_gaussian_kl": (
+        (i, array, array, array, array, array, i, i, i, i),
+        lambda f, a, b, n: f(a, b, b + 8 * n, b + 16 * n, b, 13, 5, 5, 0),
+        lambda a, b: np.copyto(
+            a[:13], policy.gaussian_kl(_rows(b), _rows(0 * b), _rows(0 * b), b[:5], per_sample=True)
+        ),
+    ),
+    "fastopt_1_categorical_policy_gradient": (
+        (i, array, array, array, array, array, i, i, d),
+        lambda f, a, b, n: f(b + 8 * n, a, a, b, b + 16 * n, 13, 5, 0.25),
+        lambda a, b: policy.categorical_policy_gradient(
+            _rows(a), np.zeros(13, int), b[:13], entropy_coef=0.25, out=_rows(a)
+        )[2:],
+    ),
+    "fastopt_1_gaussian_policy_gradient": (
+        (i, array, array, array, array, array, array, array, array, i, i, d),
+        lambda f, a, b, n: f(b + 8 * n, b + 24 * n, a, b, b + 16 * n, b, b, b + 16 * n + 1600 // 4, 13, 5, 0.25),
+        lambda a, b: np.copyto(
+            a[:5], policy.gaussian_policy_gradient(_rows(b), 0 * b[:5], _rows(b), b[:13], entropy_coef=0.25)[2]
+        ),
+    ),
+    "fastopt_1_categorical_sample": (
+        (i, array, array, i, i, u, u, i),
+        lambda f, a, b, n: f(b, a, n, 5, 7, 8, 8),
+        lambda a, b: np.copyto(a.view(np.uint8)[:104].view(int), policy.categorical_sample(_rows(b), (7, 8))),
+    ),
+    "fastopt_1_gaussian_sample": (
+        (i, array, array, array, i, i, i, u, u, i),
+        lambda f, a, b, n: f(a, b, b + 8 * n, n, 5, 0, 7, 8, 8),
+        lambda a, b: np.copyto(_rows(a), policy.gaussian_sample(_rows(b), 0 * b[:5], (7, 8))),
+    ),
+    "fastopt_1_gae": (
+        (i, array, array, array, array, array, array, array, i, i, d, d),
+        lambda f, a, b, n: f(a, b + 8 * n, b, b + 16 * n, b, b + 24 * n, b + 24 * n, n, 13, 0.9, 0.8),
+        lambda a, b: np.copyto(
+            _rows(a), policy.gae(_rows(b), _rows(0 * b), _rows(b), *[_rows(b) > np.inf] * 2, 0.9, 0.8)[0]
+        ),
+    ),
+    "fastopt_1_mean": (
+        (d, array, i),
+        lambda f, a, b, n: f(a, n),
+        lambda a, b: reference.ordered_sum(a.astype(float)) / a.size,
+    ),
 }
 ONE_TYPE = {
     "fastopt_1_random_raw_uint32": (
@@ -202,7 +255,7 @@ def test_released_functions_keep_their_arguments(name):
 
 
 def test_overloads_have_the_arguments_of_the_public_functions():
-    from fastopt import _numba
+    from fastopt import _numba, _numba_policy
 
     def arguments(function):
         return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
@@ -212,6 +265,11 @@ def test_overloads_have_the_arguments_of_the_public_functions():
     assert joined >= {"ema_update", "l2_penalty", "grad_norm"}
     for name in joined:
         assert arguments(getattr(_numba, f"_{name}")) == arguments(getattr(fastopt, name))
+    joined = {name for name in policy.__all__ if f"_{name}" in vars(_numba_policy)}
+    assert joined >= {"categorical_kl", "gaussian_kl", "categorical_sample", "gaussian_sample", "gae"}
+    assert joined >= {"categorical_policy_gradient", "gaussian_policy_gradient"}
+    for name in joined:
+        assert arguments(getattr(_numba_policy, f"_{name}")) == arguments(getattr(policy, name))
 
 
 def test_numba_loads_the_extension_without_a_warning():
