@@ -110,19 +110,27 @@ FASTOPT_INLINE uint32_t turn(const uint32_t* words, int64_t j, double& rest) {
     return quarter;
 }
 
+// A function of its own, so that nothing else competes for registers with its constants; with 32 registers two groups at
+// a time, so that their chains of operations overlap (AVX-512: 0.97 to 0.81 ns for a float, 1.93 to 1.75 for a double).
 template <class T>
-inline void normal_group(T* out, const uint32_t* words) {
-    FASTOPT_INDEPENDENT
-    for (int64_t j = 0; j < NORMAL_HALF; ++j) {
-        T below_one = 0;
-        const T u1 = unit(words, j, below_one);
-        const T radius = square_root(T(-2) * natural_log(u1, below_one));
-        T rest, sine, cosine;
-        const uint32_t quarter = turn(words, j + NORMAL_HALF, rest);
-        sine_cosine(rest, sine, cosine);
-        const T x = (quarter & 1) != 0 ? sine : cosine, y = (quarter & 1) != 0 ? cosine : sine;
-        out[j] = radius * (((quarter + 1) & 2) != 0 ? -x : x);
-        out[j + NORMAL_HALF] = radius * ((quarter & 2) != 0 ? -y : y);
+__attribute__((noinline)) void normal_groups(T* out, const uint32_t* words, int64_t groups) {
+    constexpr int64_t WORDS = sizeof(T) / 4;
+#if defined(__AVX512F__)
+#pragma GCC unroll 2
+#endif
+    for (int64_t g = 0; g < groups; ++g, out += NORMAL_GROUP, words += NORMAL_GROUP * WORDS) {
+        FASTOPT_INDEPENDENT
+        for (int64_t j = 0; j < NORMAL_HALF; ++j) {
+            T below_one = 0;
+            const T u1 = unit(words, j, below_one);
+            const T radius = square_root(T(-2) * natural_log(u1, below_one));
+            T rest, sine, cosine;
+            const uint32_t quarter = turn(words, j + NORMAL_HALF, rest);
+            sine_cosine(rest, sine, cosine);
+            const T x = (quarter & 1) != 0 ? sine : cosine, y = (quarter & 1) != 0 ? cosine : sine;
+            out[j] = radius * (((quarter + 1) & 2) != 0 ? -x : x);
+            out[j + NORMAL_HALF] = radius * ((quarter & 2) != 0 ? -y : y);
+        }
     }
 }
 
@@ -132,25 +140,21 @@ void random_normal(const random_normal_args& a, int64_t begin, int64_t end) {
     const philox_stream s(a.address);
     T* out = static_cast<T*>(a.out);
     alignas(64) uint32_t words[PIECE * NORMAL_GROUP * WORDS];
-    for (int64_t i = begin; i < end;) {
+    for (int64_t i = begin, n; i < end; i += n) {
         const uint64_t element = a.offset + static_cast<uint64_t>(i);
-        const uint64_t group = element / NORMAL_GROUP;
-        const int64_t skip = static_cast<int64_t>(element % NORMAL_GROUP);  // only where the range begins inside a group
-        const int64_t wanted = (skip + end - i + NORMAL_GROUP - 1) / NORMAL_GROUP;
-        const int64_t groups = wanted < PIECE ? wanted : PIECE;
-        philox_words(words, s, group * (NORMAL_GROUP * WORDS / 4), groups * NORMAL_GROUP * WORDS / 4);
-        int64_t at = i - skip;  // of the first element of group g
-        for (int64_t g = 0; g < groups; ++g, at += NORMAL_GROUP) {
-            const uint32_t* of_group = words + g * NORMAL_GROUP * WORDS;
-            if (at >= begin && at + NORMAL_GROUP <= end) {
-                normal_group(out + at, of_group);
-            } else {  // a group of which the range has a part
-                T whole[NORMAL_GROUP];
-                normal_group(whole, of_group);
-                for (int64_t k = 0; k < NORMAL_GROUP; ++k)
-                    if (at + k >= begin && at + k < end) out[at + k] = whole[k];
-            }
+        const uint64_t block = element / NORMAL_GROUP * (NORMAL_GROUP * WORDS / 4);
+        const int64_t skip = static_cast<int64_t>(element % NORMAL_GROUP);
+        if (skip == 0 && end - i >= NORMAL_GROUP) {
+            const int64_t groups = (end - i) / NORMAL_GROUP < PIECE ? (end - i) / NORMAL_GROUP : PIECE;
+            philox_words(words, s, block, groups * (NORMAL_GROUP * WORDS / 4));
+            normal_groups(out + i, words, groups);
+            n = groups * NORMAL_GROUP;
+        } else {  // a group of which the range has a part
+            T whole[NORMAL_GROUP];
+            philox_words(words, s, block, NORMAL_GROUP * WORDS / 4);
+            normal_groups(whole, words, 1);
+            n = end - i < NORMAL_GROUP - skip ? end - i : NORMAL_GROUP - skip;
+            __builtin_memcpy(out + i, whole + skip, static_cast<size_t>(n) * sizeof(T));
         }
-        i = at < end ? at : end;
     }
 }

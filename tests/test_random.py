@@ -215,6 +215,7 @@ def test_no_two_calls_share_a_counter(monkeypatch):
     for name, first in (
         *((f"fill_random_{kind}", 1) for kind in ("raw", "uniform", "normal")),
         ("dropout", 4),
+        ("bias_leaky_relu_dropout", 5),
     ):
         monkeypatch.setattr(_core, name, record(getattr(_core, name), first))
 
@@ -227,6 +228,7 @@ def test_no_two_calls_share_a_counter(monkeypatch):
             source.random(5)
             source.standard_normal(5)
             h = rng.standard_normal((4, 5), np.float32)
+            h, _ = fastopt.bias_leaky_relu_dropout(h, np.zeros(5, np.float32), 0.1, 0.5, rng=source)
             masks = []
             for _ in range(4):  # layers
                 h, mask = fastopt.dropout(h, 0.5, rng=source)
@@ -237,7 +239,7 @@ def test_no_two_calls_share_a_counter(monkeypatch):
             assert taken[-4:] == forward[::-1]
             del taken[-4:]
     taken += [(optimizer.state_dict()["rounding_key"], 0, DOMAIN_ROUNDING) for optimizer in optimizers]
-    assert len(taken) == 6 * 3 * 8 + 5 + 2 * 2
+    assert len(taken) == 6 * 3 * 9 + 5 + 2 * 2
     assert len(set(taken)) == len(taken)
 
 
