@@ -32,7 +32,7 @@ TWINS = (
     "sgd_step",
 )
 # What needs an optional package (fastopt.torch), or one of the demo's, is not a part of the core.
-MODULES = ["activations", "machine", "masking", "optimizers", "random", "reference", "_tree"]
+MODULES = ["_line_search", "activations", "machine", "masking", "optimizers", "random", "reference", "_tree"]
 
 
 def methods(cls):
