@@ -64,12 +64,12 @@ def words(seed: int, stream: int, domain: int, first: int, count: int) -> NDArra
     return philox4x32(counter, key).ravel()[first % 4 : first % 4 + count]
 
 
-def uniforms(dtype: Any, seed: int, stream: int, first: int, count: int) -> Array:
+def uniforms(dtype: Any, seed: int, stream: int, first: int, count: int, domain: int = _random.DOMAIN_UNIFORM) -> Array:
     """Uniform in [0, 1): 24 bits of word e for float32; 53 bits of words 2e (low) and 2e + 1 (high) for float64."""
     if dtype == np.float32:
-        top = words(seed, stream, _random.DOMAIN_UNIFORM, first, count) >> np.uint32(8)
+        top = words(seed, stream, domain, first, count) >> np.uint32(8)
         return top.astype(np.float32) * np.float32(2**-24)
-    pair = words(seed, stream, _random.DOMAIN_UNIFORM, 2 * first, 2 * count).reshape(-1, 2).astype(np.uint64)
+    pair = words(seed, stream, domain, 2 * first, 2 * count).reshape(-1, 2).astype(np.uint64)
     bits: NDArray[np.uint64] = pair[:, 1] << np.uint64(32) | pair[:, 0]
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -133,14 +133,14 @@ COSINE_FLOAT64 = (
 )
 
 
-def normals(dtype: Any, seed: int, stream: int, first: int, count: int) -> Array:
+def normals(dtype: Any, seed: int, stream: int, first: int, count: int, domain: int = _random.DOMAIN_NORMAL) -> Array:
     """Standard normal numbers: elements j and j + 16 of an aligned group of 32 are sqrt(-2 ln u1) times the cosine and
     the sine of 2 pi u2, with u1 from the words of element j and u2 from those of element j + 16."""
     dtype = np.dtype(dtype)
     width = dtype.itemsize // 4  # words an element
     group = first // 32
     groups = (first + count + 31) // 32 - group if count else 0
-    w = words(seed, stream, _random.DOMAIN_NORMAL, group * 32 * width, groups * 32 * width)
+    w = words(seed, stream, domain, group * 32 * width, groups * 32 * width)
     w = w.reshape(groups, 2, 16, width)
     high = w[..., width - 1]
     quarter = high[:, 1] + np.uint32(0x20000000) >> np.uint32(30)  # of the turn u2
@@ -609,12 +609,17 @@ class _State:
 
 
 def sum_squares(x: Array) -> float:
-    """Sum of x**2 in float64: blocks of 4,096 elements in C order; in a block lane j of 16 adds j, j + 16, ..., then
-    the lanes fold 16 -> 8 -> 4 -> 2 -> 1 by adding the upper half; the block sums are added in order."""
-    squares = np.square(x.ravel(), dtype=np.float64)
+    """Sum of x**2 in float64."""
+    return ordered_sum(np.square(x, dtype=np.float64))
+
+
+def ordered_sum(terms: NDArray[np.float64]) -> float:
+    """Sum in blocks of 4,096 elements in C order; in a block lane j of 16 adds j, j + 16, ..., then the lanes fold
+    16 -> 8 -> 4 -> 2 -> 1 by adding the upper half; the block sums are added in order."""
+    terms = terms.ravel()
     total = 0.0
-    for begin in range(0, x.size, 4096):
-        block = squares[begin : begin + 4096]
+    for begin in range(0, terms.size, 4096):
+        block = terms[begin : begin + 4096]
         whole = len(block) // 16 * 16
         lanes = np.zeros(16)
         for row in block[:whole].reshape(-1, 16):
