@@ -1,5 +1,6 @@
 """Fused training ops on NumPy arrays: one compiled pass each, the same bits as plain NumPy."""
 
+from fastopt import policy as policy
 from fastopt._core import __version__
 from fastopt._tree import SparseRows
 from fastopt.activations import inactive_fraction, leaky_relu, leaky_relu_backward

@@ -245,7 +245,7 @@ def discounted_returns(
     next_values: Array | None = None,
 ) -> Array:
     g = rewards.dtype.type(gamma)
-    returns = np.empty_like(rewards)
+    returns = np.zeros(rewards.shape, rewards.dtype)
     for t in reversed(range(len(rewards))):
         cut = truncated[t] | (t == len(rewards) - 1)
         following = returns[(t + 1) % len(rewards)]
@@ -267,8 +267,8 @@ def gae(
     lam: float,
 ) -> tuple[Array, Array]:
     f = rewards.dtype.type
-    advantages = np.empty_like(rewards)
-    following = np.zeros_like(rewards[:1]).reshape(rewards.shape[1:])
+    advantages = np.zeros(rewards.shape, rewards.dtype)
+    following = np.zeros(rewards.shape[1:], rewards.dtype)
     for t in reversed(range(len(rewards))):
         target = np.where(terminated[t], rewards[t], rewards[t] + f(gamma) * next_values[t])
         delta = target - values[t]

@@ -17,8 +17,8 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintpt
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from numpy cimport (
-    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT, NPY_FORTRANORDER,
-    NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_FLAGS, PyArray_ISBYTESWAPPED,
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_BOOL, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT,
+    NPY_FORTRANORDER, NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_FLAGS, PyArray_ISBYTESWAPPED,
     PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
     PyArray_TYPE, ndarray,
 )
@@ -126,6 +126,127 @@ cdef extern from "fastopt.h" nogil:
         const void* x
         int64_t size
 
+    ctypedef struct sum_args:
+        double* block_sums
+        const void* x
+        int64_t size
+        double mean
+
+    ctypedef struct standardize_args:
+        void* y
+        const void* x
+        double mean
+        double scale
+
+    ctypedef struct categorical_kl_args:
+        void* kl
+        const void* old_logits
+        const void* new_logits
+        int64_t columns
+
+    ctypedef struct categorical_log_prob_args:
+        void* log_prob
+        const void* logits
+        const int64_t* actions
+        int64_t columns
+
+    ctypedef struct categorical_entropy_args:
+        void* entropy
+        const void* logits
+        int64_t columns
+
+    ctypedef struct categorical_sample_args:
+        int64_t* actions
+        const void* logits
+        int64_t columns
+        random_address address
+
+    ctypedef struct categorical_policy_gradient_args:
+        void* dlogits
+        void* losses
+        const void* logits
+        const int64_t* actions
+        const void* advantages
+        int64_t columns
+        double scale
+        double entropy_coef
+        double entropy_scale
+
+    ctypedef struct gaussian_kl_args:
+        void* kl
+        const void* old_mean
+        const void* old_log_std
+        const void* new_mean
+        const void* new_log_std
+        int64_t columns
+        int64_t old_stride
+        int64_t new_stride
+
+    ctypedef struct gaussian_log_prob_args:
+        void* log_prob
+        const void* mean
+        const void* log_std
+        const void* actions
+        int64_t columns
+        int64_t stride
+        double constant
+
+    ctypedef struct gaussian_entropy_args:
+        void* entropy
+        const void* log_std
+        int64_t columns
+        double constant
+
+    ctypedef struct gaussian_sample_args:
+        void* actions
+        const void* mean
+        const void* log_std
+        int64_t columns
+        int64_t stride
+        random_address address
+
+    const int64_t FASTOPT_ROW_BLOCK
+    ctypedef struct gaussian_policy_gradient_args:
+        void* dmean
+        void* dlog_std
+        double* column_sums
+        void* losses
+        const void* mean
+        const void* log_std
+        const void* actions
+        const void* advantages
+        int64_t rows
+        int64_t columns
+        int64_t stride
+        double scale
+        double log_prob_constant
+        double entropy_coef
+        double entropy_constant
+        double entropy_scale
+
+    ctypedef struct discounted_returns_args:
+        void* returns
+        const void* rewards
+        const uint8_t* terminated
+        const uint8_t* truncated
+        const void* next_values
+        int64_t time
+        int64_t environments
+        double gamma
+
+    ctypedef struct gae_args:
+        void* advantages
+        void* returns
+        const void* rewards
+        const void* values
+        const void* next_values
+        const uint8_t* terminated
+        const uint8_t* truncated
+        int64_t time
+        int64_t environments
+        double gamma
+        double gamma_lam
+
     ctypedef struct stream_args:
         void* out[6]
         const void* in_ "in"[6]
@@ -143,6 +264,15 @@ cdef extern from "fastopt.h" nogil:
     double fastopt_norm(double multiplier, const double* sums, int64_t count)
     double fastopt_clip(double norm, double max_norm)
 
+    double fastopt_mean(const double* sums, int64_t count, int64_t size)
+    double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps)
+    double fastopt_gaussian_log_prob_constant(int64_t columns)
+    double fastopt_gaussian_entropy_constant(int64_t columns)
+    void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args* args, int64_t rows, double entropy_coef)
+    void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args* args, double entropy_coef)
+    void fastopt_gaussian_log_std_gradient(void* dlog_std, int element_type, const gaussian_policy_gradient_args* args,
+                                           int64_t blocks)
+
     ctypedef void (*fastopt_kernel)(const void* args, int64_t begin, int64_t end)
     ctypedef struct fastopt_kernel_table:
         fastopt_kernel leaky_relu[2]
@@ -153,6 +283,21 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel random_normal[2]
         fastopt_kernel dropout[2]
         fastopt_kernel sum_squares[2]
+        fastopt_kernel sum_values[2]
+        fastopt_kernel sum_squared_deviations[2]
+        fastopt_kernel standardize[2]
+        fastopt_kernel categorical_kl[2]
+        fastopt_kernel categorical_log_prob[2]
+        fastopt_kernel categorical_entropy[2]
+        fastopt_kernel categorical_sample[2]
+        fastopt_kernel categorical_policy_gradient[2]
+        fastopt_kernel gaussian_kl[2]
+        fastopt_kernel gaussian_log_prob[2]
+        fastopt_kernel gaussian_entropy[2]
+        fastopt_kernel gaussian_sample[2]
+        fastopt_kernel gaussian_policy_gradient[2]
+        fastopt_kernel discounted_returns[2]
+        fastopt_kernel gae[2]
         fastopt_kernel stream[2]
     const fastopt_kernel_table* fastopt_kernels
 
@@ -189,6 +334,7 @@ __version__ = FASTOPT_VERSION.decode()
 
 include "checks.pxi"
 include "elementwise.pxi"
+include "policy.pxi"
 include "sparse_rows.pxi"
 include "optimizers.pxi"
 include "machine.pxi"

@@ -179,6 +179,168 @@ typedef struct {
     int64_t size;
 } sum_squares_args;
 
+/* block_sums[k] = sum of x, or of (x - mean)^2, over the k-th block, likewise */
+typedef struct {
+    double *block_sums;
+    const void *x;
+    int64_t size;
+    double mean; /* sum_squared_deviations alone */
+} sum_args;
+typedef sum_args sum_values_args, sum_squared_deviations_args;
+
+/* y = (x - mean) * scale, in double, rounded once                                                  y may be x */
+typedef struct {
+    void *y;
+    const void *x;
+    double mean;
+    double scale;
+} standardize_args;
+
+/* ---- policies: the ranges are over the rows of a batch; kernels/policy.hpp ------------------------------------------ */
+
+/* kl[i] = sum_k p_old (log p_old - log p_new), where log p = logits - logsumexp(logits) and 0 log 0 = 0 */
+typedef struct {
+    void *kl;
+    const void *old_logits;
+    const void *new_logits;
+    int64_t columns;
+} categorical_kl_args;
+
+/* log_prob[i] = log p[i, actions[i]] */
+typedef struct {
+    void *log_prob;
+    const void *logits;
+    const int64_t *actions; /* 0..columns - 1 */
+    int64_t columns;
+} categorical_log_prob_args;
+
+/* entropy[i] = - sum_k p log p */
+typedef struct {
+    void *entropy;
+    const void *logits;
+    int64_t columns;
+} categorical_entropy_args;
+
+/* actions[i] = the first k with e_0 + ... + e_k > u * (their sum), e = exp(logits - largest) and u the uniform number of
+   element i as in random_uniform; -1 where the sum is NaN */
+typedef struct {
+    int64_t *actions;
+    const void *logits;
+    int64_t columns;
+    random_address address;
+} categorical_sample_args;
+
+/* losses[i] = - advantages[i] * log p[i, actions[i]] - entropy_coef * entropy[i]
+   dlogits = (advantages * scale) * (p - [k = actions]) + entropy_scale * p (log p + entropy)       dlogits may be logits */
+typedef struct {
+    void *dlogits;
+    void *losses;
+    const void *logits;
+    const int64_t *actions;
+    const void *advantages;
+    int64_t columns;
+    double scale; /* 1 / rows */
+    double entropy_coef;
+    double entropy_scale; /* entropy_coef / rows */
+} categorical_policy_gradient_args;
+
+/* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0.
+   kl[i] = sum_k 1/2 (exp(2 d) - 1 - 2 d + ((old_mean - new_mean) exp(-new_log_std))^2), d = old_log_std - new_log_std */
+typedef struct {
+    void *kl;
+    const void *old_mean;
+    const void *old_log_std;
+    const void *new_mean;
+    const void *new_log_std;
+    int64_t columns;
+    int64_t old_stride;
+    int64_t new_stride;
+} gaussian_kl_args;
+
+/* log_prob[i] = - sum_k (t^2 / 2 + log_std) - constant, t = (actions - mean) exp(-log_std) */
+typedef struct {
+    void *log_prob;
+    const void *mean;
+    const void *log_std;
+    const void *actions;
+    int64_t columns;
+    int64_t stride;
+    double constant; /* columns * log(2 pi) / 2 */
+} gaussian_log_prob_args;
+
+/* entropy[i] = sum_k log_std + constant */
+typedef struct {
+    void *entropy;
+    const void *log_std;
+    int64_t columns;
+    double constant; /* columns * log(2 pi e) / 2 */
+} gaussian_entropy_args;
+
+/* actions = mean + exp(log_std) * the standard normal number of the element as in random_normal; the range is over
+   elements                                                                                         actions may be mean */
+typedef struct {
+    void *actions;
+    const void *mean;
+    const void *log_std;
+    int64_t columns;
+    int64_t stride;
+    random_address address;
+} gaussian_sample_args;
+
+/* losses[i] = - advantages[i] * log_prob[i] - entropy_coef * entropy[i];   w = advantages * scale
+   dmean = - w t exp(-log_std);   dlog_std = w (1 - t^2) - entropy_scale, for each row; where one log_std is for all,
+   column_sums[block] = the sum of w (1 - t^2) over a block of FASTOPT_ROW_BLOCK rows, in double, the rows in order.
+   The range is over these blocks.                                          dmean may be mean, dlog_std may be log_std */
+#define FASTOPT_ROW_BLOCK 64
+typedef struct {
+    void *dmean;
+    void *dlog_std;      /* NULL where one log_std is for all */
+    double *column_sums; /* NULL where each row has its own */
+    void *losses;
+    const void *mean;
+    const void *log_std;
+    const void *actions;
+    const void *advantages;
+    int64_t rows;
+    int64_t columns;
+    int64_t stride;
+    double scale; /* 1 / rows */
+    double log_prob_constant;
+    double entropy_coef;
+    double entropy_constant;
+    double entropy_scale; /* entropy_coef / rows */
+} gaussian_policy_gradient_args;
+
+/* returns[t] = rewards[t] where terminated; else rewards[t] + gamma * (next_values[t] where truncated or last, else
+   returns[t + 1]); without next_values rewards[t] there. (time, environments); the range is over environments. */
+typedef struct {
+    void *returns;
+    const void *rewards;
+    const uint8_t *terminated;
+    const uint8_t *truncated;
+    const void *next_values; /* or NULL */
+    int64_t time;
+    int64_t environments;
+    double gamma;
+} discounted_returns_args;
+
+/* delta[t] = (rewards[t] where terminated, else rewards[t] + gamma * next_values[t]) - values[t]
+   advantages[t] = delta[t] where terminated or truncated, else delta[t] + gamma_lam * advantages[t + 1], 0 past the end
+   returns = advantages + values */
+typedef struct {
+    void *advantages;
+    void *returns;
+    const void *rewards;
+    const void *values;
+    const void *next_values;
+    const uint8_t *terminated;
+    const uint8_t *truncated;
+    int64_t time;
+    int64_t environments;
+    double gamma;
+    double gamma_lam;
+} gae_args;
+
 /* The traffic of a kernel without its arithmetic: out[k] = in[k], the other inputs are only read. For benchmarks.
    out[k] may be in[k]. A case for each traffic that an op here has: see kernels/stream.hpp. */
 #define FASTOPT_STREAM_ARRAYS 6
@@ -205,6 +367,18 @@ double fastopt_add_up(const double *sums, int64_t count);
 double fastopt_penalty(double weight_decay, const double *sums, int64_t count);
 double fastopt_norm(double multiplier, const double *sums, int64_t count);
 double fastopt_clip(double norm, double max_norm);
+/* Block sums added in order and divided by `size`; 1 / (the root of that + eps). */
+double fastopt_mean(const double *sums, int64_t count, int64_t size);
+double fastopt_standardize_scale(const double *sums, int64_t count, int64_t size, double eps);
+/* The constants of policies: columns times log(2 pi) / 2, and times log(2 pi e) / 2. */
+double fastopt_gaussian_log_prob_constant(int64_t columns);
+double fastopt_gaussian_entropy_constant(int64_t columns);
+/* Fill in the scalars of a record whose sizes are there. */
+void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
+void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
+/* dlog_std of all rows, float or double (1): the column sums of the blocks added in order, less entropy_coef. */
+void fastopt_gaussian_log_std_gradient(void *dlog_std, int element_type, const gaussian_policy_gradient_args *args,
+                                       int64_t blocks);
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
@@ -212,15 +386,30 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 
 /* One line a kernel: NAME is a template over the element type that takes a NAME_args. Two tables, since the optimisers are
    compiled apart from the others (kernels/isa.cpp). */
-#define FASTOPT_KERNELS(KERNEL) \
-    KERNEL(leaky_relu)          \
-    KERNEL(leaky_relu_backward) \
-    KERNEL(count_inactive)      \
-    KERNEL(random_raw)          \
-    KERNEL(random_uniform)      \
-    KERNEL(random_normal)       \
-    KERNEL(dropout)             \
-    KERNEL(sum_squares)         \
+#define FASTOPT_KERNELS(KERNEL)         \
+    KERNEL(leaky_relu)                  \
+    KERNEL(leaky_relu_backward)         \
+    KERNEL(count_inactive)              \
+    KERNEL(random_raw)                  \
+    KERNEL(random_uniform)              \
+    KERNEL(random_normal)               \
+    KERNEL(dropout)                     \
+    KERNEL(sum_squares)                 \
+    KERNEL(sum_values)                  \
+    KERNEL(sum_squared_deviations)      \
+    KERNEL(standardize)                 \
+    KERNEL(categorical_kl)              \
+    KERNEL(categorical_log_prob)        \
+    KERNEL(categorical_entropy)         \
+    KERNEL(categorical_sample)          \
+    KERNEL(categorical_policy_gradient) \
+    KERNEL(gaussian_kl)                 \
+    KERNEL(gaussian_log_prob)           \
+    KERNEL(gaussian_entropy)            \
+    KERNEL(gaussian_sample)             \
+    KERNEL(gaussian_policy_gradient)    \
+    KERNEL(discounted_returns)          \
+    KERNEL(gae)                         \
     KERNEL(stream)
 
 #define FASTOPT_OPTIMIZERS(KERNEL) \

@@ -38,8 +38,11 @@ FASTOPT_INLINE T square_root(T x) {
 #include "leaky_relu.hpp"
 #include "reduce.hpp"
 #include "philox.hpp"
+#include "math.hpp"
 #include "normal.hpp"
 #include "dropout.hpp"
+#include "policy.hpp"
+#include "advantage.hpp"
 #endif
 
 template <class Args, void (*kernel)(const Args&, int64_t, int64_t)>

@@ -1,55 +1,10 @@
 // Standard normal numbers by the transform of Box and Muller ("A note on the generation of random normal deviates", 1958),
 // in aligned groups of 32 elements: element j of a group and element j + 16 are
 //     sqrt(-2 ln u1) cos(2 pi u2)   and   sqrt(-2 ln u1) sin(2 pi u2)
-// with u1 in (0, 1] from the words of element j and u2 from those of element j + 16. Logarithm, sine and cosine are
-// polynomials of correctly rounded operations, written the same way in fastopt/reference.py, so the bits are the same
-// everywhere. Coefficients: Chebyshev fits on the reduced ranges, relative errors below 3e-8 (float) and 5e-17 (double).
-
-template <class Target, class Source>
-inline Target bit_copy(Source x) {
-    static_assert(sizeof(Target) == sizeof(Source), "one size");
-    Target y;
-    __builtin_memcpy(&y, &x, sizeof y);
-    return y;
-}
-
-// ln u for u in [2^-32, 1]: u = m * 2^e with m in [sqrt(1/2), sqrt(2)). `below_one` is 1 - u, to its own precision: next
-// to 1 a float32 u has lost the words' last bits, which are all that the logarithm is made of there.
-FASTOPT_INLINE float natural_log(float u, float below_one) {
-    const int32_t bits = bit_copy<int32_t>(u);
-    const int32_t e = (bits - 0x3F3504F3) >> 23;  // the bits of sqrt(1/2)
-    const float f = e == 0 ? -below_one : bit_copy<float>(bits - e * (1 << 23)) - 1.0f;
-    const float ff = f * f;
-    float p = 0.0697161147f;
-    p = p * f + -0.114797338f;
-    p = p * f + 0.116854199f;
-    p = p * f + -0.124256873f;
-    p = p * f + 0.142490576f;
-    p = p * f + -0.166678023f;
-    p = p * f + 0.200007157f;
-    p = p * f + -0.249999970f;
-    p = p * f + 0.333333312f;
-    const float k = static_cast<float>(e);
-    const float low = (f * ff) * p + k * -2.12194440e-4f;  // ln 2 in two parts, the first of 9 bits
-    return k * 0.693359375f + (f - (0.5f * ff - low));
-}
-
-FASTOPT_INLINE double natural_log(double u, double) {
-    const int64_t bits = bit_copy<int64_t>(u);
-    // The exponent in 32 bits: AVX2 has no shift of signed 64-bit numbers and no conversion of them to double.
-    const int32_t e = (static_cast<int32_t>(bits >> 32) - 0x3FE6A09E) >> 20;
-    const double f = bit_copy<double>(bits - static_cast<int64_t>(e) * (int64_t(1) << 52)) - 1.0;
-    const double s = f / (2.0 + f), z = s * s;
-    double p = 0.1461644968504340586;
-    p = p * z + 0.15331721600556041269;
-    p = p * z + 0.1818288912526172208;
-    p = p * z + 0.22222211134795079855;
-    p = p * z + 0.28571428625975484921;
-    p = p * z + 0.3999999999989950449;
-    p = p * z + 0.66666666666666696862;
-    const double k = static_cast<double>(e);
-    return k * 0.6931471803691238165 + (2.0 * s + (s * (z * p) + k * 1.9082149292705877000e-10));
-}
+// with u1 in (0, 1] from the words of element j and u2 from those of element j + 16. Logarithm (kernels/math.hpp), sine and
+// cosine are polynomials of correctly rounded operations, written the same way in fastopt/reference.py, so the bits are
+// the same everywhere. Coefficients: Chebyshev fits on the reduced ranges, relative errors below 3e-8 (float) and 5e-17
+// (double).
 
 // sin and cos of 2 pi t for t in [-1/8, 1/8], in turns.
 FASTOPT_INLINE void sine_cosine(float t, float& sine, float& cosine) {

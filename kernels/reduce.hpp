@@ -4,26 +4,36 @@
 
 constexpr int SUM_LANES = 16;
 
-template <class T>
-void sum_squares(const sum_squares_args& a, int64_t begin, int64_t end) {
+// block_sums[k] = the sum over the k-th block of term(x), which takes and returns a double.
+template <class T, class Term>
+inline void sum_blocks(double* block_sums, const void* data, int64_t size, int64_t begin, int64_t end, Term term) {
     for (int64_t block = begin; block < end; ++block) {
-        const T* x = static_cast<const T*>(a.x) + block * FASTOPT_SUM_BLOCK;
-        const int64_t rest = a.size - block * FASTOPT_SUM_BLOCK;
+        const T* x = static_cast<const T*>(data) + block * FASTOPT_SUM_BLOCK;
+        const int64_t rest = size - block * FASTOPT_SUM_BLOCK;
         const int64_t n = rest < FASTOPT_SUM_BLOCK ? rest : FASTOPT_SUM_BLOCK;
         double lane[SUM_LANES] = {};
         int64_t i = 0;
-        for (; i + SUM_LANES <= n; i += SUM_LANES) {
-            for (int j = 0; j < SUM_LANES; ++j) {
-                const double value = static_cast<double>(x[i + j]);
-                lane[j] += value * value;
-            }
-        }
-        for (int j = 0; i + j < n; ++j) {
-            const double value = static_cast<double>(x[i + j]);
-            lane[j] += value * value;
-        }
+        for (; i + SUM_LANES <= n; i += SUM_LANES)
+            for (int j = 0; j < SUM_LANES; ++j) lane[j] += term(static_cast<double>(x[i + j]));
+        for (int j = 0; i + j < n; ++j) lane[j] += term(static_cast<double>(x[i + j]));
         for (int half = SUM_LANES / 2; half > 0; half /= 2)
             for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
-        a.block_sums[block] = lane[0];
+        block_sums[block] = lane[0];
     }
+}
+
+template <class T>
+void sum_squares(const sum_squares_args& a, int64_t begin, int64_t end) {
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](double x) { return x * x; });
+}
+
+template <class T>
+void sum_values(const sum_args& a, int64_t begin, int64_t end) {
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](double x) { return x; });
+}
+
+template <class T>
+void sum_squared_deviations(const sum_args& a, int64_t begin, int64_t end) {
+    const double mean = a.mean;
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [mean](double x) { return (x - mean) * (x - mean); });
 }

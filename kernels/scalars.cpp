@@ -61,3 +61,50 @@ extern "C" double fastopt_clip(double norm, double max_norm) {
     const double factor = max_norm / (norm + 1e-6);
     return factor < 1 ? factor : 1;  // 1 for a NaN
 }
+
+extern "C" double fastopt_mean(const double* sums, int64_t count, int64_t size) {
+    default_float_mode mode;
+    return fastopt_add_up(sums, count) / static_cast<double>(size);
+}
+
+extern "C" double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps) {
+    default_float_mode mode;
+    return 1 / (std::sqrt(fastopt_mean(sums, count, size)) + eps);
+}
+
+extern "C" double fastopt_gaussian_log_prob_constant(int64_t columns) {
+    return static_cast<double>(columns) * 0.9189385332046727;
+}
+
+extern "C" double fastopt_gaussian_entropy_constant(int64_t columns) {
+    return static_cast<double>(columns) * 1.4189385332046727;
+}
+
+extern "C" void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args* args, int64_t rows,
+                                                     double entropy_coef) {
+    default_float_mode mode;
+    args->scale = 1 / static_cast<double>(rows);
+    args->entropy_coef = entropy_coef;
+    args->entropy_scale = entropy_coef / static_cast<double>(rows);
+}
+
+extern "C" void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args* args, double entropy_coef) {
+    default_float_mode mode;
+    args->scale = 1 / static_cast<double>(args->rows);
+    args->log_prob_constant = fastopt_gaussian_log_prob_constant(args->columns);
+    args->entropy_coef = entropy_coef;
+    args->entropy_constant = fastopt_gaussian_entropy_constant(args->columns);
+    args->entropy_scale = entropy_coef / static_cast<double>(args->rows);
+}
+
+extern "C" void fastopt_gaussian_log_std_gradient(void* dlog_std, int element_type,
+                                                  const gaussian_policy_gradient_args* args, int64_t blocks) {
+    default_float_mode mode;
+    for (int64_t k = 0; k < args->columns; ++k) {
+        double total = 0;
+        for (int64_t block = 0; block < blocks; ++block) total += args->column_sums[block * args->columns + k];
+        total -= args->entropy_coef;
+        if (element_type == 0) static_cast<float*>(dlog_std)[k] = static_cast<float>(total);
+        else static_cast<double*>(dlog_std)[k] = total;
+    }
+}
