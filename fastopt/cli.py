@@ -10,13 +10,14 @@ from pathlib import Path
 
 import fastopt
 
-_EXTRAS = ("sklearn", "threadpoolctl", "tqdm", "matplotlib")  # what "fastopt[demo]" installs
+_EXTRAS = ("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium")  # what "fastopt[demo]" installs
 
 _EXAMPLES = """\
 examples:
   fastopt demo                                   train on handwritten digits both ways and compare the bits
   fastopt demo --optimizer sgd --plot demo.png   the same with SGD, and a figure
   fastopt demo --compare --plot compare.png      what Adam, L2, dropout and the leaky slope are good for
+  fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -25,6 +26,10 @@ _DEMO = """\
 Train a multilayer perceptron on scikit-learn's handwritten digits, once on fastopt.reference (plain NumPy) and once on
 the compiled kernels, from the same seed. Prints losses, accuracy and times of both; the last line says whether the two
 sets of trained parameters are equal bit by bit, and the exit status is 1 when they are not.
+
+Other tasks, with --seed and --plot only; the last line says whether they were solved, and so does the exit status:
+  --task policy-gradient    Gymnasium's CartPole-v1 from ten seeds by policy gradients, plain and with a line search
+                            that checks the KL; takes --dropout, too
 """
 
 _BENCH = """\
@@ -57,15 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from fastopt import demo
 
+    given = [f"--{name.replace('_', '-')}" for name in ("optimizer", *_RECIPE) if getattr(options, name) is not None]
+    own = "--compare" if options.compare else ""
+    if options.task != "digits":
+        given = ["--compare"] * options.compare + [name for name in given if name not in _TAKEN.get(options.task, ())]
+        own = f"--task {options.task}"
+    if own and given:
+        print(f"fastopt demo: {own} has recipes of its own and does not take {', '.join(given)}", file=sys.stderr)
+        return 2
+    if options.task != "digits":
+        return _TASKS[options.task](options)
     if options.compare:
-        given = [
-            f"--{name.replace('_', '-')}" for name in ("optimizer", *_RECIPE) if getattr(options, name) is not None
-        ]
-        if given:
-            print(
-                f"fastopt demo: --compare has recipes of its own and does not take {', '.join(given)}", file=sys.stderr
-            )
-            return 2
         return demo.compare(seed=options.seed, plot=options.plot)
     recipe = demo.Recipe.for_optimizer(
         options.optimizer,
@@ -73,6 +80,16 @@ def _demo(options: argparse.Namespace) -> int:
         **{name: getattr(options, name) for name in _RECIPE if getattr(options, name) is not None},
     )
     return demo.digits(recipe, plot=options.plot)
+
+
+def _policy_gradient(options: argparse.Namespace) -> int:
+    from fastopt import demo_policy
+
+    return demo_policy.cartpole(options.seed, options.plot, options.dropout or 0.0)
+
+
+_TASKS = {"policy-gradient": _policy_gradient}  # besides the handwritten digits
+_TAKEN = {"policy-gradient": ("--dropout",)}  # options of the recipe that a task takes, too
 
 
 def _bench(_: argparse.Namespace) -> int:
@@ -104,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=layout,
     )
     demo.set_defaults(run=_demo)
+    demo.add_argument("--task", choices=("digits", *_TASKS), default="digits", help="what to learn; default: digits")
     demo.add_argument(
         "--compare",
         action="store_true",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,7 +150,7 @@ class Environments:
     def collect(self, policy: Network, value: Network) -> Batch:
         """Play on for `horizon` steps.
 
-        An environment whose episode is over gives its last observation with that step, whose value truncation needs. The
+        An environment whose episode is over gives its last observation with that step: truncation needs its value. The
         next step, whatever the action, only resets it: it is not valid.
         """
         recipe = self.recipe
@@ -163,9 +164,7 @@ class Environments:
         all_x = np.concatenate(x)
         values = value.forward(all_x)[1].reshape(len(x), -1)
         rewards = rewards * np.float32(1 - recipe.gamma)  # returns of at most 1
-        advantages, targets = pg.gae(
-            rewards, values[:-1], values[1:], terminated, truncated, recipe.gamma, recipe.lam
-        )
+        advantages, targets = pg.gae(rewards, values[:-1], values[1:], terminated, truncated, recipe.gamma, recipe.lam)
         v = np.array(valid)
         normalized = pg.normalize_advantage(advantages[v])
         return Batch(all_x[: v.size], masks, v.ravel(), actions[v], normalized, targets[v])
@@ -279,17 +278,18 @@ def fit_value(value: Network, adam: fastopt.Adam, batch: Batch, epochs: int, shu
 
 
 def cartpole(
-    seed: int = 0, plot: Path | None = None, dropout: float = 0.0, seeds: int = 10, updates: int | None = None
+    seed: int = 0, plot: Path | None = None, dropout: float = 0.0, seeds: int = 10, updates: int = Recipe.updates
 ) -> int:
-    """Train by both methods from several seeds and print how it went; return 0 when the line search solved all, else 1."""
+    """Train by both methods from several seeds and print how it went; return 0 when the line search solved all."""
     figure = new_figure(12, 3.8) if plot else None
-    base = Recipe(line_search=False, dropout=dropout)
-    base = replace(base, updates=updates or base.updates)
+    base = Recipe(line_search=False, dropout=dropout, updates=updates)
     rows = [(line_search, lr) for lr in (RATES[1], RATES[0], RATES[2]) for line_search in (True, False)]
     recipes = [
         replace(base, line_search=line_search, lr=lr, seed=seed + k) for line_search, lr in rows for k in range(seeds)
     ]
+    start = perf_counter()
     runs = train_all(recipes)
+    seconds = perf_counter() - start
     table = {row: runs[k * seeds : (k + 1) * seeds] for k, row in enumerate(rows)}
     print_recipe(base, runs[0], seed, seeds)
     print_curves({label: table[line_search, RATES[1]] for label, line_search in METHODS.items()})
@@ -301,10 +301,9 @@ def cartpole(
         save(figure, plot)
     searched = [run for (line_search, _), of_row in table.items() for run in of_row if line_search]
     largest = max(max(run.kl) for run in searched)
-    print(
-        f"With the line search: {sum(len(run.kl) for run in searched):,} updates, {sum(r.refused for r in searched):,} of "
-        f"them refused; largest KL {largest:.6f}, limit {base.max_kl:g}."
-    )
+    updates, refused = sum(len(run.kl) for run in searched), sum(run.refused for run in searched)
+    print(f"line search: {updates:,} updates, {refused:,} of them refused; largest KL {largest:.6f} of {base.max_kl:g}")
+    print(f"time: {seconds:.0f} s")
     solved = sum(run.exam >= THRESHOLD for run in table[True, RATES[1]])
     print(f"solved: {solved} of {seeds}")
     return 0 if solved == seeds else 1
@@ -354,7 +353,7 @@ def print_curves(runs: dict[str, list[Training]], rows: int = 8) -> None:
     recipe = next(iter(runs.values()))[0].recipe
     print(f"{'steps':>9}" + "".join(f"{label:>20}" for label in runs))
     curves = {label: curve(of_label) for label, of_label in runs.items()}
-    for k in np.unique(np.linspace(0, recipe.updates, rows + 1)[1:].astype(int)):
+    for k in np.unique(np.ceil(np.linspace(0, recipe.updates, rows + 1)[1:]).astype(int)):
         cells = [f"{c[:, k - 1].mean():.0f} ± {deviation(c[:, k - 1]):.0f}" for c in curves.values()]
         print(f"{k * recipe.environments * recipe.horizon:>9,}" + "".join(f"{cell:>20}" for cell in cells))
 
@@ -398,6 +397,6 @@ def draw_rates(axes: Axes, table: dict[tuple[bool, float], list[Training]]) -> N
             axes.plot([lr] * len(of_rate), of_rate, ".", color=colour, alpha=0.4)
         axes.plot(sorted(RATES), np.mean(exams, axis=1), color=colour, marker="o", label=label)
     axes.axhline(THRESHOLD, color=LIGHT, linestyle=":")
-    axes.set(xscale="log", xlabel="learning rate", ylabel=f"mean of {EXAM} fresh episodes", title="With each learning rate")
-    axes.set_ylim(0, 510)
+    axes.set(xscale="log", xlabel="learning rate", ylabel=f"mean of {EXAM} fresh episodes", ylim=(0, 510))
+    axes.set_title("With each learning rate")
     axes.legend(frameon=False, loc="lower left")
