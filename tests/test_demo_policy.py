@@ -70,9 +70,9 @@ def test_steps_that_only_reset_are_not_valid():
     resets = np.flatnonzero(~batch.valid)
     ended = len(environments.returns) - np.count_nonzero(environments.over)  # reset by the last step
     assert len(resets) == ended > 50
-    first = batch.x[resets + 16]  # what comes after a reset is a start: all within 0.05, but for one step's change
-    assert np.abs(first).max() <= 0.05
-    assert np.abs(batch.x[resets]).max(axis=1).min() > 0.2  # and what stood before it is an episode's end
+    following = resets[resets + 16 < len(batch.x)] + 16
+    assert np.abs(batch.x[following]).max() <= 0.05  # what comes after a reset is a start
+    assert np.abs(batch.x[resets]).max(axis=1).min() > 0.2  # and before it stands the end of an episode
     played = np.count_nonzero(batch.valid) - environments.current.sum()
     assert sum(environments.returns) == played
     for of_valid in (batch.actions, batch.advantages, batch.value_targets):
