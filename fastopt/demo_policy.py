@@ -26,7 +26,7 @@ Array = NDArray[Any]
 TASK = "CartPole-v1"
 THRESHOLD = 475  # Gymnasium's own, of 500; the mean of EXAM fresh episodes has to reach it
 EXAM = 100
-GOOD = 490  # mean of the last EXAM episodes that ends the training: the exam is taken once, so with something in hand
+GOOD = 490  # mean of a rehearsal that ends the training: the exam is taken once, so with something in hand
 RATES = (0.003, 0.03, 0.3)  # of Adam; the plain gradient is at its best with the one in the middle
 
 
@@ -170,9 +170,9 @@ class Environments:
         return Batch(all_x[: v.size], masks, v.ravel(), actions[v], normalized, targets[v])
 
 
-def exam(recipe: Recipe, policy: Network) -> float:
-    """The mean return of EXAM episodes, none of which was in the training; actions are drawn as in training."""
-    fresh = Environments(recipe, EXAM, recipe.seed + 2**31)
+def examine(recipe: Recipe, policy: Network, seed: int) -> float:
+    """The mean return of EXAM fresh episodes; actions are drawn, and dropout made, as in training."""
+    fresh = Environments(recipe, EXAM, seed)
     first = np.full(EXAM, np.nan)
     while np.isnan(first).any():
         before = fresh.current.copy()
@@ -247,7 +247,8 @@ def train(recipe: Recipe) -> Training:
     shuffle = np.random.default_rng(recipe.seed)
     update = Update(recipe, policy)
     run = Training(recipe, policy)
-    for _ in range(recipe.updates):
+    exam_seed, *rehearsal_seeds = np.random.SeedSequence(recipe.seed).generate_state(1 + recipe.updates).tolist()
+    for rehearsal_seed in rehearsal_seeds:
         batch = environments.collect(policy, value)
         moved, kl = update(batch)
         if recipe.line_search and not kl <= recipe.max_kl:
@@ -257,9 +258,10 @@ def train(recipe: Recipe) -> Training:
         fit_value(value, value_adam, batch, recipe.value_epochs, shuffle)
         last = environments.returns[-EXAM:]
         run.returns.append(float(np.mean(last)) if last else 0.0)
-        if len(last) == EXAM and run.returns[-1] >= GOOD:
+        # The last episodes began many updates ago, so they alone do not say how good the policy is by now.
+        if run.returns[-1] >= THRESHOLD and examine(recipe, policy, rehearsal_seed) >= GOOD:
             break
-    run.exam = exam(recipe, policy)
+    run.exam = examine(recipe, policy, exam_seed)
     return run
 
 
@@ -344,8 +346,13 @@ def print_recipe(base: Recipe, run: Training, seed: int, seeds: int) -> None:
     print(f"{TASK}, seeds {seed} to {seed + seeds - 1}; actions from a 4-32-2 network of {parameters} parameters with")
     print(f"leaky ReLU and dropout {base.dropout:g}, values from a 4-64-1 network that Adam fits. One update for every")
     print(f"{batch:,} steps, in Adam's direction: plain, or by a line search with a KL of at most {base.max_kl:g}.")
-    print(f"A run ends when its last {EXAM} episodes have a mean of {GOOD}, or after {base.updates * batch:,} steps.")
-    print(f"Solved: {EXAM} fresh episodes, with actions drawn as in training, have a mean of {THRESHOLD} of 500.")
+    print(
+        f"A run ends when its last {EXAM} episodes have a mean of {THRESHOLD} and then {EXAM} fresh ones, which are not"
+    )
+    print(
+        f"counted as steps, one of {GOOD}; or after {base.updates * batch:,} steps. Solved: {EXAM} other fresh episodes,"
+    )
+    print(f"with actions drawn as in training, have a mean of {THRESHOLD} of 500, Gymnasium's own threshold.")
 
 
 def print_curves(runs: dict[str, list[Training]], rows: int = 8) -> None:
@@ -383,7 +390,7 @@ def draw_curves(axes: Axes, table: dict[tuple[bool, float], list[Training]]) -> 
         returns = curve(runs)
         steps = np.arange(1, returns.shape[1] + 1) * runs[0].recipe.environments * runs[0].recipe.horizon
         mean, spread = returns.mean(axis=0), returns.std(axis=0)
-        axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(steps, mean - spread, np.minimum(mean + spread, 500), color=colour, alpha=0.2, linewidth=0)
         axes.plot(steps, mean, color=colour, label=f"{label}, lr {RATES[1]}")
     axes.axhline(THRESHOLD, color=GREY, linestyle=":", label=f"threshold, {THRESHOLD}")
     axes.set(xlabel="steps", ylabel=f"mean of the last {EXAM} episodes", title=TASK, ylim=(0, 510))

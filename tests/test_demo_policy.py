@@ -84,9 +84,9 @@ def test_the_exam_counts_one_episode_of_each():
     policy.negative_slope = 1.0  # linear
     policy.params["w1"][:] = np.array([0.5, 1, 10, 3], np.float32)[:, None] / 32
     policy.params["w2"][:] = np.array([-50, 50], np.float32)
-    assert demo_policy.exam(Recipe(False), policy) == 500
+    assert demo_policy.examine(Recipe(False), policy, 0) == 500
     policy.params["w2"][:] *= -1
-    assert 8 <= demo_policy.exam(Recipe(False), policy) < 12
+    assert 8 <= demo_policy.examine(Recipe(False), policy, 0) < 12
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
