@@ -7,10 +7,14 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import fastopt
 
-_EXTRAS = ("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium")  # what "fastopt[demo]" installs
+_EXTRAS = {  # package -> the extra that installs it
+    **dict.fromkeys(("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium"), "demo"),
+    **dict.fromkeys(("numba", "scipy"), "numba"),
+}
 
 _EXAMPLES = """\
 examples:
@@ -18,6 +22,7 @@ examples:
   fastopt demo --optimizer sgd --plot demo.png   the same with SGD, and a figure
   fastopt demo --compare --plot compare.png      what Adam, L2, dropout and the leaky slope are good for
   fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
+  fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -27,9 +32,7 @@ Train a multilayer perceptron on scikit-learn's handwritten digits, once on fast
 the compiled kernels, from the same seed. Prints losses, accuracy and times of both; the last line says whether the two
 sets of trained parameters are equal bit by bit, and the exit status is 1 when they are not.
 
-Other tasks, with --seed and --plot only; the last line says whether they were solved, and so does the exit status:
-  --task policy-gradient    Gymnasium's CartPole-v1 from ten seeds by policy gradients, plain and with a line search
-                            that checks the KL; takes --dropout, too
+--task names another thing to learn. The exit status is 1 when a promise is not kept: equal bits, or a task solved.
 """
 
 _BENCH = """\
@@ -54,24 +57,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
-        print(f'fastopt {options.command} needs {package}: pip install "fastopt[demo]"', file=sys.stderr)
+        extra = _EXTRAS[package]
+        print(f'fastopt {options.command} needs {package}: pip install "fastopt[{extra}]"', file=sys.stderr)
         return 2
     return status
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from fastopt import demo
-
-    given = [f"--{name.replace('_', '-')}" for name in ("optimizer", *_RECIPE) if getattr(options, name) is not None]
-    own = "--compare" if options.compare else ""
+    given = [name for name in ("compare", "plot", "optimizer", *_RECIPE) if getattr(options, name) not in (None, False)]
+    own, taken = "", given
+    if options.compare:
+        own, taken = "--compare", ["compare", "plot"]
     if options.task != "digits":
-        given = ["--compare"] * options.compare + [name for name in given if name not in _TAKEN.get(options.task, ())]
-        own = f"--task {options.task}"
-    if own and given:
-        print(f"fastopt demo: {own} has recipes of its own and does not take {', '.join(given)}", file=sys.stderr)
+        own, taken = f"--task {options.task}", _TASKS[options.task].takes
+    others = [f"--{name.replace('_', '-')}" for name in given if name not in taken]
+    if others:
+        print(f"fastopt demo: {own} has recipes of its own and does not take {', '.join(others)}", file=sys.stderr)
         return 2
     if options.task != "digits":
-        return _TASKS[options.task](options)
+        return _TASKS[options.task].run(options)
+    from fastopt import demo
+
     if options.compare:
         return demo.compare(seed=options.seed, plot=options.plot)
     recipe = demo.Recipe.for_optimizer(
@@ -82,14 +88,30 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.digits(recipe, plot=options.plot)
 
 
+def _njit(options: argparse.Namespace) -> int:
+    from fastopt import demo_njit
+
+    return demo_njit.main(seed=options.seed)
+
+
 def _policy_gradient(options: argparse.Namespace) -> int:
     from fastopt import demo_policy
 
     return demo_policy.cartpole(options.seed, options.plot, options.dropout or 0.0)
 
 
-_TASKS = {"policy-gradient": _policy_gradient}  # besides the handwritten digits
-_TAKEN = {"policy-gradient": ("--dropout",)}  # options of the recipe that a task takes, too
+class _Task(NamedTuple):
+    run: Callable[[argparse.Namespace], int]
+    takes: list[str]  # options besides --seed
+    help: str
+
+
+_TASKS = {  # besides the handwritten digits
+    "njit": _Task(_njit, [], "a small network trained inside one @njit function, and by the same loop in Python"),
+    "policy-gradient": _Task(
+        _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
+    ),
+}
 
 
 def _bench(_: argparse.Namespace) -> int:
@@ -121,7 +143,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=layout,
     )
     demo.set_defaults(run=_demo)
-    demo.add_argument("--task", choices=("digits", *_TASKS), default="digits", help="what to learn; default: digits")
+    demo.add_argument(
+        "--task",
+        choices=("digits", *_TASKS),
+        default="digits",
+        help="; ".join(f"{name}: {task.help}" for name, task in _TASKS.items()) + "; default: digits",
+    )
     demo.add_argument(
         "--compare",
         action="store_true",
@@ -129,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")
     demo.add_argument("--seed", type=_number(int, 0, below=2**32), default=0, help="default: 0")
-    recipe = demo.add_argument_group("recipe (not with --compare, which has its own)")
+    recipe = demo.add_argument_group(
+        "recipe (not with --compare or --task, which have their own; --task policy-gradient takes --dropout)"
+    )
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam; sgd has momentum 0.9")
     recipe.add_argument("--lr", type=_number(float, 0), help="learning rate; default: 1e-3, with sgd 0.02")
     recipe.add_argument("--epochs", type=_number(int, 1), help="default: 100")

@@ -346,12 +346,8 @@ def print_recipe(base: Recipe, run: Training, seed: int, seeds: int) -> None:
     print(f"{TASK}, seeds {seed} to {seed + seeds - 1}; actions from a 4-32-2 network of {parameters} parameters with")
     print(f"leaky ReLU and dropout {base.dropout:g}, values from a 4-64-1 network that Adam fits. One update for every")
     print(f"{batch:,} steps, in Adam's direction: plain, or by a line search with a KL of at most {base.max_kl:g}.")
-    print(
-        f"A run ends when its last {EXAM} episodes have a mean of {THRESHOLD} and then {EXAM} fresh ones, which are not"
-    )
-    print(
-        f"counted as steps, one of {GOOD}; or after {base.updates * batch:,} steps. Solved: {EXAM} other fresh episodes,"
-    )
+    print(f"A run ends when its last {EXAM} episodes have a mean of {THRESHOLD} and then {EXAM} fresh ones,")
+    print(f"not counted, one of {GOOD}; or after {base.updates * batch:,} steps. Solved: {EXAM} other fresh episodes,")
     print(f"with actions drawn as in training, have a mean of {THRESHOLD} of 500, Gymnasium's own threshold.")
 
 

@@ -170,7 +170,7 @@ def categorical_sample(logits: Array, rng: Any = None) -> NDArray[np.int64]:
     >>> import numpy as np, fastopt
     >>> from fastopt import policy
     >>> policy.categorical_sample(np.zeros((8, 3)), fastopt.Philox4x32(seed=7))
-    array([1, 0, 2, 1, 1, 2, 2, 0])
+    array([0, 2, 0, 0, 1, 1, 0, 1])
     """
     _core.check_logits(logits)
     return _core.categorical_sample(logits, *resolve_rng(rng), DOMAIN_ACTION)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import random as _random
-from fastopt.reference import _horner, _into, natural_log, normals, ordered_sum, uniforms
+from fastopt.reference import _column_sums, _horner, _into, natural_log, normals, ordered_sum, uniforms
 
 Array = NDArray[Any]
 
@@ -210,27 +210,15 @@ def gaussian_policy_gradient(
     if entropy_coef != 0:
         entropy = _row_sum(spread) + f(rows.shape[1] * HALF_LOG_2PI_E)
         loss = loss - f(entropy_coef) * entropy
-    if log_std.ndim == 1:
-        dlog_std = (_column_sum(dlog_std) - entropy_coef).astype(f)
-    elif entropy_coef != 0:
         dlog_std = dlog_std - f(entropy_coef / len(rows))
+    if log_std.ndim == 1:
+        dlog_std = _column_sums(dlog_std)
     out_mean, out_log_std = (None, None) if out is None else out
     return (
         _batch_mean(loss),
         _into(out_mean, dmean.reshape(mean.shape)),
         _into(out_log_std, dlog_std.reshape(log_std.shape)),
     )
-
-
-def _column_sum(x: Array) -> NDArray[np.float64]:
-    """Sums of columns in float64: blocks of 64 rows, the rows of a block in order, the blocks in order."""
-    total = np.zeros(x.shape[1])
-    for begin in range(0, len(x), 64):
-        of_block = np.zeros(x.shape[1])
-        for row in x[begin : begin + 64]:
-            of_block += row
-        total += of_block
-    return total
 
 
 # ---- advantages ------------------------------------------------------------------------------------------------------

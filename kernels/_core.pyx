@@ -75,6 +75,35 @@ cdef extern from "fastopt.h" nogil:
         double scale
         int nontemporal
 
+    ctypedef struct bias_leaky_relu_dropout_args:
+        void* y
+        const void* x
+        const void* bias
+        int64_t columns
+        random_address address
+        uint32_t threshold
+        double scale
+        double negative_slope
+        int nontemporal
+
+    const int64_t FASTOPT_ROW_BLOCK, FASTOPT_COLUMN_TILE
+    ctypedef struct bias_leaky_relu_dropout_backward_args:
+        void* dx
+        double* block_sums
+        const void* grad
+        const void* y
+        int64_t rows
+        int64_t columns
+        double scale
+        double negative_slope
+        int nontemporal
+
+    ctypedef struct add_row_blocks_args:
+        void* out
+        const double* block_sums
+        int64_t blocks
+        int64_t columns
+
     ctypedef struct adam_scalars:
         double eps
 
@@ -205,7 +234,6 @@ cdef extern from "fastopt.h" nogil:
         int64_t stride
         random_address address
 
-    const int64_t FASTOPT_ROW_BLOCK
     ctypedef struct gaussian_policy_gradient_args:
         void* dmean
         void* dlog_std
@@ -270,8 +298,6 @@ cdef extern from "fastopt.h" nogil:
     double fastopt_gaussian_entropy_constant(int64_t columns)
     void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args* args, int64_t rows, double entropy_coef)
     void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args* args, double entropy_coef)
-    void fastopt_gaussian_log_std_gradient(void* dlog_std, int element_type, const gaussian_policy_gradient_args* args,
-                                           int64_t blocks)
 
     ctypedef void (*fastopt_kernel)(const void* args, int64_t begin, int64_t end)
     ctypedef struct fastopt_kernel_table:
@@ -282,6 +308,9 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel random_uniform[2]
         fastopt_kernel random_normal[2]
         fastopt_kernel dropout[2]
+        fastopt_kernel bias_leaky_relu_dropout[2]
+        fastopt_kernel bias_leaky_relu_dropout_backward[2]
+        fastopt_kernel add_row_blocks[2]
         fastopt_kernel sum_squares[2]
         fastopt_kernel sum_values[2]
         fastopt_kernel sum_squared_deviations[2]
@@ -327,6 +356,12 @@ cdef extern from "fastopt.h" nogil:
     void fastopt_run(fastopt_job* jobs, int64_t count)
     int fastopt_get_num_threads()
     void fastopt_set_num_threads(int count)
+
+    const int64_t FASTOPT_NONTEMPORAL_BYTES
+    ctypedef struct fastopt_symbol:
+        const char* name
+        const void* address
+    const fastopt_symbol* fastopt_symbols
 
 cnp.import_array()
 

@@ -23,20 +23,23 @@ inline void all_widths(const Args& a, int64_t begin, int64_t end) {
 template <class T, int WIDTH>
 struct gae_columns {
     static void run(const gae_args& a, int64_t first) {
+        typedef typename index_of<T>::type flag;  // as wide as T, so that it selects
         const T *rewards = static_cast<const T*>(a.rewards), *values = static_cast<const T*>(a.values);
         const T* next_values = static_cast<const T*>(a.next_values);
         T *advantages = static_cast<T*>(a.advantages), *returns = static_cast<T*>(a.returns);
         const T gamma = static_cast<T>(a.gamma), gamma_lam = static_cast<T>(a.gamma_lam);
+        const uint8_t *terminated = a.terminated, *truncated = a.truncated;
         T following[WIDTH] = {};
         for (int64_t t = a.time - 1; t >= 0; --t) {
             const int64_t at = t * a.environments + first;
             FASTOPT_INDEPENDENT
             for (int j = 0; j < WIDTH; ++j) {
+                const flag over = terminated[at + j], cut = truncated[at + j];
                 const T reward = rewards[at + j], value = values[at + j];
                 const T with_next = reward + gamma * next_values[at + j];
-                const T delta = (a.terminated[at + j] != 0 ? reward : with_next) - value;
+                const T delta = (over != 0 ? reward : with_next) - value;
                 const T with_following = delta + gamma_lam * following[j];
-                following[j] = (a.terminated[at + j] | a.truncated[at + j]) != 0 ? delta : with_following;
+                following[j] = (over | cut) != 0 ? delta : with_following;
                 advantages[at + j] = following[j];
                 returns[at + j] = following[j] + value;
             }
@@ -52,21 +55,24 @@ void gae(const gae_args& a, int64_t begin, int64_t end) {
 template <class T, int WIDTH>
 struct returns_columns {
     static void run(const discounted_returns_args& a, int64_t first) {
+        typedef typename index_of<T>::type flag;
         const T *rewards = static_cast<const T*>(a.rewards), *next_values = static_cast<const T*>(a.next_values);
+        const uint8_t *terminated = a.terminated, *truncated = a.truncated;
         T* returns = static_cast<T*>(a.returns);
         const T gamma = static_cast<T>(a.gamma);
         T following[WIDTH] = {};
         for (int64_t t = a.time - 1; t >= 0; --t) {
             const int64_t at = t * a.environments + first;
-            const int last = t == a.time - 1;
+            const flag last = t == a.time - 1 ? 1 : 0;
+            // Without next_values an episode that was cut ends like one that is over.
+            const T* next = next_values != nullptr ? next_values + at : following;
+            const flag without = next_values != nullptr ? 0 : 1;
             FASTOPT_INDEPENDENT
             for (int j = 0; j < WIDTH; ++j) {
+                const flag over = terminated[at + j], cut = truncated[at + j] | last;
                 const T reward = rewards[at + j];
-                const bool cut = (a.truncated[at + j] | last) != 0;
-                const bool ended = a.terminated[at + j] != 0 || (next_values == nullptr && cut);
-                const T next = next_values != nullptr && cut ? next_values[at + j] : following[j];
-                const T with_next = reward + gamma * next;
-                following[j] = ended ? reward : with_next;
+                const T with_next = reward + gamma * (cut != 0 ? next[j] : following[j]);
+                following[j] = (over | (cut & without)) != 0 ? reward : with_next;
                 returns[at + j] = following[j];
             }
         }

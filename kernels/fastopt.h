@@ -30,6 +30,9 @@ typedef struct {
     int nontemporal; /* y is too large for the cache: write around it. Never changes a value. Alike below. */
 } leaky_relu_args;
 
+/* From this size on an output that is not also an input is written around the cache (kernels/stream.hpp). */
+#define FASTOPT_NONTEMPORAL_BYTES (1 << 24)
+
 /* dx = grad where x > 0, else grad * negative_slope                                          dx may be grad or x */
 typedef struct {
     void *dx;
@@ -83,6 +86,45 @@ typedef struct {
     double scale;
     int nontemporal;
 } dropout_args;
+
+/* z = x + bias;  y = (z where z > 0, else z * negative_slope) * scale, as -0.0 where it is zero; +0.0 where the element's
+   16-bit value < threshold. Rows of `columns` >= 1 elements; the range is over elements.                    y may be x */
+typedef struct {
+    void *y;
+    const void *x;
+    const void *bias;
+    int64_t columns;
+    random_address address;
+    uint32_t threshold; /* 0 to drop nothing; then no random number is made */
+    double scale;
+    double negative_slope; /* >= 0 */
+    int nontemporal;
+} bias_leaky_relu_dropout_args;
+
+/* dx = +0.0 where y is +0.0 to the bit; grad * scale where y > 0, else (grad * scale) * negative_slope
+   block_sums[b, j] = sum of dx[r, j] over the rows r of block b in order, in double. The range is over items: block by
+   block of FASTOPT_ROW_BLOCK rows, tile by tile of FASTOPT_COLUMN_TILE columns.                     dx may be grad or y */
+#define FASTOPT_ROW_BLOCK 64
+#define FASTOPT_COLUMN_TILE 2048
+typedef struct {
+    void *dx;
+    double *block_sums;
+    const void *grad;
+    const void *y;
+    int64_t rows;
+    int64_t columns;
+    double scale;
+    double negative_slope;
+    int nontemporal;
+} bias_leaky_relu_dropout_backward_args;
+
+/* out[j] = block_sums[0, j] + block_sums[1, j] + ..., added in double and rounded once; the range is over columns */
+typedef struct {
+    void *out;
+    const double *block_sums;
+    int64_t blocks;
+    int64_t columns;
+} add_row_blocks_args;
 
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
    m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in
@@ -289,9 +331,8 @@ typedef struct {
 
 /* losses[i] = - advantages[i] * log_prob[i] - entropy_coef * entropy[i];   w = advantages * scale
    dmean = - w t exp(-log_std);   dlog_std = w (1 - t^2) - entropy_scale, for each row; where one log_std is for all,
-   column_sums[block] = the sum of w (1 - t^2) over a block of FASTOPT_ROW_BLOCK rows, in double, the rows in order.
+   column_sums[block] = their sum over a block of FASTOPT_ROW_BLOCK rows, in double, the rows in order (add_row_blocks).
    The range is over these blocks.                                          dmean may be mean, dlog_std may be log_std */
-#define FASTOPT_ROW_BLOCK 64
 typedef struct {
     void *dmean;
     void *dlog_std;      /* NULL where one log_std is for all */
@@ -376,9 +417,6 @@ double fastopt_gaussian_entropy_constant(int64_t columns);
 /* Fill in the scalars of a record whose sizes are there. */
 void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
 void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
-/* dlog_std of all rows, float or double (1): the column sums of the blocks added in order, less entropy_coef. */
-void fastopt_gaussian_log_std_gradient(void *dlog_std, int element_type, const gaussian_policy_gradient_args *args,
-                                       int64_t blocks);
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
@@ -386,30 +424,33 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 
 /* One line a kernel: NAME is a template over the element type that takes a NAME_args. Two tables, since the optimisers are
    compiled apart from the others (kernels/isa.cpp). */
-#define FASTOPT_KERNELS(KERNEL)         \
-    KERNEL(leaky_relu)                  \
-    KERNEL(leaky_relu_backward)         \
-    KERNEL(count_inactive)              \
-    KERNEL(random_raw)                  \
-    KERNEL(random_uniform)              \
-    KERNEL(random_normal)               \
-    KERNEL(dropout)                     \
-    KERNEL(sum_squares)                 \
-    KERNEL(sum_values)                  \
-    KERNEL(sum_squared_deviations)      \
-    KERNEL(standardize)                 \
-    KERNEL(categorical_kl)              \
-    KERNEL(categorical_log_prob)        \
-    KERNEL(categorical_entropy)         \
-    KERNEL(categorical_sample)          \
-    KERNEL(categorical_policy_gradient) \
-    KERNEL(gaussian_kl)                 \
-    KERNEL(gaussian_log_prob)           \
-    KERNEL(gaussian_entropy)            \
-    KERNEL(gaussian_sample)             \
-    KERNEL(gaussian_policy_gradient)    \
-    KERNEL(discounted_returns)          \
-    KERNEL(gae)                         \
+#define FASTOPT_KERNELS(KERNEL)              \
+    KERNEL(leaky_relu)                       \
+    KERNEL(leaky_relu_backward)              \
+    KERNEL(count_inactive)                   \
+    KERNEL(random_raw)                       \
+    KERNEL(random_uniform)                   \
+    KERNEL(random_normal)                    \
+    KERNEL(dropout)                          \
+    KERNEL(bias_leaky_relu_dropout)          \
+    KERNEL(bias_leaky_relu_dropout_backward) \
+    KERNEL(add_row_blocks)                   \
+    KERNEL(sum_squares)                      \
+    KERNEL(sum_values)                       \
+    KERNEL(sum_squared_deviations)           \
+    KERNEL(standardize)                      \
+    KERNEL(categorical_kl)                   \
+    KERNEL(categorical_log_prob)             \
+    KERNEL(categorical_entropy)              \
+    KERNEL(categorical_sample)               \
+    KERNEL(categorical_policy_gradient)      \
+    KERNEL(gaussian_kl)                      \
+    KERNEL(gaussian_log_prob)                \
+    KERNEL(gaussian_entropy)                 \
+    KERNEL(gaussian_sample)                  \
+    KERNEL(gaussian_policy_gradient)         \
+    KERNEL(discounted_returns)               \
+    KERNEL(gae)                              \
     KERNEL(stream)
 
 #define FASTOPT_OPTIMIZERS(KERNEL) \
@@ -461,6 +502,14 @@ void fastopt_run(fastopt_job *jobs, int64_t count);
 
 int fastopt_get_num_threads(void);
 void fastopt_set_num_threads(int count); /* count >= 1 */
+
+/* ---- functions for compiled callers (kernels/njit.cpp) -------------------------------------------------------------- */
+
+typedef struct {
+    const char *name; /* with a contract number; NULL ends the table */
+    const void *address;
+} fastopt_symbol;
+extern const fastopt_symbol fastopt_symbols[];
 
 #ifdef __cplusplus
 }

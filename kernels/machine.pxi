@@ -1,4 +1,4 @@
-# Instruction set and threads.
+# Instruction set, threads, and the functions for compiled callers.
 
 
 def get_isa():
@@ -19,6 +19,16 @@ def get_num_threads():
 
 def set_num_threads(int n):
     fastopt_set_num_threads(n)
+
+
+def symbols():
+    """Name and address of each function of kernels/njit.cpp."""
+    cdef int k = 0
+    found = {}
+    while fastopt_symbols[k].name != NULL:
+        found[fastopt_symbols[k].name.decode()] = <uintptr_t>fastopt_symbols[k].address
+        k += 1
+    return found
 
 
 cdef int _select_isa() except -1:

@@ -395,6 +395,26 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
     }
 }
 
+// sums[c] = of the rows of column c, in order; four columns at once, since each addition waits for the one before.
+template <class T>
+ONCE_A_TILE void sum_columns(double* sums, const T* tile, int64_t rows, int64_t columns) {
+    static_assert(ROWS == FASTOPT_ROW_BLOCK, "a tile is a block of the sum");
+    double total[4];
+    for (int64_t c = 0; c < columns; c += 4) {
+        const int64_t first = columns < 4 ? 0 : at_most(c, columns - 4), n = at_most(columns, 4);
+        const T *x0 = tile + first * ROWS, *x1 = x0 + (n > 1 ? ROWS : 0), *x2 = x0 + (n > 2 ? 2 * ROWS : 0),
+                *x3 = x0 + (n > 3 ? 3 * ROWS : 0);
+        for (double& sum : total) sum = 0;
+        for (int64_t j = 0; j < rows; ++j) {
+            total[0] += static_cast<double>(x0[j]);
+            total[1] += static_cast<double>(x1[j]);
+            total[2] += static_cast<double>(x2[j]);
+            total[3] += static_cast<double>(x3[j]);
+        }
+        for (int64_t q = 0; q < n; ++q) sums[first + q] = total[q];
+    }
+}
+
 template <class T>
 void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t begin, int64_t end) {
     const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
@@ -406,7 +426,6 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
     const int64_t first = begin * FASTOPT_ROW_BLOCK, last = at_most(end * FASTOPT_ROW_BLOCK, a.rows);
     for (int64_t row = first; row < last; row += ROWS) {
         const int64_t rows = at_most(last - row, ROWS);
-        double* column_sums = a.column_sums + row / FASTOPT_ROW_BLOCK * a.columns;
         T weight[ROWS] = {}, sum[ROWS] = {}, entropy[ROWS] = {};
         for (int64_t j = 0; j < rows; ++j) weight[j] = advantages[row + j] * scale;
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
@@ -430,17 +449,10 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
                     t[i] = weight[j] * (T(1) - t[i] * t[i]);
                 }
             store_tile(static_cast<T*>(a.dmean) + at, a.columns, rows, n, x);
-            if (a.dlog_std != nullptr) {
-                if (a.entropy_coef != 0)
-                    for (int64_t i = 0; i < n * ROWS; ++i) t[i] -= entropy_scale;
-                store_tile(static_cast<T*>(a.dlog_std) + at, a.columns, rows, n, t);
-            } else {
-                for (int64_t c = 0; c < n; ++c) {
-                    double total = row % FASTOPT_ROW_BLOCK == 0 ? 0.0 : column_sums[k + c];
-                    for (int64_t j = 0; j < rows; ++j) total += static_cast<double>(t[c * ROWS + j]);
-                    column_sums[k + c] = total;
-                }
-            }
+            if (a.entropy_coef != 0)
+                for (int64_t i = 0; i < n * ROWS; ++i) t[i] -= entropy_scale;
+            if (a.dlog_std != nullptr) store_tile(static_cast<T*>(a.dlog_std) + at, a.columns, rows, n, t);
+            else sum_columns(a.column_sums + row / FASTOPT_ROW_BLOCK * a.columns + k, t, rows, n);
         }
         T* losses = static_cast<T*>(a.losses);
         for (int64_t j = 0; j < rows; ++j) {

@@ -291,6 +291,7 @@ def gaussian_sample(mean, log_std, out, uint64_t seed, uint64_t stream, uint32_t
 
 def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_coef, out):
     cdef gaussian_policy_gradient_args args
+    cdef add_row_blocks_args total
     cdef ndarray x = checked_rows(mean, "mean")
     cdef ndarray spread = checked_log_std(log_std, "log_std", x, "mean")
     cdef ndarray taken = checked_like(actions, "actions", x, "mean")
@@ -328,7 +329,11 @@ def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_
     run(fastopt_kernels.gaussian_policy_gradient[element_type(x)], &args, blocks,
         max(1, ROW_GRAIN // (FASTOPT_ROW_BLOCK * columns_of(x))))
     if shared:
-        fastopt_gaussian_log_std_gradient(PyArray_DATA(log_std_target), element_type(x), &args, blocks)
+        total.out = PyArray_DATA(log_std_target)
+        total.block_sums = args.column_sums
+        total.blocks = blocks
+        total.columns = args.columns
+        run(fastopt_kernels.add_row_blocks[element_type(x)], &total, args.columns, max(64, ELEMENTWISE_GRAIN // blocks))
     if mean_target is not dmean:
         copied_into(dmean, mean_target)
     if log_std_target is not dlog_std:

@@ -96,15 +96,3 @@ extern "C" void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args*
     args->entropy_constant = fastopt_gaussian_entropy_constant(args->columns);
     args->entropy_scale = entropy_coef / static_cast<double>(args->rows);
 }
-
-extern "C" void fastopt_gaussian_log_std_gradient(void* dlog_std, int element_type,
-                                                  const gaussian_policy_gradient_args* args, int64_t blocks) {
-    default_float_mode mode;
-    for (int64_t k = 0; k < args->columns; ++k) {
-        double total = 0;
-        for (int64_t block = 0; block < blocks; ++block) total += args->column_sums[block * args->columns + k];
-        total -= args->entropy_coef;
-        if (element_type == 0) static_cast<float*>(dlog_std)[k] = static_cast<float>(total);
-        else static_cast<double*>(dlog_std)[k] = total;
-    }
-}

@@ -23,6 +23,8 @@ TWINS = (
     "AdamW",
     "Philox4x32",
     "adam_step",
+    "bias_leaky_relu_dropout",
+    "bias_leaky_relu_dropout_backward",
     "dropout",
     "dropout_backward",
     "inactive_fraction",
@@ -32,7 +34,18 @@ TWINS = (
     "sgd_step",
 )
 # What needs an optional package (fastopt.torch), or one of the demo's, is not a part of the core.
-MODULES = ["_line_search", "activations", "machine", "masking", "optimizers", "random", "reference", "_tree"]
+MODULES = [
+    "_line_search",
+    "activations",
+    "machine",
+    "masking",
+    "optimizers",
+    "random",
+    "reference",
+    "policy",
+    "reference_policy",
+    "_tree",
+]
 
 
 def methods(cls):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastopt
+from fastopt import reference_policy
 
 from .support import DTYPES, digest, exact_values, golden_outputs
 
@@ -49,6 +50,14 @@ GOLDEN: dict[str, tuple[str, str]] = {
     "dropout_backward": (
         "294d4be636af0ef38151f4710ee7bd5aac7ba19748a56a6d2212cf70f06ea4a9",
         "16060ba1df72cb87f382733160bd3c543b5d66b167fb115479bcad66973d4756",
+    ),
+    "bias_leaky_relu_dropout": (
+        "b4a65119140c27486556bb6290cf178f91a91d7397ca0d9a2cd382f87c0cc327",
+        "131b6e471e5a549bbb752f27a22ae6a1afb11872f9d3ccccea14a31a4b346b75",
+    ),
+    "bias_leaky_relu_dropout_backward": (
+        "872369a9fa8615dd1bd57bad5edc644214ae310b08414338f763c1065ac86b5a",
+        "ccb2d90bd8d0a005bcdb617c79b5c3f581c484380ff2817f5e47e8f63a8b0282",
     ),
     "DropoutMask.to_array": (
         "6198690c9ccdcd33753abb4e0bc8a6370074f15e7902c58d43a0b3ec38caf559",
@@ -110,6 +119,58 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "80bc82a38a5670693847f25e1dc127d4c991fb6bb8c53f75d513179512a50552",
         "fff04de7d6d7eb4a438c918e0058284a2e285b9ba662011e4a65059e4fdb0b12",
     ),
+    "policy.categorical_kl": (
+        "8cc06bb38c6a68cc28e099cd713f70ffa2880f277fdde42958066e995464c277",
+        "4645536d1c36e27678de2b35d6db7b35a8d4e9eadcd0cc6ecda7459a24212645",
+    ),
+    "policy.categorical_log_prob": (
+        "7de63978d1688250648f1d90e03761fbaf12c2582026b799b3303f19d898bfa0",
+        "e7e864722cdc6a732e74afde48e70313ddf5529a673efbc8800920ebb9f177a6",
+    ),
+    "policy.categorical_entropy": (
+        "fc9e0d72b495df3a86db5ce502411ebf8abb369152a36b7dfa8bbfd4bbcc3c9c",
+        "5670715d3a589b86ec0db757e07a6bd7e73e6e145ed0d512770eb7919a9545dc",
+    ),
+    "policy.categorical_sample": (
+        "62ee8102a2b2b545a84d67b9294b7a3538eb63ad50666cf92fbabeea8fe5458a",
+        "aeff8794f39969cf94a46883fa445e470937a2bc0ebc157ad21de5ff45b64c6f",
+    ),
+    "policy.categorical_policy_gradient": (
+        "171d45625c0cd7c807a5e99fb7a491cd670f96fbefdc9441b48634ee372efc5e",
+        "e40018f8748abe641d62c40b11de67b55e3cb4cd99900676026d2f3c2ad37ecd",
+    ),
+    "policy.gaussian_kl": (
+        "13de8c775f7507a065d5e4ea29a51d0fb8a0cb7a20bb259f4b9f40d28cf7abc1",
+        "7419f35a978f762283850121f052ede0191505e69a8466052456ff9559197631",
+    ),
+    "policy.gaussian_log_prob": (
+        "069f31a5e9a657d6a7e77b8484cd93f8a8a832598f5b27e6f47ec389a36be3a6",
+        "54c532190c282825eced41d2052360dc03f7350c3a4df01761167abea72eaef0",
+    ),
+    "policy.gaussian_entropy": (
+        "017c0cbf3297779d9de06adccbf29baf67a4f89b86cc7b525a134fd84d931939",
+        "8efd54625311c4b74601f2d41f3e3eede9bae3509f73d6c4f54185ab19c7f9a2",
+    ),
+    "policy.gaussian_sample": (
+        "7197e7dddfc29669e59a233d051df6035b23a0008e5c39335820d53edbe7ad27",
+        "0b22737d18edcaaa36dedabe729e9fc472ad09c487187e19c6a78dcf0304200f",
+    ),
+    "policy.gaussian_policy_gradient": (
+        "59fbec9e93e952aa060bde4b15e8b553f00861ddb16360114c9dcf943baa8955",
+        "9522219a92d4ff67ead21d989104d0c012b6dd5a7ddfb28c6e416981932653a7",
+    ),
+    "policy.discounted_returns": (
+        "97aa533918632f1e1806a544e110b9dc0d56c4c4cbe6f0bfe1b475111671f118",
+        "55b507969bfdad61e057d275511b8c34470d99f00384e410efa35b09b5432152",
+    ),
+    "policy.gae": (
+        "cc0ba324568cc259a20a80d304efaee5a842d35626097e80c8df4550c825b867",
+        "6c79c1a1a70dfddaf80d0471a95b2fb55c327e4b032b6dc19d5dda7edad6d977",
+    ),
+    "policy.normalize_advantage": (
+        "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",
+        "f63b91fb72eb95ba9b0aa3c38b6057653f9049df7fd0a8fbf0e342159435a91a",
+    ),
 }
 INPUT = (
     "9fdc8616f5d702c053f9c0308385a04fa1e5eb1bb1c2e06d3bb384edd2c48d54",
@@ -125,7 +186,9 @@ def test_inputs(dtype):
 def test_every_public_op_has_a_hash():
     hashed = {name.split()[0].split(".")[0] for name in GOLDEN}
     not_ops = {"__version__", "get_isa", "get_num_threads", "num_threads", "set_num_threads", "show_config"}
-    assert hashed == set(fastopt.__all__) - not_ops
+    assert hashed - {"policy"} == set(fastopt.__all__) - not_ops
+    hashed = {name.removeprefix("policy.") for name in GOLDEN if name.startswith("policy.")}
+    assert hashed == set(fastopt.policy.__all__) & set(vars(reference_policy))
     assert GOLDEN.keys() == golden_outputs(np.float32, 8).keys()
 
 
