@@ -7,11 +7,12 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import fastopt
 
 _EXTRAS = {  # package -> the extra that installs it
-    **dict.fromkeys(("sklearn", "threadpoolctl", "tqdm", "matplotlib"), "demo"),
+    **dict.fromkeys(("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium"), "demo"),
     **dict.fromkeys(("numba", "scipy"), "numba"),
 }
 
@@ -20,6 +21,7 @@ examples:
   fastopt demo                                   train on handwritten digits both ways and compare the bits
   fastopt demo --optimizer sgd --plot demo.png   the same with SGD, and a figure
   fastopt demo --compare --plot compare.png      what Adam, L2, dropout and the leaky slope are good for
+  fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
@@ -29,6 +31,8 @@ _DEMO = """\
 Train a multilayer perceptron on scikit-learn's handwritten digits, once on fastopt.reference (plain NumPy) and once on
 the compiled kernels, from the same seed. Prints losses, accuracy and times of both; the last line says whether the two
 sets of trained parameters are equal bit by bit, and the exit status is 1 when they are not.
+
+--task names another thing to learn. The exit status is 1 when a promise is not kept: equal bits, or a task solved.
 """
 
 _BENCH = """\
@@ -60,19 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    njit = options.task == "njit"
-    if options.compare or njit:
-        not_taken = ("optimizer", *_RECIPE, *(("compare", "plot") if njit else ()))
-        given = [f"--{name.replace('_', '-')}" for name in not_taken if getattr(options, name) is not None]
-        if given:
-            what = "--task njit has a recipe" if njit else "--compare has recipes"
-            print(f"fastopt demo: {what} of its own and does not take {', '.join(given)}", file=sys.stderr)
-            return 2
-    if njit:
-        from fastopt import demo_njit
-
-        return demo_njit.main(seed=options.seed)
-
+    given = [name for name in ("compare", "plot", "optimizer", *_RECIPE) if getattr(options, name) not in (None, False)]
+    own, taken = "", given
+    if options.compare:
+        own, taken = "--compare", ["compare", "plot"]
+    if options.task != "digits":
+        own, taken = f"--task {options.task}", _TASKS[options.task].takes
+    others = [f"--{name.replace('_', '-')}" for name in given if name not in taken]
+    if others:
+        print(f"fastopt demo: {own} has recipes of its own and does not take {', '.join(others)}", file=sys.stderr)
+        return 2
+    if options.task != "digits":
+        return _TASKS[options.task].run(options)
     from fastopt import demo
 
     if options.compare:
@@ -83,6 +86,32 @@ def _demo(options: argparse.Namespace) -> int:
         **{name: getattr(options, name) for name in _RECIPE if getattr(options, name) is not None},
     )
     return demo.digits(recipe, plot=options.plot)
+
+
+def _njit(options: argparse.Namespace) -> int:
+    from fastopt import demo_njit
+
+    return demo_njit.main(seed=options.seed)
+
+
+def _policy_gradient(options: argparse.Namespace) -> int:
+    from fastopt import demo_policy
+
+    return demo_policy.cartpole(options.seed, options.plot, options.dropout or 0.0)
+
+
+class _Task(NamedTuple):
+    run: Callable[[argparse.Namespace], int]
+    takes: list[str]  # options besides --seed
+    help: str
+
+
+_TASKS = {  # besides the handwritten digits
+    "njit": _Task(_njit, [], "a small network trained inside one @njit function, and by the same loop in Python"),
+    "policy-gradient": _Task(
+        _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
+    ),
+}
 
 
 def _bench(_: argparse.Namespace) -> int:
@@ -116,9 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     demo.add_argument(
         "--task",
-        choices=("digits", "njit"),
+        choices=("digits", *_TASKS),
         default="digits",
-        help="njit: a small network trained inside one @njit function, and by the same loop in Python; default: digits",
+        help="; ".join(f"{name}: {task.help}" for name, task in _TASKS.items()) + "; default: digits",
     )
     demo.add_argument(
         "--compare",
@@ -128,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")
     demo.add_argument("--seed", type=_number(int, 0, below=2**32), default=0, help="default: 0")
-    recipe = demo.add_argument_group("recipe (not with --compare or --task njit, which have their own)")
+    recipe = demo.add_argument_group(
+        "recipe (not with --compare or --task, which have their own; --task policy-gradient takes --dropout)"
+    )
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam; sgd has momentum 0.9")
     recipe.add_argument("--lr", type=_number(float, 0), help="learning rate; default: 1e-3, with sgd 0.02")
     recipe.add_argument("--epochs", type=_number(int, 1), help="default: 100")

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt._checks import finite_number, flag
+from fastopt._line_search import LineSearchResult, kl_line_search
 from fastopt.random import DOMAIN_ACTION, resolve_rng
 
-# kl_line_search is re-exported here from fastopt/_line_search.py.
-
 __all__ = [
+    "LineSearchResult",
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
@@ -42,6 +42,7 @@ __all__ = [
     "gaussian_log_prob",
     "gaussian_policy_gradient",
     "gaussian_sample",
+    "kl_line_search",
     "normalize_advantage",
 ]
 

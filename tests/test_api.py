@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import reference
+from fastopt import policy, reference, reference_policy
 
 from .support import run_python
 
@@ -35,6 +35,7 @@ TWINS = (
 )
 # What needs an optional package (fastopt.torch), or one of the demo's, is not a part of the core.
 MODULES = [
+    "_line_search",
     "activations",
     "machine",
     "masking",
@@ -81,6 +82,12 @@ def test_every_op_has_a_twin_with_the_same_signature(name):
     if inspect.isclass(mine):
         for method in methods(mine) & methods(twin):
             assert parameters(getattr(mine, method)) == parameters(getattr(twin, method)), method
+
+
+def test_every_op_of_policy_has_a_twin_but_the_line_search():
+    """Which has no kernel: it is control flow around the caller's function, and so its own plain definition."""
+    without = set(policy.__all__) - set(vars(reference_policy))
+    assert without == {"LineSearchResult", "kl_line_search"}
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
