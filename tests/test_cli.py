@@ -124,7 +124,7 @@ def test_compare_takes_no_recipe(capsys):
 def test_njit_takes_no_recipe(capsys):
     status, out, err = run(capsys, "demo", "--task", "njit", "--plot", "a.png", "--dropout", "0", "--compare")
     assert (status, out) == (2, "")
-    assert "--task njit has a recipe of its own and does not take --dropout, --compare, --plot" in err
+    assert "--task njit has recipes of its own and does not take --compare, --plot, --dropout" in err
 
 
 @pytest.mark.parametrize(
