@@ -7,6 +7,7 @@ candidates itself, so no candidate travels, and a range that is done twice, late
 from __future__ import annotations
 
 import inspect
+import itertools
 import pickle
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -190,10 +191,10 @@ class Elsewhere(Here):
         if not self.objective.vectorized:
             total = distribution.population + 1
             edges = np.linspace(0, total, min(self.tasks, total) + 1).astype(int).tolist()
-            return list(zip(edges[:-1], edges[1:], strict=True))
+            return list(itertools.pairwise(edges))
         pieces = self.cuts(distribution)
         edges = np.linspace(0, len(pieces), min(self.tasks, len(pieces)) + 1).astype(int).tolist()
-        return [(pieces[a][0], pieces[b - 1][1]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [(pieces[a][0], pieces[b - 1][1]) for a, b in itertools.pairwise(edges)]
 
     def put_together(
         self, distribution: Distribution, parts: Iterable[tuple[tuple[int, int], Any]]
@@ -286,8 +287,8 @@ class OwnProcesses(ByExecutor):
             self._pickled = pickle.dumps(objective)
         except Exception as error:
             raise TypeError(
-                f"fun: expected a function that can be pickled for workers={count}, such as one defined at the top of a "
-                f"module; got {objective.fun!r} ({error})"
+                f"fun: expected a function that can be pickled for workers={count}, such as one of a module, "
+                f"got {objective.fun!r} ({error})"
             ) from error
         self._count = count
         super().__init__(objective, self._started(), timeout)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
+import itertools
 import math
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,27 +13,13 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt import random as _random
 from fastopt._cem_arguments import choice, noise, noise_variance, start
-from fastopt._cem_workers import Distribution, Objective, as_score, make_workers
+from fastopt._cem_loop import minimize_with
+from fastopt._cem_result import STOPS, Result
+from fastopt._cem_workers import Distribution, as_score
 from fastopt._checks import finite_number, flag, integer
 
 Array = NDArray[Any]
 
-# Why a run ended: the name of the rule, its status, whether that is a success, and the message.
-STOPS = {
-    "xtol": (0, True, "xtol: the std of every dimension has fallen to xtol of its first value"),
-    "ftarget": (1, True, "ftarget: the target was reached"),
-    "maxiter": (2, False, "maxiter: the generations are used up"),
-    "maxfev": (3, False, "maxfev: the evaluations left do not suffice for another generation"),
-    "patience": (4, True, "patience: no better candidate for that many generations"),
-    "resolution": (
-        5,
-        True,
-        "resolution: the std of every dimension has fallen to the grain of its floating-point type",
-    ),
-    "callback": (6, False, "callback: it raised StopIteration"),
-    "bad": (7, False, "bad: no two finite scores in any of the last 10 generations; no update was made in them"),
-    "interrupted": (8, False, "interrupted: KeyboardInterrupt; this is the best so far"),
-}
 BAD_GENERATIONS = 10
 HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
 
@@ -51,36 +35,6 @@ def _defaults(dimensions: int, covariance: str) -> dict[str, Any]:
             "refit_about": "old_mean",
         }
     return {"popsize": 100, "elite_frac": 0.1, "mean_lr": 1.0, "std_lr": 0.1, "refit_about": "old_mean"}
-
-
-class Result(dict[str, Any]):
-    """What a run found: a dict whose keys are attributes, with the fields of SciPy's OptimizeResult."""
-
-    def __init__(self, fields: dict[str, Any], run: CEM | None = None) -> None:
-        super().__init__(fields)
-        object.__setattr__(self, "_run", run)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self})
-
-    def __repr__(self) -> str:
-        width = max(map(len, self), default=0)
-        shown = {key: f"{{{', '.join(value)}}}" if key == "history" else repr(value) for key, value in self.items()}
-        return "\n".join(f"{key:>{width}}: {value}" for key, value in shown.items())
-
-    def candidate(self, generation: int, i: int) -> Array:
-        """Return candidate i of a past generation, computed again (:meth:`CEM.candidate`)."""
-        run: CEM = object.__getattribute__(self, "_run")
-        return run.candidate(generation, i)
 
 
 class CEM:
@@ -107,7 +61,7 @@ class CEM:
     >>> cem = fastopt.CEM(np.zeros(3), 1.0, rng=0)
     >>> while not cem.stop():
     ...     x = cem.ask()  # (popsize, 3)
-    ...     cem.tell(np.square(x - [1, 2, 3]).sum(axis=1))
+    ...     _ = cem.tell(np.square(x - [1, 2, 3]).sum(axis=1))
     >>> cem.result().x.round(4)
     array([1., 2., 3.])
     """
@@ -156,7 +110,7 @@ class CEM:
         settings = {
             "x0": x0,
             "sigma0": sigma0,
-            "bounds": None if lower is None else np.stack([lower, upper], axis=1),
+            "bounds": None if lower is None or upper is None else np.stack([lower, upper], axis=1),
             "popsize": integer("popsize", chosen["popsize"], 2, 2**40),
             "elite_frac": finite_number("elite_frac", chosen["elite_frac"], above=0, most=1),
             "maxiter": None if maxiter is None else integer("maxiter", maxiter, 1, 2**63),
@@ -182,7 +136,9 @@ class CEM:
     def _set_up(self, settings: dict[str, Any], seed: int) -> None:
         """Begin the run that these checked settings describe."""
         self.settings, self.seed = settings, seed
-        self._lower, self._upper = (None, None) if settings["bounds"] is None else settings["bounds"].T.copy()
+        bounds = settings["bounds"]
+        self._lower: Array | None = None if bounds is None else bounds[:, 0].copy()
+        self._upper: Array | None = None if bounds is None else bounds[:, 1].copy()
         self._maximize, self._restarts = settings["maximize"], settings["restarts"]
         self._refit_options = settings["refit_about"] == "new_mean", settings["mean_lr"], settings["std_lr"]
         self._grain = float(np.finfo(settings["x0"].dtype).eps)
@@ -358,9 +314,9 @@ class CEM:
             self._begin(self.restart + 1)
         if s["maxiter"] is not None and self.generation >= s["maxiter"]:
             self._rule = "maxiter"
-        elif s["maxfev"] is not None:
-            if self.nfev + (self.popsize + scores_mean) * self._repeats + self._reserve > s["maxfev"]:
-                self._rule = "maxfev"
+        next_one = (self.popsize + scores_mean) * self._repeats
+        if self._rule is None and s["maxfev"] is not None and self.nfev + next_one + self._reserve > s["maxfev"]:
+            self._rule = "maxfev"
 
     def _local_rule(self) -> str | None:
         if self._bad >= BAD_GENERATIONS:
@@ -406,7 +362,7 @@ class CEM:
             fields["covariance"] = scaled.T @ scaled
         return Result(fields, self)
 
-    # ---- what was -----------------------------------------------------------------------------------------------------
+    # ---- what was ----------------------------------------------------------------------------------------------------
 
     def candidate(self, generation: int, i: int) -> Array:
         """Return candidate i of a generation, this one or a past one, computed again.
@@ -472,12 +428,12 @@ class CEM:
         )
         self._begun = [int(b) for b in state["begun"]]
         d = self._first_distribution(state["restart"])
-        new = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
+        new: Any = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
         self._distribution = d._replace(**new)
         self._of_population()
         self._scores[:], self._told[:] = state["scores"], state["told"]
-        edges = np.cumsum(state["elite_counts"])[:-1] if len(state["elite_counts"]) else []
-        self._elites = [e.copy() for e in np.split(state["elites"], edges)][: len(state["elite_counts"])]
+        edges = np.cumsum([0, *state["elite_counts"]])
+        self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
         self._history = [(int(row[0]), int(row[1]), *map(float, row[2:])) for row in state["history"]]
         self.x, self.x_mean = state["x"].copy(), state["x_mean"].copy()
         for name in _PLAIN_STATE:
@@ -615,9 +571,8 @@ def minimize_cem(
     -------
     Result
         A dict with attributes: x and fun (the best candidate so far), nit, nfev, success, status, message; x_mean and
-        fun_mean (the final mean and its score: trust it more than `fun` if the function is noisy), std, covariance if it
-        is full; history (arrays with an element for each generation); settings (with what None was taken for, and the
-        seed). ``result.candidate(generation, i)`` is any candidate of any generation.
+        fun_mean (the final mean and its score: trust it more than `fun` if the function is noisy), std, covariance if
+        it is full; history (arrays with an element for each generation); settings (what None was taken for, and seed). ``result.candidate(generation, i)`` is any candidate of any generation.
 
     Raises
     ------
@@ -640,100 +595,3 @@ def minimize_cem(
     (array([3., 3., 3., 3.]), 'xtol')
     """
     return minimize_with(CEM, **locals())
-
-
-def minimize_with(
-    method: type[CEM],
-    fun: Callable[..., Any],
-    args: Any,
-    n_repeats: int,
-    workers: Any,
-    timeout: float | None,
-    vectorized: bool,
-    callback: Callable[..., Any] | None,
-    progress: bool,
-    **search: Any,
-) -> Result:
-    """The loop of :func:`minimize_cem`, for this class and for the reference's."""
-    cem = method(**search)
-    repeats = cem._repeats = integer("n_repeats", n_repeats, 1, 2**20)
-    cem._reserve = repeats  # the final mean is scored too
-    s = cem.settings
-    if s["maxiter"] is None and s["maxfev"] is None:
-        s["maxfev"] = max(10_000 * cem.x.size, 100 * (cem.popsize + 1)) * repeats
-    if s["maxfev"] is not None and s["maxfev"] < (cem.popsize + 2) * repeats:
-        raise ValueError(
-            f"maxfev: expected at least {(cem.popsize + 2) * repeats}, one generation of {cem.popsize} candidates with its "
-            f"mean and the mean after it, {repeats} times each, got {s['maxfev']}"
-        )
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a function, got {type(callback).__name__}")
-    report = _report_to(callback)
-    show = _Progress() if flag("progress", progress) else None
-    objective = Objective(fun, args, vectorized=flag("vectorized", vectorized), n_repeats=repeats, sample=cem._sample)
-    team = make_workers(workers, objective, timeout)
-    finished = False
-    try:
-        while cem._rule is None:
-            scores = team.scores(cem._distribution)
-            cem._finish(scores[:-1], scores[-1])
-            if show is not None:
-                show(cem)
-            if report is not None and not report(cem):
-                cem._rule = "callback"
-        if cem._rule != "callback":
-            d = cem._distribution
-            cem._finish_mean(float(objective(d, d.population, d.population + 1)[0]))
-        finished = True
-    except KeyboardInterrupt:
-        cem._rule = "interrupted"
-    finally:
-        team.close(wait=finished)
-        if show is not None:
-            show.close()
-    return cem.result()
-
-
-def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | None:
-    """Return what calls the callback as SciPy does, and says whether to go on."""
-    if callback is None:
-        return None
-    try:
-        by_name = set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (TypeError, ValueError):
-        by_name = False
-
-    def report(cem: CEM) -> bool:
-        try:
-            if by_name:
-                callback(intermediate_result=cem.result())
-            else:
-                callback(cem.x.copy())
-        except StopIteration:
-            return False
-        return True
-
-    return report
-
-
-class _Progress:
-    """One line on stderr, written anew a few times a second."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, cem: CEM) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + 0.2
-            self._show(cem)
-        self._cem = cem
-
-    def _show(self, cem: CEM, end: str = "") -> None:
-        text = f"generation {cem.generation}, {cem.nfev} evaluations, best {cem.fun:.6g}, mean {cem.fun_mean:.6g}"
-        sys.stderr.write(f"\r{text:<78}{end}")
-        sys.stderr.flush()
-
-    def close(self) -> None:
-        if self._next:
-            self._show(self._cem, "\n")

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from fastopt import cem as _cem
 from fastopt import random as _random
+from fastopt._cem_loop import minimize_with
+from fastopt._cem_result import Result
 from fastopt._cem_workers import Distribution
 from fastopt._tree import ArrayTree, SparseRows, group_dicts, leaves, rebuilt, same_structure
 from fastopt.masking import DropoutMask, mask_address
@@ -632,7 +634,7 @@ def cem_candidates(distribution: Distribution, first: int, count: int, indices: 
             for k in range(n):
                 z[k:] += numbers_z[k] * factor[k, k:]
         x[row] = mean if i == population else mean + std * (-z if antithetic and i % 2 else z)
-    if lower is None:
+    if lower is None or upper is None:
         return x
     if reflect:
         x = np.where(x < lower, lower + (lower - x), x)
@@ -657,7 +659,7 @@ def cem_refit(
     extra_variance: float,
     min_std: float,
 ) -> None:
-    """Refit mean, std and factor in place, in float64, to the elites u = (x - mean) / std in the order of their numbers.
+    """Refit mean, std and factor in place, in float64, to the elites u = (x - mean) / std in the order of numbers.
 
     The diagonal form moves the std towards std * sqrt(v), v the second moment of u about the new or the old mean. The
     full form moves the covariance of u, which is factor.T @ factor, towards that of the elites; the diagonal of the
@@ -694,7 +696,7 @@ def cem_refit(
         c[np.diag_indices(n)] = 1
         factor[...] = _cholesky(c)
     mean[...] = (centre + mean_lr * (unit * m1)).astype(mean.dtype)
-    if lower is not None:
+    if lower is not None and upper is not None:
         mean[...] = _clip(mean, lower, upper)
     std[...] = np.where(moved > min_std, moved, min_std)
 
@@ -706,10 +708,10 @@ class CEM(_cem.CEM):
 
 
 @functools.wraps(_cem.minimize_cem)
-def minimize_cem(*arguments: Any, **options: Any) -> _cem.Result:
+def minimize_cem(*arguments: Any, **options: Any) -> Result:
     call = inspect.signature(_cem.minimize_cem).bind(*arguments, **options)
     call.apply_defaults()
-    return _cem.minimize_with(CEM, **call.arguments)
+    return minimize_with(CEM, **call.arguments)
 
 
 def _cholesky(c: Array) -> Array:
