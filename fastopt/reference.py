@@ -717,11 +717,13 @@ def minimize_cem(*arguments: Any, **options: Any) -> Result:
 
 
 def _cholesky(c: Array) -> Array:
-    """The upper triangular u with u.T @ u = c, by rows; a pivot is kept above 2**-40."""
+    """The upper triangular u with u.T @ u = c, by rows. A pivot of nothing but roundings sets its dimension apart from
+    those after it."""
     for k in range(len(c)):
+        sound = c[k, k] > 2.0**-40
         c[k, :k] = 0
-        c[k, k] = np.sqrt(max(c[k, k], 2.0**-40))
-        c[k, k + 1 :] /= c[k, k]
+        c[k, k] = np.sqrt(c[k, k] if sound else 2.0**-40)
+        c[k, k + 1 :] = c[k, k + 1 :] / c[k, k] if sound else 0
         c[k + 1 :, k + 1 :] -= np.outer(c[k, k + 1 :], c[k, k + 1 :])
     return c
 

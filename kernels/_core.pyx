@@ -95,6 +95,14 @@ cdef extern from "fastopt.h" nogil:
         int64_t first
         void* scratch
 
+    const int64_t FASTOPT_SCORE_ELEMENTS
+    ctypedef int64_t (*cem_score_function)(void* x, int64_t rows, int64_t dimensions, double* scores)
+    ctypedef struct cem_score_args:
+        double* scores
+        cem_candidates_args candidates
+        cem_score_function score
+        int* failed
+
     ctypedef struct cem_refit_args:
         void* mean
         void* std
@@ -192,6 +200,7 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel dropout[2]
         fastopt_kernel sum_squares[2]
         fastopt_kernel cem_candidates[2]
+        fastopt_kernel cem_score[2]
         fastopt_kernel cem_refit[2]
         fastopt_kernel cem_refit_full[2]
         fastopt_kernel stream[2]

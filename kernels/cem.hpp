@@ -127,6 +127,23 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
     }
 }
 
+// Candidates that are scored where they are made, by a function that Numba has compiled: they never leave the cache.
+template <class T>
+void cem_score(const cem_score_args& a, int64_t begin, int64_t end) {
+    const int64_t n = a.candidates.distribution.dimensions, padded = (n + NORMAL_GROUP - 1) / NORMAL_GROUP * NORMAL_GROUP;
+    const int64_t at_once = FASTOPT_SCORE_ELEMENTS / padded;
+    alignas(64) T x[FASTOPT_SCORE_ELEMENTS], scratch[FASTOPT_SCORE_ELEMENTS];
+    cem_candidates_args here = a.candidates;
+    here.out = x;
+    here.scratch = scratch;
+    for (int64_t row = begin, rows; row < end; row += rows) {
+        rows = at_once < end - row ? at_once : end - row;
+        here.first = a.candidates.first + row;
+        cem_candidates<T>(here, 0, rows);
+        if (a.score(x, rows, n, a.scores + row) != 0) *a.failed = 1;
+    }
+}
+
 // The range is over groups of 32 dimensions. The mean and std are written where they are read: a dimension's elites
 // depend on its own alone.
 template <class T>
@@ -236,12 +253,13 @@ void cem_refit_full(const cem_refit_args& a, int64_t begin, int64_t end) {
         }
         c[r * n + r] = 1.0;
     }
-    // Cholesky's factor, row after row; a pivot is kept above 2^-40.
+    // Cholesky's factor, row after row. A pivot of nothing but roundings: the dimension is set apart from those after it.
     for (int64_t k = 0; k < n; ++k) {
         double* row = c + k * n;
-        const double pivot = square_root(row[k] > 0x1p-40 ? row[k] : 0x1p-40);
+        const bool sound = row[k] > 0x1p-40;
+        const double pivot = square_root(sound ? row[k] : 0x1p-40);
         row[k] = pivot;
-        for (int64_t d = k + 1; d < n; ++d) row[d] /= pivot;
+        for (int64_t d = k + 1; d < n; ++d) row[d] = sound ? row[d] / pivot : 0.0;
         for (int64_t r = k + 1; r < n; ++r) {
             const double by = row[r];
             double* below = c + r * n;

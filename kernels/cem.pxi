@@ -77,6 +77,26 @@ def cem_candidates(distribution, int64_t first, int64_t count, indices=None):
     return out
 
 
+def cem_score(distribution, int64_t first, int64_t count, uintptr_t function):
+    """Return the scores of candidates first, first + 1, ... by the compiled function at that address (fastopt.h).
+
+    None if it failed, or if a candidate is too long to be scored where it is made."""
+    cdef cem_score_args args
+    cdef int failed = 0
+    cdef ndarray mean = cem_distribution(distribution, &args.candidates.distribution)
+    cdef int64_t padded = cem_padded(args.candidates.distribution.dimensions)
+    if padded > FASTOPT_SCORE_ELEMENTS:
+        return None
+    cdef ndarray scores = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0)
+    args.candidates.indices = NULL
+    args.candidates.first = first
+    args.scores = <double*>PyArray_DATA(scores)
+    args.score = <cem_score_function>function
+    args.failed = &failed
+    cem_run(fastopt_kernels.cem_score[element_type(mean)], &args, count, padded)
+    return None if failed else scores
+
+
 def cem_elites(scores, int64_t wanted, bint maximize):
     """Return (the numbers of the best `wanted` of the finite scores, rising; the number of the best, or -1)."""
     cdef ndarray s = checked(scores, "scores")

@@ -111,6 +111,17 @@ typedef struct {
     void *scratch; /* as many rows of `padded` elements; with a factor only */
 } cem_candidates_args;
 
+/* scores[k] = what `score` makes of candidate first + k, for k in the range: it is given that many rows of `dimensions`
+   elements and writes a score for each; a status other than 0 sets `failed`. No candidate is longer than
+   FASTOPT_SCORE_ELEMENTS with its padding; `out`, `indices` and `scratch` are not used. */
+#define FASTOPT_SCORE_ELEMENTS 16384
+typedef struct {
+    double *scores;
+    cem_candidates_args candidates;
+    int64_t (*score)(void *x, int64_t rows, int64_t dimensions, double *scores);
+    int *failed;
+} cem_score_args;
+
 /* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64:
    m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
    fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
@@ -279,6 +290,7 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(dropout)             \
     KERNEL(sum_squares)         \
     KERNEL(cem_candidates)      \
+    KERNEL(cem_score)           \
     KERNEL(cem_refit)           \
     KERNEL(cem_refit_full)      \
     KERNEL(stream)
