@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import Array, Call, Case, Op, cases, from_numpy, sizes, torch
+from harness import Array, Call, Case, Op, cases, from_numpy, mkl_random, sizes, torch
 
 import fastopt
 from fastopt import reference
@@ -15,6 +15,7 @@ from fastopt import reference
 
 class RandomUniform(Op):
     name = "random uniform"
+    exact = frozenset({"reference", "fastopt"})
     span = 1.0
 
     def __init__(self, dtype: type, size: int) -> None:
@@ -24,8 +25,11 @@ class RandomUniform(Op):
     def traffic(self) -> tuple[list[Array], list[Array]]:
         return [self.out], [self.out]  # a store reads the line that it overwrites
 
+    def result(self, returned: Any) -> list[Array]:
+        return [np.asarray(returned)]
+
     def compare(self, contender: str, ours: Array, theirs: Array) -> None:
-        if contender in ("reference", "fastopt"):
+        if contender in self.exact:
             super().compare(contender, ours, theirs)
             return
         share = ours.astype(np.float64) / self.span
@@ -49,9 +53,11 @@ class RandomUniform(Op):
 
 class RandomNormal(RandomUniform):
     name = "random normal"
+    contenders = (*Op.contenders, "mkl")
+    one_thread = Op.one_thread | {"mkl"}
 
     def compare(self, contender: str, ours: Array, theirs: Array) -> None:
-        if contender in ("reference", "fastopt"):
+        if contender in self.exact:
             Op.compare(self, contender, ours, theirs)
             return
         assert abs(np.mean(ours, dtype=np.float64)) < 6 * (1 / ours.size) ** 0.5
@@ -66,22 +72,30 @@ class RandomNormal(RandomUniform):
     def torch(self) -> Call:
         return from_numpy(self.out)[0].normal_
 
+    def mkl(self) -> Call:
+        """float64 in a new array, by the inverse distribution function: mkl_random has nothing else as fast."""
+        mkl_random.seed(7, "PHILOX4X32X10")
+        return partial(mkl_random.standard_normal, self.size)
+
     def fastopt(self) -> Call:
         return partial(fastopt.Philox4x32(7).standard_normal, dtype=self.dtype, out=self.out)
 
 
 class RandomRaw(RandomUniform):
-    """uint32 words into a new array, as fastopt and NumPy give them; torch fills one."""
+    """uint32 words into a new array, as fastopt and NumPy give them; torch fills one, MKL gives bytes."""
 
     name = "random words"
     data = sizes(np.uint32, 10, 16, 20, 24)
+    contenders = (*Op.contenders, "mkl")
+    one_thread = Op.one_thread | {"mkl"}
+    exact = RandomUniform.exact | {"mkl"}  # stream 0 of a seed is MKL's Philox of that seed
     span = 2.0**32
 
     def traffic(self) -> tuple[list[Array], list[Array]]:
         return [self.out.view(np.float32)], [self.out.view(np.float32)]
 
     def result(self, returned: Any) -> list[Array]:
-        return [np.asarray(returned).view(np.uint32)]
+        return [np.frombuffer(returned if isinstance(returned, bytes) else np.asarray(returned), np.uint32)]
 
     def reference(self) -> Call:
         return partial(reference.Philox4x32(7).random_raw, self.size)
@@ -93,6 +107,11 @@ class RandomRaw(RandomUniform):
     def torch(self) -> Call:
         (out,) = from_numpy(self.out.view(np.int32))
         return partial(out.random_, -(2**31), 2**31)
+
+    def mkl(self) -> Call:
+        """`bytes` is viRngUniformBits into a new bytes object; `randint` over all of uint32 costs the same or more."""
+        mkl_random.seed(7, "PHILOX4X32X10")
+        return partial(mkl_random.bytes, 4 * self.size)
 
     def fastopt(self) -> Call:
         return partial(fastopt.Philox4x32(7).random_raw, self.size)

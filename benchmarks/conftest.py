@@ -15,7 +15,7 @@ from fastopt import machine
 
 sys.path.append(str(Path(__file__).parent))  # pytest's importlib mode does not, and the files share harness.py
 
-from harness import Case, threads, torch
+from harness import Case, present, threads, torch
 
 LARGEST_UNTIMED = 2**20
 
@@ -52,8 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not isinstance(case, Case):
             continue
         item.add_marker(pytest.mark.benchmark(max_time=0.4))
-        if torch is None and case.contender.startswith("torch"):
-            item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+        if not present(case.contender):
+            item.add_marker(pytest.mark.skip(reason=f"{case.contender} is not installed"))
         if untimed and case.size > LARGEST_UNTIMED:  # then a benchmark is a test, and should be over soon
             large.append(item)
     if large:

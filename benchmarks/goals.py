@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from bench_adam import Adam, PolicyAdam
 from bench_dropout import Dropout
+from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
-from bench_random import RandomNormal
-from harness import Array, Call, Op, threads, torch
+from bench_random import RandomNormal, RandomRaw
+from harness import Array, Call, Op, mkl_random, present, threads, torch
 
 from fastopt import machine
 
@@ -53,10 +54,16 @@ GOALS = [
     Goal("Adam, 1,000 of 1,000,000 rows of 64", SparseRows, 1000, 2, at_least={"torch": 10}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
-    Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 30}),
+    Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 50}),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 1, at_least={"numpy": 5}),
-    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10}),
+    Goal("dropout with out=, 2^26", Dropout, 2**26, 2, at_least={"stream": 0.85}),
+    Goal("fused layer, 4096 x 1024", FusedLayer, 2**22, 2, at_least={"torch": 20, "stream": 0.85}),
+    Goal(
+        "fused layer backward, 4096 x 1024", FusedLayerBackward, 2**22, 2, {"torch": 3, "numpy": 5, "numpy_from_y": 5}
+    ),
+    Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10, "mkl": 1 / 0.7}),
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
+    Goal("random words, 2^16", RandomRaw, 2**16, 1, at_least={"mkl": 1 / 1.1}),
 ]
 
 RIVALS = {
@@ -65,6 +72,8 @@ RIVALS = {
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",
+    "numpy_from_y": "NumPy from y and a mask",
+    "mkl": "MKL",
     "negative": "np.negative(x, out=y)",
 }
 
@@ -82,6 +91,8 @@ def main() -> int:
             print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
             results += judged(goal, measured(goal, options.turns))
     host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}
+    if mkl_random is not None:
+        host["mkl_random"] = mkl_random.__version__
     print("; ".join(f"{key} {value}" for key, value in host.items()) + f"; {options.turns} turns, float32\n")
     print(table(results))
     if options.json:
@@ -94,7 +105,7 @@ def main() -> int:
 def measured(goal: Goal, turns: int) -> dict[str, Array]:
     """Return the seconds a call of each contender took, turn by turn."""
     rivals = [rival for name in goal.at_least for rival in (STREAM if name == "stream" else (name,))]
-    names = ["fastopt", *(name for name in rivals if torch is not None or not name.startswith("torch"))]
+    names = ["fastopt", *filter(present, rivals)]
     with threads(goal.threads):
         op = goal.op(np.float32, goal.size)
         for name in names:
@@ -135,7 +146,7 @@ def judged(goal: Goal, seconds: dict[str, Array]) -> list[dict[str, object]]:
         present = [name for name in (STREAM if rival == "stream" else (rival,)) if name in seconds]
         fastest = min(present, key=lambda name: float(np.median(seconds[name])), default=None)
         ratios = seconds[fastest] / ours if fastest else None
-        rows.append(row(goal, f">= {limit:g} times as fast as {RIVALS[rival]}", ratios, limit))
+        rows.append(row(goal, f">= {limit:.3g} times as fast as {RIVALS[rival]}", ratios, limit))
         rows[-1] |= {"ns_per_element": {name: nanoseconds(seconds[name], goal) for name in ("fastopt", *present)}}
     if goal.at_most is not None:
         rows.append(row(goal, f"<= {goal.at_most:g} us a call", 1e6 * ours, goal.at_most, at_least=False))

@@ -29,7 +29,13 @@ def optional(module: str) -> Any:
 
 
 torch = optional("torch")
+mkl_random = optional("mkl_random")
 threadpoolctl = optional("threadpoolctl")
+
+
+def present(contender: str) -> bool:
+    """Whether the package of a contender is installed; torch's may have names of several kinds."""
+    return {"torch": torch, "mkl": mkl_random}.get(contender.partition("_")[0], contender) is not None
 
 
 def sizes(dtype: type, *powers: int) -> tuple[tuple[type, int], ...]:

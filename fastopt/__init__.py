@@ -5,7 +5,13 @@ from fastopt._tree import SparseRows
 from fastopt.activations import inactive_fraction, leaky_relu, leaky_relu_backward
 from fastopt.cem import CEM, minimize_cem
 from fastopt.machine import get_isa, get_num_threads, num_threads, set_num_threads, show_config
-from fastopt.masking import DropoutMask, dropout, dropout_backward
+from fastopt.masking import (
+    DropoutMask,
+    bias_leaky_relu_dropout,
+    bias_leaky_relu_dropout_backward,
+    dropout,
+    dropout_backward,
+)
 from fastopt.optimizers import (
     SGD,
     Adam,
@@ -29,6 +35,8 @@ __all__ = [
     "SparseRows",
     "__version__",
     "adam_step",
+    "bias_leaky_relu_dropout",
+    "bias_leaky_relu_dropout_backward",
     "clip_grad_norm_",
     "dropout",
     "dropout_backward",

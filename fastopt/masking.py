@@ -1,4 +1,4 @@
-"""Dropout whose mask is an address, not an array."""
+"""Dropout whose mask is an address, not an array; alone, and fused with what surrounds it in a hidden layer."""
 
 from __future__ import annotations
 
@@ -125,6 +125,119 @@ def dropout_backward(grad: NDArray[Any], mask: DropoutMask, *, out: NDArray[Any]
     if grad.shape != mask.shape:
         raise ValueError(f"grad: expected shape {mask.shape} like mask, got {grad.shape}")
     return _core.dropout(grad, "grad", out, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+
+
+def bias_leaky_relu_dropout(
+    x: NDArray[Any],
+    bias: NDArray[Any],
+    negative_slope: float,
+    p: float,
+    *,
+    training: bool = True,
+    rng: Any = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], DropoutMask]:
+    """Do what follows a hidden layer's matrix product in one pass: add the bias, leaky ReLU, dropout.
+
+    With z = x + bias, a = z where z > 0 else z * negative_slope: y = a / (1 - p) where kept and +0.0 where dropped. A
+    kept zero, of either sign, is stored as -0.0, so that y is its own mask: backward needs nothing else from here. y
+    must reach :func:`bias_leaky_relu_dropout_backward` unmodified, not even by an addition of zero.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (..., columns), any layout
+    bias : ndarray, shape (columns,)
+        Of the dtype of `x`.
+    negative_slope : float
+        Finite and at least 0.
+    p : float
+        Probability of dropping, 0 <= p <= 1, with the grain of :func:`dropout`. With p = 0 nothing is dropped.
+    training : bool
+        If False nothing is dropped or scaled, and the mask has p = 0.
+    rng : Philox4x32, optional
+        As in :func:`dropout`; the decisions are those of ``dropout`` on an array of this shape.
+    out : ndarray, optional
+        Array of the shape and dtype of `x` to write to. It may be `x` itself.
+
+    Returns
+    -------
+    y : ndarray
+        `out`, or a new array in the memory order of `x`.
+    mask : DropoutMask
+        Where the decisions came from; backward needs only its p.
+
+    Raises
+    ------
+    TypeError
+        If `x`, `bias` or `out` is not an array of float32 or float64, their dtypes differ, or `rng` is of another kind.
+    ValueError
+        If `x` has no dimension, `bias` is not one number a column, the slope is negative or not finite, p is outside
+        [0, 1], `out` is read-only or of another shape, overlaps `x` in part or `bias` at all, or a mask given as `rng`
+        belongs to another shape or p. No stream is taken then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> x = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])
+    >>> y, mask = fastopt.bias_leaky_relu_dropout(x, np.zeros(3), 0.1, 0.5, rng=(7, 0))
+    >>> y
+    array([[ 2.,  0.,  0.],
+           [ 0., 10.,  0.]])
+    >>> fastopt.bias_leaky_relu_dropout_backward(np.ones((2, 3)), y, mask, 0.1)
+    (array([[2., 0., 0.],
+           [0., 2., 0.]]), array([2., 2., 0.]))
+    """
+    y = _core.bias_leaky_relu_dropout_output(x, bias, negative_slope, out)
+    mask = mask_address(x.shape, p, training, rng)
+    address = (mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+    return _core.bias_leaky_relu_dropout(x, bias, negative_slope, y, *address), mask
+
+
+def bias_leaky_relu_dropout_backward(
+    grad: NDArray[Any], y: NDArray[Any], mask: DropoutMask, negative_slope: float, *, out: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the gradients of :func:`bias_leaky_relu_dropout` with respect to x and bias, in one pass.
+
+    dx = +0.0 where y is +0.0 to the bit (everywhere if p is 1), grad / (1 - p) where y > 0, else that times
+    negative_slope; dbias is the sum of the rows of dx.
+
+    Parameters
+    ----------
+    grad : ndarray
+        Gradient with respect to y, of its shape and dtype.
+    y : ndarray of float32 or float64, shape (..., columns)
+        What the forward call returned, unmodified: a zero's sign tells a kept element from a dropped one.
+    mask : DropoutMask
+        That of the forward call.
+    negative_slope : float
+        That of the forward call.
+    out : ndarray, optional
+        Array of the shape and dtype of `grad` to write dx to. It may be `grad` or `y` itself.
+
+    Returns
+    -------
+    dx : ndarray
+        `out`, or a new array in the memory order of `grad`.
+    dbias : ndarray, shape (columns,)
+        Summed in float64 in a fixed order (the rows of each block of 64 in order, then the blocks in order), and
+        rounded once to the dtype of `grad`.
+
+    Raises
+    ------
+    TypeError
+        If `grad`, `y` or `out` is not an array of float32 or float64, their dtypes differ, or `mask` is not a mask.
+    ValueError
+        If shapes differ, `out` is read-only or overlaps an input in part, or the slope is negative or not finite.
+
+    Examples
+    --------
+    See :func:`bias_leaky_relu_dropout`.
+    """
+    _check_mask("mask", mask)
+    _core.check_array(y, "y")
+    if y.shape != mask.shape:
+        raise ValueError(f"y: expected shape {mask.shape} like mask, got {y.shape}")
+    return _core.bias_leaky_relu_dropout_backward(grad, y, mask.p, negative_slope, out)
 
 
 def mask_address(shape: tuple[int, ...], p: float, training: bool, rng: Any) -> DropoutMask:

@@ -198,12 +198,59 @@ def dropout_backward(grad: Array, mask: DropoutMask, *, out: Array | None = None
 def _drop(x: Array, mask: DropoutMask) -> Array:
     if mask.p == 0:
         return x.copy()
-    if mask.p == 1:
-        return np.zeros_like(x)
-    threshold = min(max(round(65536 * mask.p), 1), 65535)
-    scale = x.dtype.type(1 / (1 - threshold / 65536))
-    values = values16(mask.seed, mask.stream, _random.DOMAIN_DROPOUT, x.size).reshape(x.shape)
-    return np.where(values >= threshold, x * scale, x.dtype.type(0))
+    return np.where(_kept(mask), x * x.dtype.type(_scale(mask.p)), x.dtype.type(0))
+
+
+def _threshold(p: float) -> int:
+    return round(65536 * p) if p in (0, 1) else min(max(round(65536 * p), 1), 65535)
+
+
+def _scale(p: float) -> float:
+    return 1 / (1 - _threshold(p) / 65536) if p < 1 else 0.0
+
+
+def _kept(mask: DropoutMask) -> NDArray[np.bool]:
+    values = values16(mask.seed, mask.stream, _random.DOMAIN_DROPOUT, math.prod(mask.shape))
+    return values.reshape(mask.shape) >= _threshold(mask.p)
+
+
+def bias_leaky_relu_dropout(
+    x: Array,
+    bias: Array,
+    negative_slope: float,
+    p: float,
+    *,
+    training: bool = True,
+    rng: Any = None,
+    out: Array | None = None,
+) -> tuple[Array, DropoutMask]:
+    mask = mask_address(x.shape, p, training, rng)
+    one = x.dtype.type
+    y = leaky_relu(x + bias, negative_slope) * one(_scale(mask.p))
+    y = np.where(y == 0, one(-0.0), y)
+    return _into(out, np.where(_kept(mask), y, one(0))), mask
+
+
+def bias_leaky_relu_dropout_backward(
+    grad: Array, y: Array, mask: DropoutMask, negative_slope: float, *, out: Array | None = None
+) -> tuple[Array, Array]:
+    dx = leaky_relu_backward(grad * grad.dtype.type(_scale(mask.p)), y, negative_slope)
+    dropped = (y == 0) & ~np.signbit(y) | (mask.p == 1)
+    dx = np.where(dropped, grad.dtype.type(0), dx)
+    return _into(out, dx), _column_sums(dx)
+
+
+def _column_sums(x: Array) -> Array:
+    """Sums over all axes but the last, in float64: the rows of each block of 64 in order, then the blocks in order."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).astype(np.float64)
+    total = np.zeros(x.shape[-1])
+    for first in range(0, len(rows), 64):
+        block = np.zeros(x.shape[-1])
+        for row in rows[first : first + 64]:
+            block += row
+        total += block
+    with np.errstate(over="ignore"):
+        return total.astype(x.dtype)
 
 
 def values16(seed: int, stream: int, domain: int, count: int) -> NDArray[np.uint16]:

@@ -118,6 +118,35 @@ cdef extern from "fastopt.h" nogil:
         double min_std
         int about_new_mean
 
+    ctypedef struct bias_leaky_relu_dropout_args:
+        void* y
+        const void* x
+        const void* bias
+        int64_t columns
+        random_address address
+        uint32_t threshold
+        double scale
+        double negative_slope
+        int nontemporal
+
+    const int64_t FASTOPT_ROW_BLOCK, FASTOPT_COLUMN_TILE
+    ctypedef struct bias_leaky_relu_dropout_backward_args:
+        void* dx
+        double* block_sums
+        const void* grad
+        const void* y
+        int64_t rows
+        int64_t columns
+        double scale
+        double negative_slope
+        int nontemporal
+
+    ctypedef struct add_row_blocks_args:
+        void* out
+        const double* block_sums
+        int64_t blocks
+        int64_t columns
+
     ctypedef struct adam_scalars:
         double eps
 
@@ -198,6 +227,9 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel random_uniform[2]
         fastopt_kernel random_normal[2]
         fastopt_kernel dropout[2]
+        fastopt_kernel bias_leaky_relu_dropout[2]
+        fastopt_kernel bias_leaky_relu_dropout_backward[2]
+        fastopt_kernel add_row_blocks[2]
         fastopt_kernel sum_squares[2]
         fastopt_kernel cem_candidates[2]
         fastopt_kernel cem_score[2]

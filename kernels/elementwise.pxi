@@ -147,6 +147,103 @@ def dropout(x, str name, out, double p, uint64_t seed, uint64_t stream, uint32_t
     return y
 
 
+cdef double checked_fused(ndarray x, object bias, object negative_slope) except? -1:
+    """Check what the fused layer asks of x, bias and slope beyond being arrays and a number; return the slope."""
+    if PyArray_NDIM(x) == 0:
+        raise ValueError("x: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    cdef ndarray b = checked(bias, "bias")
+    if PyArray_TYPE(b) != PyArray_TYPE(x):
+        raise TypeError(f"bias: expected {x.dtype} like x, got {b.dtype}; bias.astype(np.{x.dtype}) converts it")
+    if PyArray_NDIM(b) != 1 or PyArray_DIMS(b)[0] != PyArray_DIMS(x)[PyArray_NDIM(x) - 1]:
+        raise ValueError(f"bias: expected shape {shape(x)[-1:]}, one for each column of x, got {shape(b)}")
+    return checked_positive_slope(negative_slope)
+
+
+cdef double checked_positive_slope(object negative_slope) except? -1:
+    cdef double slope = checked_slope(negative_slope)
+    if slope < 0:
+        finite_number("negative_slope", slope, 0)
+    return slope
+
+
+def bias_leaky_relu_dropout_output(x, bias, negative_slope, out):
+    """`out` or a new array for y, when all the arguments are right."""
+    checked_fused(checked(x, "x"), bias, negative_slope)
+    cdef ndarray y = output_for(out, x, "x")
+    distinct(y, "out", bias, "bias")
+    return y
+
+
+def bias_leaky_relu_dropout(x, bias, negative_slope, ndarray y, double p, uint64_t seed, uint64_t stream, uint32_t domain):
+    """`y` comes from the function above; 0 <= p <= 1 has been checked."""
+    cdef bias_leaky_relu_dropout_args args
+    cdef ndarray xa = <ndarray>x, b = <ndarray>bias
+    args.negative_slope = checked_fused(xa, b, negative_slope)
+    if p == 1 or PyArray_SIZE(xa) == 0:
+        y.fill(0)
+        return y
+    if not contiguous_order(xa) & contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
+        values = c_copy(xa)
+        return copied_into(y, bias_leaky_relu_dropout(values, bias, negative_slope, values, p, seed, stream, domain))
+    if not contiguous_order(b):
+        b = c_copy(b)
+    set_address(&args.address, seed, stream, domain)
+    args.threshold = 0
+    args.scale = 1
+    if p > 0:
+        fastopt_dropout_scalars(p, &args.threshold, &args.scale)
+    args.y = PyArray_DATA(y)
+    args.x = PyArray_DATA(xa)
+    args.bias = PyArray_DATA(b)
+    args.columns = PyArray_DIMS(b)[0]
+    args.nontemporal = around_cache(y, xa)
+    run(fastopt_kernels.bias_leaky_relu_dropout[element_type(xa)], &args, PyArray_SIZE(xa), RANDOM_GRAIN)
+    return y
+
+
+def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
+    """0 <= p <= 1 has been checked. Returns dx and dbias."""
+    cdef bias_leaky_relu_dropout_backward_args args
+    cdef add_row_blocks_args total
+    cdef uint32_t threshold
+    cdef ndarray ya = checked(y, "y")
+    cdef ndarray g = checked_like(grad, "grad", ya, "y")
+    if PyArray_NDIM(ya) == 0:
+        raise ValueError("y: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    args.negative_slope = checked_positive_slope(negative_slope)
+    cdef ndarray dx = output_for(out, g, "grad")
+    if out is not None:
+        distinct(dx, "out", ya, "y", same_allowed=True)
+    args.columns = PyArray_DIMS(ya)[PyArray_NDIM(ya) - 1]
+    if p == 1 or PyArray_SIZE(ya) == 0:
+        dx.fill(0)
+        return dx, np.zeros(args.columns, dx.dtype)
+    if not contiguous_order(ya) & contiguous_order(g) & contiguous_order(dx) & NPY_ARRAY_C_CONTIGUOUS:
+        values, dbias = bias_leaky_relu_dropout_backward(c_copy(g), c_copy(ya), p, negative_slope, None)
+        return copied_into(dx, values), dbias
+    args.scale = 1
+    if p > 0:
+        fastopt_dropout_scalars(p, &threshold, &args.scale)
+    args.rows = PyArray_SIZE(ya) // args.columns
+    cdef int64_t blocks = (args.rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
+    cdef int64_t tiles = (args.columns + FASTOPT_COLUMN_TILE - 1) // FASTOPT_COLUMN_TILE
+    cdef ndarray block_sums = np.empty((blocks, args.columns))
+    args.dx = PyArray_DATA(dx)
+    args.block_sums = <double*>PyArray_DATA(block_sums)
+    args.grad = PyArray_DATA(g)
+    args.y = PyArray_DATA(ya)
+    args.nontemporal = around_cache(dx, g) and around_cache(dx, ya)
+    run(fastopt_kernels.bias_leaky_relu_dropout_backward[element_type(ya)], &args, blocks * tiles,
+        max(1, ELEMENTWISE_GRAIN // (FASTOPT_ROW_BLOCK * min(args.columns, FASTOPT_COLUMN_TILE))))
+    dbias = np.empty(args.columns, dx.dtype)
+    total.out = PyArray_DATA(<ndarray>dbias)
+    total.block_sums = args.block_sums
+    total.blocks = blocks
+    total.columns = args.columns
+    run(fastopt_kernels.add_row_blocks[element_type(ya)], &total, args.columns, max(64, ELEMENTWISE_GRAIN // blocks))
+    return dx, dbias
+
+
 def sum_squares(x, str name):
     """Sum of x**2 in float64, in the fixed order of kernels/reduce.hpp."""
     cdef sum_squares_args args

@@ -145,6 +145,45 @@ typedef struct {
 } cem_refit_args;
 typedef cem_refit_args cem_refit_full_args;
 
+/* z = x + bias;  y = (z where z > 0, else z * negative_slope) * scale, as -0.0 where it is zero; +0.0 where the element's
+   16-bit value < threshold. Rows of `columns` >= 1 elements; the range is over elements.                    y may be x */
+typedef struct {
+    void *y;
+    const void *x;
+    const void *bias;
+    int64_t columns;
+    random_address address;
+    uint32_t threshold; /* 0 to drop nothing; then no random number is made */
+    double scale;
+    double negative_slope; /* >= 0 */
+    int nontemporal;
+} bias_leaky_relu_dropout_args;
+
+/* dx = +0.0 where y is +0.0 to the bit; grad * scale where y > 0, else (grad * scale) * negative_slope
+   block_sums[b, j] = sum of dx[r, j] over the rows r of block b in order, in double. The range is over items: block by
+   block of FASTOPT_ROW_BLOCK rows, tile by tile of FASTOPT_COLUMN_TILE columns.                     dx may be grad or y */
+#define FASTOPT_ROW_BLOCK 64
+#define FASTOPT_COLUMN_TILE 2048
+typedef struct {
+    void *dx;
+    double *block_sums;
+    const void *grad;
+    const void *y;
+    int64_t rows;
+    int64_t columns;
+    double scale;
+    double negative_slope;
+    int nontemporal;
+} bias_leaky_relu_dropout_backward_args;
+
+/* out[j] = block_sums[0, j] + block_sums[1, j] + ..., added in double and rounded once; the range is over columns */
+typedef struct {
+    void *out;
+    const double *block_sums;
+    int64_t blocks;
+    int64_t columns;
+} add_row_blocks_args;
+
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
    m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in
    place of v;  p -= lr * (m / (sqrt(v) + eps))
@@ -280,19 +319,22 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 
 /* One line a kernel: NAME is a template over the element type that takes a NAME_args. Two tables, since the optimisers are
    compiled apart from the others (kernels/isa.cpp). */
-#define FASTOPT_KERNELS(KERNEL) \
-    KERNEL(leaky_relu)          \
-    KERNEL(leaky_relu_backward) \
-    KERNEL(count_inactive)      \
-    KERNEL(random_raw)          \
-    KERNEL(random_uniform)      \
-    KERNEL(random_normal)       \
-    KERNEL(dropout)             \
-    KERNEL(sum_squares)         \
-    KERNEL(cem_candidates)      \
-    KERNEL(cem_score)           \
-    KERNEL(cem_refit)           \
-    KERNEL(cem_refit_full)      \
+#define FASTOPT_KERNELS(KERNEL)               \
+    KERNEL(leaky_relu)                        \
+    KERNEL(leaky_relu_backward)               \
+    KERNEL(count_inactive)                    \
+    KERNEL(random_raw)                        \
+    KERNEL(random_uniform)                    \
+    KERNEL(random_normal)                     \
+    KERNEL(dropout)                           \
+    KERNEL(bias_leaky_relu_dropout)           \
+    KERNEL(bias_leaky_relu_dropout_backward)  \
+    KERNEL(add_row_blocks)                    \
+    KERNEL(sum_squares)                       \
+    KERNEL(cem_candidates)                    \
+    KERNEL(cem_score)                         \
+    KERNEL(cem_refit)                         \
+    KERNEL(cem_refit_full)                    \
     KERNEL(stream)
 
 #define FASTOPT_OPTIMIZERS(KERNEL) \

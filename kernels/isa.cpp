@@ -41,6 +41,7 @@ FASTOPT_INLINE T square_root(T x) {
 #include "normal.hpp"
 #include "dropout.hpp"
 #include "cem.hpp"
+#include "bias_leaky_relu_dropout.hpp"
 #endif
 
 template <class Args, void (*kernel)(const Args&, int64_t, int64_t)>

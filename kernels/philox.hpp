@@ -7,25 +7,27 @@ constexpr uint32_t PHILOX_W0 = 0x9E3779B9, PHILOX_W1 = 0xBB67AE85;
 constexpr int PHILOX_ROUNDS = 10;
 
 struct philox_stream {
-    uint32_t k0, k1, c2, c3;
+    uint32_t c2, c3;
+    uint64_t key[PHILOX_ROUNDS][2];  // of each round, as wide as the registers' lanes: a broadcast from memory is free
     explicit philox_stream(const random_address& a)
-        : k0(static_cast<uint32_t>(a.seed)),
-          k1(static_cast<uint32_t>(a.seed >> 32)),
-          c2(static_cast<uint32_t>(a.stream)),
-          c3(static_cast<uint32_t>(a.stream >> 32) | a.domain << 24) {}
+        : c2(static_cast<uint32_t>(a.stream)), c3(static_cast<uint32_t>(a.stream >> 32) | a.domain << 24) {
+        uint32_t k0 = static_cast<uint32_t>(a.seed), k1 = static_cast<uint32_t>(a.seed >> 32);
+        for (int round = 0; round < PHILOX_ROUNDS; ++round, k0 += PHILOX_W0, k1 += PHILOX_W1) {
+            key[round][0] = k0;
+            key[round][1] = k1;
+        }
+    }
 };
 
 inline void philox_block(uint32_t* out, const philox_stream& s, uint64_t block) {
     uint32_t x0 = static_cast<uint32_t>(block), x1 = static_cast<uint32_t>(block >> 32), x2 = s.c2, x3 = s.c3;
-    uint32_t k0 = s.k0, k1 = s.k1;
     for (int round = 0; round < PHILOX_ROUNDS; ++round) {
+        const uint32_t k0 = static_cast<uint32_t>(s.key[round][0]), k1 = static_cast<uint32_t>(s.key[round][1]);
         const uint64_t p0 = static_cast<uint64_t>(PHILOX_M0) * x0, p1 = static_cast<uint64_t>(PHILOX_M1) * x2;
         x0 = static_cast<uint32_t>(p1 >> 32) ^ x1 ^ k0;
         x1 = static_cast<uint32_t>(p1);
         x2 = static_cast<uint32_t>(p0 >> 32) ^ x3 ^ k1;
         x3 = static_cast<uint32_t>(p0);
-        k0 += PHILOX_W0;
-        k1 += PHILOX_W1;
     }
     out[0] = x0;
     out[1] = x1;
@@ -86,9 +88,8 @@ inline void philox_registers(uint32_t* out, const philox_stream& s, uint64_t blo
         x2[c] = lanes_set(s.c2);
         x3[c] = lanes_set(s.c3);
     }
-    uint32_t k0 = s.k0, k1 = s.k1;
     for (int round = 0; round < PHILOX_ROUNDS; ++round) {
-        const philox_lanes key0 = lanes_set(k0), key1 = lanes_set(k1);
+        const philox_lanes key0 = lanes_set(s.key[round][0]), key1 = lanes_set(s.key[round][1]);
         for (int c = 0; c < CHAINS; ++c) {
             const philox_lanes p0 = lanes_mul(m0, x0[c]), p1 = lanes_mul(m1, x2[c]);
             x0[c] = lanes_xor(lanes_high(p1), x1[c], key0);
@@ -96,8 +97,6 @@ inline void philox_registers(uint32_t* out, const philox_stream& s, uint64_t blo
             x2[c] = lanes_xor(lanes_high(p0), x3[c], key1);
             x3[c] = p0;
         }
-        k0 += PHILOX_W0;
-        k1 += PHILOX_W1;
     }
     for (int c = 0; c < CHAINS; ++c)
         lanes_store(out + c * 4 * PHILOX_LANES, lanes_pair(x0[c], x1[c]), lanes_pair(x2[c], x3[c]));
@@ -107,7 +106,7 @@ inline void philox_registers(uint32_t* out, const philox_stream& s, uint64_t blo
 typedef uint16_t __attribute__((may_alias)) value16;  // the 16-bit values of a word, low half first
 
 // out[0 .. 4 * blocks) = the words of blocks first, first + 1, ... in element order.
-inline void philox_words(uint32_t* out, const philox_stream& s, uint64_t first, int64_t blocks) {
+__attribute__((noinline)) void philox_words(uint32_t* out, const philox_stream& s, uint64_t first, int64_t blocks) {
     int64_t b = 0;
 #if defined(__AVX512F__) || defined(__AVX2__)
     // Several independent chains hide the latency of the multiplies, as far as the registers go (Zen 4, a word: 0.33 ns
@@ -138,11 +137,18 @@ inline void for_words(const random_address& address, uint64_t first_word, int64_
     }
 }
 
+// Whole blocks go straight to their place.
 template <class T>
 void random_raw(const random_raw_args& a, int64_t begin, int64_t end) {
-    for_words(a.address, a.offset, begin, end, [&](const uint32_t* words, int64_t from, int64_t to) {
+    const auto copied = [&](const uint32_t* words, int64_t from, int64_t to) {
         __builtin_memcpy(a.out + from, words, static_cast<size_t>(to - from) * 4);
-    });
+    };
+    const int64_t into_block = static_cast<int64_t>((a.offset + static_cast<uint64_t>(begin)) % 4);
+    const int64_t first = into_block == 0 || end - begin < 4 ? begin : begin + 4 - into_block;
+    const int64_t blocks = (end - first) / 4;
+    for_words(a.address, a.offset, begin, first, copied);
+    philox_words(a.out + first, philox_stream(a.address), (a.offset + static_cast<uint64_t>(first)) / 4, blocks);
+    for_words(a.address, a.offset, first + 4 * blocks, end, copied);
 }
 
 inline void uniforms(float* out, const uint32_t* words, int64_t n) {

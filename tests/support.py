@@ -179,6 +179,28 @@ def _call(name: str, *rest: Any, out: int | None = None, **options: Any) -> Call
     return run
 
 
+def _fused(slope: float, p: float, arrays: int = 1, out: int | None = None, **options: Any) -> Callable[..., Any]:
+    """The fused layer on arrays of any shape: those without a dimension are taken as one unit."""
+
+    def run(ops: ModuleType, *given: np.ndarray) -> Any:
+        x, *rest = [np.reshape(a, a.shape or 1, copy=False) for a in given]
+        bias = values(9, x.shape[-1:], x.dtype)
+        to = {} if out is None else {"out": [x, *rest][out]}
+        return ops.bias_leaky_relu_dropout(x, bias, slope, p, **options, **to)
+
+    return run
+
+
+def _fused_backward(slope: float, p: float, out: int | None = None) -> Callable[..., Any]:
+    def run(ops: ModuleType, *given: np.ndarray) -> Any:
+        grad, y = [np.reshape(a, a.shape or 1, copy=False) for a in given]
+        to = {} if out is None else {"out": (grad, y)[out]}
+        mask = fastopt.DropoutMask(1, 2, p, y.shape)
+        return ops.bias_leaky_relu_dropout_backward(grad, y, mask, slope, **to)
+
+    return run
+
+
 def _cases() -> Iterator[tuple[str, Case]]:
     for slope in (0.01, 0.0, -1.5):
         yield f"leaky_relu {slope}", Case(_call("leaky_relu", slope), 1, ELEMENTWISE_GRAIN, slope == 0.01)
@@ -198,6 +220,25 @@ def _cases() -> Iterator[tuple[str, Case]]:
     yield "dropout in place", Case(_call("dropout", 0.3, rng=address, out=0), 1, RANDOM_GRAIN)
     run = lambda ops, grad: ops.dropout_backward(grad, fastopt.DropoutMask(*address, 0.3, grad.shape))  # noqa: E731
     yield "dropout_backward", Case(run, 1, RANDOM_GRAIN, True)
+
+    fused: dict[str, Any] = {
+        "": {},
+        " slope 0": {"slope": 0.0, "p": 2.0**-20},
+        " out": {"arrays": 2, "out": -1},
+        " in place": {"out": 0},
+        " p 0": {"p": 0.0},
+        " p 1": {"p": 1.0},
+        " not training": {"training": False},
+    }
+    for name, options in fused.items():
+        nontemporal = name in ("", " out")
+        run = _fused(**{"slope": 0.01, "p": 0.3, "rng": address} | options)
+        yield f"bias_leaky_relu_dropout{name}", Case(run, options.get("arrays", 1), RANDOM_GRAIN, nontemporal)
+    for name, options in {"": {}, " slope 0": {"slope": 0.0}, " p 0": {"p": 0.0}, " p 1": {"p": 1.0}}.items():
+        run = _fused_backward(**{"slope": 0.01, "p": 0.3} | options)
+        yield f"bias_leaky_relu_dropout_backward{name}", Case(run, 2, ELEMENTWISE_GRAIN, not name)
+    yield "bias_leaky_relu_dropout_backward into grad", Case(_fused_backward(0.01, 0.3, out=0), 2, ELEMENTWISE_GRAIN)
+    yield "bias_leaky_relu_dropout_backward into y", Case(_fused_backward(0.01, 0.3, out=1), 2, ELEMENTWISE_GRAIN)
 
     adam: dict[str, Any] = {
         "": {},
@@ -286,6 +327,7 @@ def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[st
     address = (2**63 + 12345, 2**40 + 3)
     x, grad = exact_values(1, size, dtype), exact_values(2, size, dtype)
     mask = fo.DropoutMask(*address, 0.25, (size,))
+    rows = x[: size // 7 * 7].reshape(-1, 7)
     dyadic = {"betas": (0.875, 0.9375), "eps": 2.0**-20}
 
     def stepped(step: Callable[..., None], count: int, *rest: Any, **options: Any) -> list[np.ndarray]:
@@ -311,6 +353,10 @@ def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[st
         "Philox4x32.spawn": lambda: np.array([c.seed for c in fo.Philox4x32(address[0]).spawn(5)], np.uint64),
         "dropout": lambda: fo.dropout(x, 0.25, rng=address)[0],
         "dropout_backward": lambda: fo.dropout_backward(grad, mask),
+        "bias_leaky_relu_dropout": lambda: fo.bias_leaky_relu_dropout(rows, grad[:7], 0.125, 0.25, rng=address)[0],
+        "bias_leaky_relu_dropout_backward": lambda: fo.bias_leaky_relu_dropout_backward(
+            rows, grad[: rows.size].reshape(-1, 7), fo.DropoutMask(*address, 0.25, rows.shape), 0.125
+        ),
         "DropoutMask.to_array": lambda: mask.to_array(),
         "adam_step": lambda: stepped(fo.adam_step, 4, 3, lr=0.125, **dyadic),
         "adam_step default betas": lambda: stepped(fo.adam_step, 4, 3),

@@ -23,6 +23,8 @@ TWINS = (
     "AdamW",
     "Philox4x32",
     "adam_step",
+    "bias_leaky_relu_dropout",
+    "bias_leaky_relu_dropout_backward",
     "dropout",
     "dropout_backward",
     "inactive_fraction",

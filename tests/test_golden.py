@@ -50,6 +50,14 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "294d4be636af0ef38151f4710ee7bd5aac7ba19748a56a6d2212cf70f06ea4a9",
         "16060ba1df72cb87f382733160bd3c543b5d66b167fb115479bcad66973d4756",
     ),
+    "bias_leaky_relu_dropout": (
+        "b4a65119140c27486556bb6290cf178f91a91d7397ca0d9a2cd382f87c0cc327",
+        "131b6e471e5a549bbb752f27a22ae6a1afb11872f9d3ccccea14a31a4b346b75",
+    ),
+    "bias_leaky_relu_dropout_backward": (
+        "872369a9fa8615dd1bd57bad5edc644214ae310b08414338f763c1065ac86b5a",
+        "ccb2d90bd8d0a005bcdb617c79b5c3f581c484380ff2817f5e47e8f63a8b0282",
+    ),
     "DropoutMask.to_array": (
         "6198690c9ccdcd33753abb4e0bc8a6370074f15e7902c58d43a0b3ec38caf559",
         "6198690c9ccdcd33753abb4e0bc8a6370074f15e7902c58d43a0b3ec38caf559",

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastopt
-from fastopt import Philox4x32, reference
-from fastopt.random import DOMAIN_DROPOUT, DOMAIN_RAW, DOMAIN_SPAWN, DOMAIN_UNIFORM
+from fastopt import Philox4x32, _core, reference
+from fastopt.random import DOMAIN_RAW, DOMAIN_ROUNDING, DOMAIN_SPAWN, DOMAIN_UNIFORM
 
 from .support import DTYPES, OPTIMIZER_GRAIN, RANDOM_GRAIN, assert_same_bits
 
@@ -38,6 +38,26 @@ def test_lengths_and_offsets(draw):
             actual = draw(Philox4x32(SEED), size, stream=STREAM, offset=offset)
             expected = draw(reference.Philox4x32(SEED), size, stream=STREAM, offset=offset)
             assert_same_bits(actual, expected, f"size {size}, offset {offset}")
+
+
+@each_draw
+def test_the_block_number_carries_into_its_upper_word(draw):
+    # Block 2**32 begins with word 2**34, which is element 2**33 where an element takes two words. From every place in a
+    # register of blocks and in a group of normal numbers, and in a later chunk of a long draw.
+    for border in (2**33, 2**34):
+        for before in (*range(1, 70), 3 * RANDOM_GRAIN + 1):
+            actual = draw(Philox4x32(SEED), before + 70, stream=STREAM, offset=border - before)
+            expected = draw(reference.Philox4x32(SEED), before + 70, stream=STREAM, offset=border - before)
+            assert_same_bits(actual, expected, f"{before} elements before {border}")
+            assert_same_bits(actual[before:], draw(Philox4x32(SEED), 70, stream=STREAM, offset=border))
+    above, start = (draw(Philox4x32(SEED), 70, stream=STREAM, offset=offset) for offset in (2**34, 0))
+    assert not np.any(above == start)
+
+
+def test_the_words_above_the_carry():
+    for offset, counter in ((2**34, (0, 1)), (2**34 - 4, (2**32 - 1, 0)), (2**64 - 4, (2**32 - 1, 2**30 - 1))):
+        words = reference.philox4x32(np.array([*counter, 9, 0], np.uint32), np.array([SEED % 2**32, SEED >> 32]))
+        assert_same_bits(Philox4x32(SEED).random_raw(4, stream=9, offset=offset), words)
 
 
 @each_draw
@@ -130,10 +150,12 @@ def test_shape_and_pieces_do_not_matter(draw):
 
 
 def test_domains_do_not_share_words():
-    domains = (DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_SPAWN, DOMAIN_UNIFORM)
-    drawn = [tuple(reference.words(1, 2, domain, 0, 8)) for domain in domains]
+    domains = {name: value for name, value in vars(fastopt.random).items() if name.startswith("DOMAIN_")}
+    assert len(set(domains.values())) == len(domains) >= 7
+    assert all(0 <= domain < 256 for domain in domains.values())
+    drawn = [tuple(reference.words(1, 2, domain, 0, 8)) for domain in domains.values()]
     assert len(set(drawn)) == len(domains)
-    assert_same_bits(Philox4x32(1).random_raw(8, stream=2), np.array(drawn[0], np.uint32))
+    assert_same_bits(Philox4x32(1).random_raw(8, stream=2), reference.words(1, 2, DOMAIN_RAW, 0, 8))
 
 
 # ---- addresses -------------------------------------------------------------------------------------------------------
@@ -150,6 +172,9 @@ def test_each_call_takes_exactly_one_stream_whatever_its_size():
         lambda: rng.random((2, 0)),
         lambda: rng.random(70_000, np.float32),
         lambda: rng.random(out=np.empty(3)),
+        lambda: rng.standard_normal(),
+        lambda: rng.standard_normal((0, 3)),
+        lambda: rng.standard_normal(70_000, np.float32),
         *(lambda p=p: fastopt.dropout(x, p, rng=rng) for p in (0, 0.5, 1)),
         lambda: fastopt.dropout(np.empty(0), rng=rng),
         lambda: fastopt.dropout(x, rng=rng, out=x),
@@ -174,6 +199,46 @@ def test_the_stream_taken_is_the_one_that_an_explicit_address_names():
     assert_same_bits(dropped, fastopt.dropout(np.ones(9), rng=(4, 2))[0])
     assert_same_bits(again, rng.random(9, stream=3))
     assert rng.state["stream"] == 4
+
+
+def test_no_two_calls_share_a_counter(monkeypatch):
+    # What a training program takes from one generator, and from its children: each (seed, stream, domain) once.
+    taken = []
+
+    def record(function, first):  # the arguments seed, stream, domain begin there
+        def recorded(*args):
+            taken.append(args[first : first + 3])
+            return function(*args)
+
+        return recorded
+
+    for name, first in (
+        *((f"fill_random_{kind}", 1) for kind in ("raw", "uniform", "normal")),
+        ("dropout", 4),
+    ):
+        monkeypatch.setattr(_core, name, record(getattr(_core, name), first))
+
+    rng = Philox4x32(8)
+    params = [np.ones(300, np.float32)]
+    optimizers = [fastopt.Adam(params, state_dtype="8bit", rng=rng) for _ in range(2)]
+    for source in (rng, *rng.spawn(3), *rng.spawn(2)):
+        for _ in range(3):
+            source.random_raw(5)
+            source.random(5)
+            source.standard_normal(5)
+            h = rng.standard_normal((4, 5), np.float32)
+            masks = []
+            for _ in range(4):  # layers
+                h, mask = fastopt.dropout(h, 0.5, rng=source)
+                masks.append(mask)
+            forward = taken[-4:]
+            for mask in reversed(masks):
+                fastopt.dropout_backward(h, mask)
+            assert taken[-4:] == forward[::-1]
+            del taken[-4:]
+    taken += [(optimizer.state_dict()["rounding_key"], 0, DOMAIN_ROUNDING) for optimizer in optimizers]
+    assert len(taken) == 6 * 3 * 8 + 5 + 2 * 2
+    assert len(set(taken)) == len(taken)
 
 
 def test_no_stream_is_given_twice_to_threads():
@@ -222,7 +287,7 @@ def test_a_wrong_draw_takes_no_stream(draw, error, message):
     assert rng.state == Philox4x32(4).state
 
 
-@pytest.mark.parametrize("name", ["random_raw", "random"])
+@pytest.mark.parametrize("name", ["random_raw", "random", "standard_normal"])
 def test_an_explicit_address_takes_no_stream(name):
     rng = Philox4x32(4)
     getattr(rng, name)(5, stream=3, offset=2)
@@ -230,7 +295,7 @@ def test_an_explicit_address_takes_no_stream(name):
     assert rng.state == Philox4x32(4).state
 
 
-@pytest.mark.parametrize("name", ["random_raw", "random"])
+@pytest.mark.parametrize("name", ["random_raw", "random", "standard_normal"])
 def test_an_offset_reads_on_in_the_stream_that_is_taken(name):
     rng = Philox4x32(4)
     assert_same_bits(getattr(rng, name)(5, offset=2), getattr(rng, name)(7, stream=0)[2:])

@@ -20,6 +20,7 @@ FILES = (
     "test_random",
     "test_normal",
     "test_dropout",
+    "test_fused_layer",
     "test_activations",
     "test_l2",
     "test_optimizer_options",
