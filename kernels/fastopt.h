@@ -84,6 +84,56 @@ typedef struct {
     int nontemporal;
 } dropout_args;
 
+/* How the cross-entropy method draws candidate i of a generation: x = mean + std * z, brought within the bounds (clipped, or
+   reflected once and then clipped); z = the normal numbers i * padded + d of the address, padded being the dimensions
+   rounded up to a multiple of 32; antithetic: an odd candidate has those of the one before, negated. With a factor, z is
+   first replaced by z[r] = sum of z[k] * factor[k, r] over k <= r, in order: the factor is (dimensions, dimensions), zero
+   below its diagonal. Candidate number `population` is the mean itself. Indices below 2^63 / padded. */
+typedef struct {
+    const void *mean;
+    const void *std;
+    const void *factor; /* or NULL */
+    const void *lower;  /* or NULL, and upper too */
+    const void *upper;
+    int64_t dimensions;
+    random_address address;
+    int64_t population;
+    int antithetic;
+    int reflect;
+} cem_distribution_args;
+
+/* out[k, :] = candidate indices[k], or first + k; the range is over k */
+typedef struct {
+    void *out;
+    cem_distribution_args distribution;
+    const int64_t *indices; /* or NULL */
+    int64_t first;
+    void *scratch; /* as many rows of `padded` elements; with a factor only */
+} cem_candidates_args;
+
+/* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64:
+   m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
+   fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
+   std = max(std, min_std)
+   `mean` and `std` are written and may be those of the distribution; the range is over groups of 32 dimensions. With a
+   factor (cem_refit_full, range [0, 1)) see fastopt/reference.py; `work` has 2 n^2 + 3 n elements then. */
+typedef struct {
+    void *mean;
+    void *std;
+    void *factor;
+    double *work;
+    cem_distribution_args distribution;
+    const int64_t *elites;
+    const void *elite_candidates; /* cem_refit_full only */
+    int64_t count;
+    double mean_lr;
+    double std_lr;
+    double extra_variance;
+    double min_std;
+    int about_new_mean;
+} cem_refit_args;
+typedef cem_refit_args cem_refit_full_args;
+
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
    m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in
    place of v;  p -= lr * (m / (sqrt(v) + eps))
@@ -205,6 +255,11 @@ double fastopt_add_up(const double *sums, int64_t count);
 double fastopt_penalty(double weight_decay, const double *sums, int64_t count);
 double fastopt_norm(double multiplier, const double *sums, int64_t count);
 double fastopt_clip(double norm, double max_norm);
+/* The numbers of the `wanted` lowest (maximize: highest) of n scores, lower numbers first among equals, in rising order; fewer
+   where fewer are finite: no other score is taken. Returns how many; `best` is the number of the best, -1 if there is none.
+   `work` has n elements. */
+int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
+                              double *work);
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
@@ -221,6 +276,9 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(random_normal)       \
     KERNEL(dropout)             \
     KERNEL(sum_squares)         \
+    KERNEL(cem_candidates)      \
+    KERNEL(cem_refit)           \
+    KERNEL(cem_refit_full)      \
     KERNEL(stream)
 
 #define FASTOPT_OPTIMIZERS(KERNEL) \

@@ -40,6 +40,7 @@ FASTOPT_INLINE T square_root(T x) {
 #include "philox.hpp"
 #include "normal.hpp"
 #include "dropout.hpp"
+#include "cem.hpp"
 #endif
 
 template <class Args, void (*kernel)(const Args&, int64_t, int64_t)>
