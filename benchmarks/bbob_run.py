@@ -1,6 +1,6 @@
 """Evaluations to target on the 24 noiseless BBOB functions: fastopt's CEM beside pycma and SciPy.
 
-`python benchmarks/bbob_run.py [--dimensions 2 5 10] [--instances 5] [--budget 3000] [--processes 2] [--plot FILE.png]`
+`python benchmarks/bbob_run.py [--dimensions 2 5 10] [--instances 5] [--budget 2000] [--processes 2] [--plot FILE.png]`
 
 Each optimiser runs with its default settings, on the box [-5, 5], until it is 1e-8 above the optimum or has used its
 budget (in evaluations for each dimension); one that stops sooner starts again with a larger population where it has
@@ -61,8 +61,9 @@ class Recorder:
         return values
 
     def columns(self, x: Array) -> Array:
-        """SciPy's convention: points of shape (dimension, count)."""
-        return self.rows(x.T)
+        """SciPy's convention: points of shape (dimension, count), or one of shape (dimension,)."""
+        values = self.rows(x.reshape(len(x), -1).T)
+        return values if x.ndim == 2 else values[0]
 
 
 def run_cem(recorder: Recorder, x0: Array, seed: int, covariance: str) -> None:
@@ -94,10 +95,10 @@ def run_cma(recorder: Recorder, x0: Array, seed: int) -> None:
 
 
 def run_de(recorder: Recorder, x0: Array, seed: int) -> None:
+    """With its polishing by L-BFGS-B; vectorised, which needs the deferred updating."""
+    box = [(-BOX, BOX)] * len(x0)
     while True:
-        differential_evolution(
-            recorder.columns, [(-BOX, BOX)] * len(x0), vectorized=True, updating="deferred", polish=False, rng=seed
-        )
+        differential_evolution(recorder.columns, box, vectorized=True, updating="deferred", rng=seed)
         seed += 1
 
 
@@ -227,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dimensions", type=int, nargs="+", default=[2, 5, 10])
     parser.add_argument("--instances", type=int, default=5)
-    parser.add_argument("--budget", type=int, default=3000, help="evaluations for each dimension (3000)")
+    parser.add_argument("--budget", type=int, default=2000, help="evaluations for each dimension (2000)")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     o = parser.parse_args()

@@ -25,7 +25,10 @@ def main() -> None:
         seconds.append(perf_counter() - start)
         episodes.append(run.episodes[-1])
         scores.append(demo_cem.exam(run.policy, seed))
-        print(f"{demo_cem.TASK}: solved on {solved} of {seeds} seeds (an exam is {demo_cem.EXAM} fresh episodes)")
+        done = f"seed {seed}: {episodes[-1]} episodes, {seconds[-1]:.1f} s, exam {scores[-1]:.1f}"
+        print(done, file=sys.stderr, flush=True)
+    solved = sum(score >= demo_cem.THRESHOLD for score in scores)
+    print(f"{demo_cem.TASK}: solved on {solved} of {seeds} seeds (an exam is {demo_cem.EXAM} fresh episodes)")
     for name, values in (("episodes", episodes), ("seconds", seconds), ("exam", scores)):
         low, middle, high = np.quantile(values, (0, 0.5, 1))
         print(f"{name:>8}: median {middle:.4g}, least {low:.4g}, most {high:.4g}")
