@@ -69,7 +69,7 @@ def share(number: int, dimension: int, covariance: str, settings: Settings, seed
             rng=seed,
             **of_dimension(settings, dimension, covariance),
         )
-    within = np.log(MOST * dimension / reached) / np.log(MOST / LEAST)
+    within = (np.log(MOST * dimension) - np.log(reached)) / np.log(MOST / LEAST)
     return float(np.clip(within, 0, 1).mean())
 
 

@@ -132,7 +132,7 @@ def draw(figure: Figure, run: Training) -> None:
     learning.plot(run.episodes, run.mean_returns, color=ORANGE, marker=".", label="mean of the distribution")
     learning.axhline(THRESHOLD, color=GREY, linestyle=":", label=f"threshold, {THRESHOLD}")
     learning.set(xlabel="episodes", ylabel="return", title=f"{TASK} by the cross-entropy method", ylim=(0, 510))
-    learning.legend(frameon=False)
+    learning.legend(frameon=False, loc=(0.02, 0.52))
     for values, name in zip(np.transpose(run.stds), ("$x$", "$\\dot x$", "$θ$", "$\\dot θ$", "bias"), strict=True):
         spread.plot(run.episodes, values, label=name)
     spread.set(xlabel="episodes", ylabel="std", title="Std of each parameter")
