@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")
     demo.add_argument("--seed", type=_number(int, 0, below=2**32), default=0, help="default: 0")
-    recipe = demo.add_argument_group("recipe (not with --compare, which has its own)")
+    recipe = demo.add_argument_group("recipe (not with --compare or another --task, which have their own)")
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam; sgd has momentum 0.9")
     recipe.add_argument("--lr", type=_number(float, 0), help="learning rate; default: 1e-3, with sgd 0.02")
     recipe.add_argument("--epochs", type=_number(int, 1), help="default: 100")
