@@ -47,6 +47,7 @@ class Distribution(NamedTuple):
 
 
 CUT_ELEMENTS = 2**16  # of a cut, so that it stays in the cache until it is scored
+BLOCK_ELEMENTS = 2**20  # of the candidates that are in memory at once
 CUT_LEAST, CUTS = 64, 8  # rows that are worth a call; cuts of a population, so that as many workers have one
 
 
@@ -81,17 +82,42 @@ class Objective:
         self.args = args if isinstance(args, tuple) else (args,)
         self.vectorized, self.n_repeats, self.sample = vectorized, n_repeats, sample
         self.takes_key = _takes_key(fun)
+        self._asked: tuple[int, ...] = ()  # what _blocks was asked last, and its answer
+        self._answer: list[list[tuple[int, int]]] = []
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""
         keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
-        x = self.sample(distribution, first, stop - first)
-        total = self._scores(x, distribution, first, None if keys is None else keys[:, 0])
-        for repeat in range(1, self.n_repeats):
-            # A function that wrote into its argument must not have changed the next call's.
-            x = self.sample(distribution, first, stop - first)
-            total += self._scores(x, distribution, first, None if keys is None else keys[:, repeat])
-        return total / self.n_repeats if self.n_repeats > 1 else total
+        scores = []
+        for block in self._blocks(distribution, first, stop):
+            start, end = block[0][0], block[-1][1]
+            total: Any = None
+            for repeat in range(self.n_repeats):
+                # Made anew each time: a function that wrote into its argument changes nothing for the next call.
+                x = self.sample(distribution, start, end - start)
+                parts = [
+                    self._scores(
+                        x[a - start : b - start],
+                        distribution,
+                        a,
+                        None if keys is None else keys[a - first : b - first, repeat],
+                    )
+                    for a, b in block
+                ]
+                of_block = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                total = of_block if repeat == 0 else total + of_block
+            scores.append(total / self.n_repeats if self.n_repeats > 1 else total)
+        return scores[0] if len(scores) == 1 else np.concatenate(scores)
+
+    def _blocks(self, distribution: Distribution, first: int, stop: int) -> list[list[tuple[int, int]]]:
+        """Return the cuts of a range, in groups of which the candidates are made at once: a cut is too little work for
+        several threads."""
+        asked = distribution.population, distribution.mean.size, first, stop
+        if asked != self._asked:
+            pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*asked[:2]) if a < stop and b > first]
+            at_once = max(1, BLOCK_ELEMENTS // (cut_rows(*asked[:2]) * distribution.mean.size))
+            self._asked, self._answer = asked, [pieces[k : k + at_once] for k in range(0, len(pieces), at_once)]
+        return self._answer
 
     def _scores(self, x: Array, distribution: Distribution, first: int, keys: Array | None) -> NDArray[np.float64]:
         fun, args = self.fun, self.args
@@ -143,7 +169,7 @@ def as_score(value: Any) -> float:
 
 def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the result of a vectorised function as float64, one number for each row of its argument."""
-    scores = np.asarray(values)
+    scores = values if type(values) is np.ndarray else np.asarray(values)
     if scores.shape != shape[:1]:
         raise ValueError(
             f"fun: expected a result of shape {shape[:1]} for candidates of shape {shape}, got {scores.shape}; with "
@@ -160,22 +186,14 @@ def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 class Here:
-    """This thread, cut by cut. The base of the others."""
+    """This thread. The base of the others."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self._cuts: dict[tuple[int, int], list[tuple[int, int]]] = {}
-
-    def cuts(self, distribution: Distribution) -> list[tuple[int, int]]:
-        size = distribution.population, distribution.mean.size
-        if size not in self._cuts:
-            self._cuts = {size: cuts(*size)}
-        return self._cuts[size]
 
     def scores(self, distribution: Distribution) -> NDArray[np.float64]:
         """Return the scores of a whole generation, the mean's last."""
-        parts = [self.objective(distribution, first, stop) for first, stop in self.cuts(distribution)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self.objective(distribution, 0, distribution.population + 1)
 
     def close(self, *, wait: bool = True) -> None:
         pass
@@ -192,7 +210,7 @@ class Elsewhere(Here):
             total = distribution.population + 1
             edges = np.linspace(0, total, min(self.tasks, total) + 1).astype(int).tolist()
             return list(itertools.pairwise(edges))
-        pieces = self.cuts(distribution)
+        pieces = cuts(distribution.population, distribution.mean.size)
         edges = np.linspace(0, len(pieces), min(self.tasks, len(pieces)) + 1).astype(int).tolist()
         return [(pieces[a][0], pieces[b - 1][1]) for a, b in itertools.pairwise(edges)]
 
@@ -211,14 +229,9 @@ class Elsewhere(Here):
 
 
 def score_range(task: tuple[Objective, Distribution, int, int]) -> NDArray[np.float64]:
-    """What a worker does: the scores of a range, cut by cut as everywhere."""
+    """What a worker does: the scores of a range."""
     objective, distribution, first, stop = task
-    if not objective.vectorized:
-        rows = cut_rows(distribution.population, distribution.mean.size)
-        pieces = [(a, min(a + rows, stop)) for a in range(first, stop, rows)]
-    else:
-        pieces = [c for c in cuts(distribution.population, distribution.mean.size) if first <= c[0] < stop]
-    return np.concatenate([objective(distribution, *piece) for piece in pieces])
+    return objective(distribution, first, stop)
 
 
 class ByMap(Elsewhere):
@@ -338,7 +351,7 @@ def _remember(pickled: bytes) -> None:
 
 def _score_remembered(distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
     assert _objective is not None
-    return score_range((_objective, distribution, first, stop))
+    return _objective(distribution, first, stop)
 
 
 def _number_of_workers(executor: Any) -> int:

@@ -163,6 +163,7 @@ class CEM:
         self.restart = restart
         self._begun.append(self.generation)
         self._distribution = self._first_distribution(restart)
+        self._largest_std = float(self._distribution.std.max())
         self._of_population()
         self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
 
@@ -274,16 +275,17 @@ class CEM:
                 self._improve(self.fun_mean, self.popsize)
         if len(elites) >= 2:
             g = d.stream & 0xFFFFFFFF
-            self._refit(d, elites, *self._refit_options, noise_variance(s["extra_std"], g), s["min_std"])
+            added = noise_variance(s["extra_std"], g)
+            self._largest_std = self._refit(d, elites, *self._refit_options, added, s["min_std"])
             self._bad = 0
         else:
             elites = elites[:0]
             self._bad += 1
         self._elites.append(elites)
-        self._history.append((restart_before, self.nfev, self.fun, found, self.fun_mean, float(d.std.max())))
+        self._history.append((restart_before, self.nfev, self.fun, found, self.fun_mean, self._largest_std))
         self.generation += 1
         self._distribution = Distribution(*d[:6], d.stream + 1, *d[7:])
-        if self._told.any():
+        if scores is self._scores:
             self._of_population()
         self._look(fun_mean is not None)
 
@@ -453,7 +455,7 @@ class CEM:
 
 _PLAIN_STATE = (
     *("seed", "generation", "restart", "nfev", "fun", "fun_mean", "_rule", "_told_mean", "_best_of_restart"),
-    *("_stale", "_bad", "_repeats", "_reserve"),
+    *("_stale", "_bad", "_repeats", "_reserve", "_largest_std"),
 )
 
 
@@ -576,7 +578,9 @@ def minimize_cem(
     Result
         A dict with attributes: x and fun (the best candidate so far), nit, nfev, success, status, message; x_mean and
         fun_mean (the final mean and its score: trust it more than `fun` if the function is noisy), std, covariance if
-        it is full; history (arrays with an element for each generation); settings (what None was taken for, and seed). ``result.candidate(generation, i)`` is any candidate of any generation.
+        it is full;
+        history (arrays with an element for each generation); settings (what None was taken for, and the seed).
+        ``result.candidate(generation, i)`` is any candidate of any generation.
 
     Raises
     ------

@@ -658,8 +658,9 @@ def cem_refit(
     std_lr: float,
     extra_variance: float,
     min_std: float,
-) -> None:
-    """Refit mean, std and factor in place, in float64, to the elites u = (x - mean) / std in the order of numbers.
+) -> float:
+    """Refit mean, std and factor in place, in float64, to the elites u = (x - mean) / std in the order of numbers;
+    return the largest std.
 
     The diagonal form moves the std towards std * sqrt(v), v the second moment of u about the new or the old mean. The
     full form moves the covariance of u, which is factor.T @ factor, towards that of the elites; the diagonal of the
@@ -699,6 +700,7 @@ def cem_refit(
     if lower is not None and upper is not None:
         mean[...] = _clip(mean, lower, upper)
     std[...] = np.where(moved > min_std, moved, min_std)
+    return float(std.max())
 
 
 class CEM(_cem.CEM):

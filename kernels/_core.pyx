@@ -179,6 +179,7 @@ cdef extern from "fastopt.h" nogil:
     double fastopt_clip(double norm, double max_norm)
     int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const double* scores, int64_t n, int64_t wanted,
                                   int maximize, double* work)
+    double fastopt_largest(const void* x, int64_t n, int element_type)
 
     ctypedef void (*fastopt_kernel)(const void* args, int64_t begin, int64_t end)
     ctypedef struct fastopt_kernel_table:

@@ -49,6 +49,12 @@ cdef inline void cem_run(fastopt_kernel kernel, const void* args, int64_t size, 
     run_jobs(&job, 1, size * numbers_each)
 
 
+cdef ndarray cem_numbers(object indices):
+    if PyArray_CheckExact(indices) and PyArray_TYPE(<ndarray>indices) == NPY_INT64 and contiguous_order(<ndarray>indices):
+        return <ndarray>indices
+    return np.ascontiguousarray(indices, np.int64)
+
+
 def cem_candidates(distribution, int64_t first, int64_t count, indices=None):
     """Return candidates first, first + 1, ..., or those of the int64 array `indices`, as rows of a new array."""
     cdef cem_candidates_args args
@@ -57,7 +63,7 @@ def cem_candidates(distribution, int64_t first, int64_t count, indices=None):
     args.indices = NULL
     args.first = first
     if indices is not None:
-        numbers = np.ascontiguousarray(indices, np.int64)
+        numbers = cem_numbers(indices)
         args.indices = <const int64_t*>PyArray_DATA(numbers)
         count = PyArray_SIZE(numbers)
     cdef npy_intp[2] dimensions = [count, n]
@@ -91,14 +97,17 @@ def cem_elites(scores, int64_t wanted, bint maximize):
 
 def cem_refit(distribution, elites, bint about_new_mean, double mean_lr, double std_lr, double extra_variance,
               double min_std):
-    """Refit the distribution to the candidates of these numbers: its mean, std and factor are written in place."""
+    """Refit the distribution to the candidates of these numbers: its mean, std and factor are written in place.
+
+    Return the largest std."""
     cdef cem_refit_args args
     cdef ndarray mean = cem_distribution(distribution, &args.distribution), work, candidates
-    cdef ndarray numbers = np.ascontiguousarray(elites, np.int64)
+    cdef ndarray numbers = cem_numbers(elites)
     cdef int64_t n = args.distribution.dimensions
-    for array, name in zip(distribution[:3], ("mean", "std", "factor")):
-        if array is not None:
-            writable(array, name)
+    writable(mean, "mean")
+    writable(distribution[1], "std")
+    if args.distribution.factor != NULL:
+        writable(distribution[2], "factor")
     args.mean = <void*>args.distribution.mean
     args.std = <void*>args.distribution.std
     args.factor = <void*>args.distribution.factor
@@ -111,9 +120,10 @@ def cem_refit(distribution, elites, bint about_new_mean, double mean_lr, double 
     args.about_new_mean = about_new_mean
     if args.distribution.factor == NULL:
         cem_run(fastopt_kernels.cem_refit[element_type(mean)], &args, cem_padded(n) // 32, 32 * args.count)
-        return
-    candidates = cem_candidates(distribution, 0, 0, numbers)
-    work = np.empty(2 * n * n + 3 * n)
-    args.elite_candidates = PyArray_DATA(candidates)
-    args.work = <double*>PyArray_DATA(work)
-    run(fastopt_kernels.cem_refit_full[element_type(mean)], &args, 1, 1)
+    else:
+        candidates = cem_candidates(distribution, 0, 0, numbers)
+        work = np.empty(2 * n * n + 3 * n)
+        args.elite_candidates = PyArray_DATA(candidates)
+        args.work = <double*>PyArray_DATA(work)
+        run(fastopt_kernels.cem_refit_full[element_type(mean)], &args, 1, 1)
+    return fastopt_largest(args.std, n, element_type(mean))

@@ -1,4 +1,5 @@
-// The choice of the elites of the cross-entropy method: no sort, and equal scores go by their number.
+// What the cross-entropy method computes once a generation: the choice of elites (no sort, and equal scores go by their
+// number), and the largest std.
 #include "fastopt.h"
 #include "float_mode.hpp"
 
@@ -27,4 +28,9 @@ extern "C" int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const d
         if (score < last || (score == last && equal-- > 0)) elites[k++] = i;
     }
     return count;
+}
+
+extern "C" double fastopt_largest(const void* x, int64_t n, int element_type) {
+    if (element_type == 0) return *std::max_element(static_cast<const float*>(x), static_cast<const float*>(x) + n);
+    return *std::max_element(static_cast<const double*>(x), static_cast<const double*>(x) + n);
 }
