@@ -10,13 +10,14 @@ from pathlib import Path
 
 import fastopt
 
-_EXTRAS = ("sklearn", "threadpoolctl", "tqdm", "matplotlib")  # what "fastopt[demo]" installs
+_EXTRAS = ("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium")  # what "fastopt[demo]" installs
 
 _EXAMPLES = """\
 examples:
   fastopt demo                                   train on handwritten digits both ways and compare the bits
   fastopt demo --optimizer sgd --plot demo.png   the same with SGD, and a figure
   fastopt demo --compare --plot compare.png      what Adam, L2, dropout and the leaky slope are good for
+  fastopt demo --task cem                        learn CartPole-v1 by the cross-entropy method
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -25,6 +26,9 @@ _DEMO = """\
 Train a multilayer perceptron on scikit-learn's handwritten digits, once on fastopt.reference (plain NumPy) and once on
 the compiled kernels, from the same seed. Prints losses, accuracy and times of both; the last line says whether the two
 sets of trained parameters are equal bit by bit, and the exit status is 1 when they are not.
+
+Other tasks, with --seed and --plot only; the last line says whether they were solved, and so does the exit status:
+  --task cem    Gymnasium's CartPole-v1 by the cross-entropy method
 """
 
 _BENCH = """\
@@ -57,15 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from fastopt import demo
 
+    given = [f"--{name.replace('_', '-')}" for name in ("optimizer", *_RECIPE) if getattr(options, name) is not None]
+    own = "--compare" if options.compare else ""
+    if options.task != "digits":
+        given += ["--compare"] * options.compare
+        own = f"--task {options.task}"
+    if own and given:
+        print(f"fastopt demo: {own} has recipes of its own and does not take {', '.join(given)}", file=sys.stderr)
+        return 2
+    if options.task != "digits":
+        return _TASKS[options.task](options)
     if options.compare:
-        given = [
-            f"--{name.replace('_', '-')}" for name in ("optimizer", *_RECIPE) if getattr(options, name) is not None
-        ]
-        if given:
-            print(
-                f"fastopt demo: --compare has recipes of its own and does not take {', '.join(given)}", file=sys.stderr
-            )
-            return 2
         return demo.compare(seed=options.seed, plot=options.plot)
     recipe = demo.Recipe.for_optimizer(
         options.optimizer,
@@ -73,6 +79,15 @@ def _demo(options: argparse.Namespace) -> int:
         **{name: getattr(options, name) for name in _RECIPE if getattr(options, name) is not None},
     )
     return demo.digits(recipe, plot=options.plot)
+
+
+def _cem(options: argparse.Namespace) -> int:
+    from fastopt import demo_cem
+
+    return demo_cem.cartpole(options.seed, options.plot)
+
+
+_TASKS = {"cem": _cem}  # besides the handwritten digits
 
 
 def _bench(_: argparse.Namespace) -> int:
@@ -104,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=layout,
     )
     demo.set_defaults(run=_demo)
+    demo.add_argument("--task", choices=("digits", *_TASKS), default="digits", help="what to learn; default: digits")
     demo.add_argument(
         "--compare",
         action="store_true",
@@ -111,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")
     demo.add_argument("--seed", type=_number(int, 0, below=2**32), default=0, help="default: 0")
-    recipe = demo.add_argument_group("recipe (not with --compare, which has its own)")
+    recipe = demo.add_argument_group("recipe (not with --compare or another --task, which have their own)")
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam; sgd has momentum 0.9")
     recipe.add_argument("--lr", type=_number(float, 0), help="learning rate; default: 1e-3, with sgd 0.02")
     recipe.add_argument("--epochs", type=_number(int, 1), help="default: 100")
