@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import _core
+from fastopt._cem_njit import is_njit, score_function
 from fastopt._checks import finite_number, integer
 from fastopt.random import DOMAIN_KEY
 
@@ -82,11 +83,18 @@ class Objective:
         self.args = args if isinstance(args, tuple) else (args,)
         self.vectorized, self.n_repeats, self.sample = vectorized, n_repeats, sample
         self.takes_key = _takes_key(fun)
+        self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._asked: tuple[int, ...] = ()  # what _blocks was asked last, and its answer
         self._answer: list[list[tuple[int, int]]] = []
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""
+        if self.fused:
+            compiled = score_function(self.fun, distribution.mean.dtype, self.args)
+            if compiled is not None:
+                together = self._fused(compiled.address, distribution, first, stop)
+                if together is not None:
+                    return together
         keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
         scores = []
         for block in self._blocks(distribution, first, stop):
@@ -108,6 +116,16 @@ class Objective:
                 total = of_block if repeat == 0 else total + of_block
             scores.append(total / self.n_repeats if self.n_repeats > 1 else total)
         return scores[0] if len(scores) == 1 else np.concatenate(scores)
+
+    def _fused(self, address: int, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64] | None:
+        """Return the scores by compiled code alone; None where it raised: called the other way it says why."""
+        total: Any = None
+        for repeat in range(self.n_repeats):
+            scores = _core.cem_score(distribution, first, stop - first, address)
+            if scores is None:
+                return None
+            total = scores if repeat == 0 else total + scores
+        return total / self.n_repeats if self.n_repeats > 1 else total
 
     def _blocks(self, distribution: Distribution, first: int, stop: int) -> list[list[tuple[int, int]]]:
         """Return the cuts of a range, in groups of which the candidates are made at once: a cut is too little work for

@@ -27,6 +27,8 @@ from numpy cimport (
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(ndarray prototype, int order, void* descr, int subok)
 
+ctypedef int64_t (*cem_score_function)(void* x, int64_t rows, int64_t dimensions, double* scores) noexcept nogil
+
 cdef extern from "fastopt.h" nogil:
     const char* FASTOPT_VERSION  # defined by CMakeLists.txt, from pyproject.toml
 
@@ -96,7 +98,6 @@ cdef extern from "fastopt.h" nogil:
         void* scratch
 
     const int64_t FASTOPT_SCORE_ELEMENTS
-    ctypedef int64_t (*cem_score_function)(void* x, int64_t rows, int64_t dimensions, double* scores)
     ctypedef struct cem_score_args:
         double* scores
         cem_candidates_args candidates

@@ -319,22 +319,22 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 
 /* One line a kernel: NAME is a template over the element type that takes a NAME_args. Two tables, since the optimisers are
    compiled apart from the others (kernels/isa.cpp). */
-#define FASTOPT_KERNELS(KERNEL)               \
-    KERNEL(leaky_relu)                        \
-    KERNEL(leaky_relu_backward)               \
-    KERNEL(count_inactive)                    \
-    KERNEL(random_raw)                        \
-    KERNEL(random_uniform)                    \
-    KERNEL(random_normal)                     \
-    KERNEL(dropout)                           \
-    KERNEL(bias_leaky_relu_dropout)           \
-    KERNEL(bias_leaky_relu_dropout_backward)  \
-    KERNEL(add_row_blocks)                    \
-    KERNEL(sum_squares)                       \
-    KERNEL(cem_candidates)                    \
-    KERNEL(cem_score)                         \
-    KERNEL(cem_refit)                         \
-    KERNEL(cem_refit_full)                    \
+#define FASTOPT_KERNELS(KERNEL)              \
+    KERNEL(leaky_relu)                       \
+    KERNEL(leaky_relu_backward)              \
+    KERNEL(count_inactive)                   \
+    KERNEL(random_raw)                       \
+    KERNEL(random_uniform)                   \
+    KERNEL(random_normal)                    \
+    KERNEL(dropout)                          \
+    KERNEL(bias_leaky_relu_dropout)          \
+    KERNEL(bias_leaky_relu_dropout_backward) \
+    KERNEL(add_row_blocks)                   \
+    KERNEL(sum_squares)                      \
+    KERNEL(cem_candidates)                   \
+    KERNEL(cem_score)                        \
+    KERNEL(cem_refit)                        \
+    KERNEL(cem_refit_full)                   \
     KERNEL(stream)
 
 #define FASTOPT_OPTIMIZERS(KERNEL) \

@@ -1,4 +1,4 @@
-"""The cross-entropy method: kernels against their definition, the same bits for any threads, rules, errors, ask and tell."""
+"""The cross-entropy method: kernels against their definition, bits and threads, rules, errors, ask and tell."""
 
 from __future__ import annotations
 
@@ -219,28 +219,29 @@ def test_about_the_old_mean_the_spread_does_not_shrink_on_a_slope():
         for about in ("new_mean", "old_mean")
     )
     assert new.std.max() < 0.1
-    assert old.std.min() > 1
-    assert old.fun < new.fun
+    assert old.std.max() > 100  # and it goes ever faster
+    assert old.fun < 100 * new.fun < 0
 
 
 @each_dtype
 @pytest.mark.parametrize("handling", ["clip", "reflect"])
 def test_bounds_hold(handling, dtype):
     lower, upper = np.array([-1.0, 0.1, -np.inf, 0.3]), np.array([0.1, np.inf, 0.7, 0.3])
+    start = np.array([0.0, 2.0, 0.0, 0.3])
+    if dtype == np.float32:
+        lower[3] = upper[3] = start[3] = np.float32(0.3)
     seen = []
 
     def fun(x):
         seen.append(x)
-        return largest(x)
+        return sphere(x)
 
-    options = {"bound_handling": handling, "vectorized": True, "maxiter": 30, "rng": 2}
-    result = fastopt.minimize_cem(
-        fun, np.array([0.0, 2.0, 0.0, 0.3], dtype), bounds=(list(zip(lower, upper, strict=True))), **options
-    )
+    options = {"bound_handling": handling, "vectorized": True, "maxiter": 60, "rng": 2}
+    result = fastopt.minimize_cem(fun, start.astype(dtype), bounds=(list(zip(lower, upper, strict=True))), **options)
     x = np.concatenate(seen).astype(np.float64)
     assert (x >= lower).all()
     assert (x[:, [0, 1, 2]] <= upper[[0, 1, 2]]).all()
-    np.testing.assert_allclose(result.x, [0.1, 0.25, 0.25, 0.3], atol=0.05)
+    np.testing.assert_allclose(result.x, [0.1, 0.25, 0.25, 0.3], atol=0.02)
 
 
 def test_x0_and_sigma0_from_bounds():
