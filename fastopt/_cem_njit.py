@@ -16,7 +16,7 @@ def is_njit(fun: Any) -> bool:
 
 
 def score_function(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
-    """Return ``cem_score_args.score`` (kernels/fastopt.h) made of fun, with its `address`; None if that cannot be.
+    """Return (``cem_score_args.score`` of kernels/fastopt.h made of fun, its address), or None if that cannot be.
 
     It cannot for a function that runs threads of its own, or whose result Numba does not know to be a number.
     """
@@ -48,6 +48,7 @@ def _compile(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
     pointer: Any = types.CPointer
     signature = types.int64(pointer(element), types.int64, types.int64, pointer(types.float64))
     try:
-        return numba.cfunc(signature)(score)
+        compiled = numba.cfunc(signature)(score)
     except numba.errors.NumbaError:
         return None  # called one candidate at a time, it says itself what is wrong
+    return compiled, compiled.address

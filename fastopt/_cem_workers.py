@@ -84,17 +84,18 @@ class Objective:
         self.vectorized, self.n_repeats, self.sample = vectorized, n_repeats, sample
         self.takes_key = _takes_key(fun)
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
+        self._compiled: Any = None  # the fused function, its address; made for the dtype of the run
         self._asked: tuple[int, ...] = ()  # what _blocks was asked last, and its answer
         self._answer: list[list[tuple[int, int]]] = []
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""
         if self.fused:
-            compiled = score_function(self.fun, distribution.mean.dtype, self.args)
-            if compiled is not None:
-                together = self._fused(compiled.address, distribution, first, stop)
-                if together is not None:
-                    return together
+            if self._compiled is None:
+                self._compiled = score_function(self.fun, distribution.mean.dtype, self.args)
+            together = self._fused(distribution, first, stop)
+            if together is not None:
+                return together
         keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
         scores = []
         for block in self._blocks(distribution, first, stop):
@@ -117,8 +118,11 @@ class Objective:
             scores.append(total / self.n_repeats if self.n_repeats > 1 else total)
         return scores[0] if len(scores) == 1 else np.concatenate(scores)
 
-    def _fused(self, address: int, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64] | None:
+    def _fused(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64] | None:
         """Return the scores by compiled code alone; None where it raised: called the other way it says why."""
+        if self._compiled is None:
+            return None
+        address: int = self._compiled[1]
         total: Any = None
         for repeat in range(self.n_repeats):
             scores = _core.cem_score(distribution, first, stop - first, address)
@@ -126,6 +130,9 @@ class Objective:
                 return None
             total = scores if repeat == 0 else total + scores
         return total / self.n_repeats if self.n_repeats > 1 else total
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}
 
     def _blocks(self, distribution: Distribution, first: int, stop: int) -> list[list[tuple[int, int]]]:
         """Return the cuts of a range, in groups of which the candidates are made at once: a cut is too little work for
@@ -144,7 +151,8 @@ class Objective:
                 return as_scores(fun(x, *args) if keys is None else fun(x, *args, key=keys), x.shape)
             if keys is None:
                 return np.array([as_score(fun(row, *args)) for row in x])
-            return np.array([as_score(fun(row, *args, key=int(key))) for row, key in zip(x, keys, strict=True)])
+            given = keys if is_njit(fun) else keys.tolist()  # Numba has no int above 2**63, NumPy's uint64 it knows
+            return np.array([as_score(fun(row, *args, key=key)) for row, key in zip(x, given, strict=True)])
         except Exception as error:
             error.add_note(
                 f"raised while scoring candidates {first} to {first + len(x) - 1} of {distribution.where}"

@@ -219,8 +219,8 @@ def test_about_the_old_mean_the_spread_does_not_shrink_on_a_slope():
         for about in ("new_mean", "old_mean")
     )
     assert new.std.max() < 0.1
-    assert old.std.max() > 100  # and it goes ever faster
-    assert old.fun < 100 * new.fun < 0
+    assert old.std.max() > 10  # and it goes ever faster
+    assert old.fun < 10 * new.fun < 0
 
 
 @each_dtype
@@ -363,8 +363,9 @@ def test_the_mean_of_a_noisy_function():
         return sphere(x) + np.random.default_rng(key).standard_normal()
 
     result = fastopt.minimize_cem(fun, np.zeros(3), 1.0, maxfev=6000, rng=0)
-    assert sphere(result.x_mean) < 0.1 < sphere(result.x)  # the best candidate is the luckiest
-    assert result.fun < result.fun_mean
+    assert sphere(result.x_mean) < 0.1
+    assert result.fun < result.fun_mean - 2  # the best candidate is the luckiest
+    assert abs(result.fun_mean) < 3
 
 
 # ---- rules -----------------------------------------------------------------------------------------------------------

@@ -58,7 +58,9 @@ def in_a_script(tmp_path, body, **options):
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom functions import *\n" + body
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
     (tmp_path / "main.py").write_text(script)
-    return run_python(f"import runpy; runpy.run_path({str(tmp_path / 'main.py')!r})", PYTHONPATH=path, **options)
+    return run_python(
+        f"import runpy; runpy.run_path({str(tmp_path / 'main.py')!r}, run_name='__main__')", PYTHONPATH=path, **options
+    )
 
 
 def largest(x):
@@ -228,7 +230,7 @@ def test_what_is_sent_and_what_comes_back():
         sent[popsize, n] = max(messages)
         assert max(messages) < 2 * 8 * n + 1500
         assert sum(answers) < 8 * popsize + 500 * len(answers)
-    assert abs(sent[1000, 100] - sent[100, 100]) < 16
+    assert abs(sent[1000, 100] - sent[100, 100]) < 64
 
 
 def test_a_range_done_twice_gives_the_same_scores():
