@@ -17,6 +17,15 @@ from pathlib import Path
 
 import numpy as np
 from bench_adam import Adam, PolicyAdam
+from bench_cem import (
+    Generations,
+    LargeGenerations,
+    LargeNjitGenerations,
+    NjitGenerations,
+    SmallGenerations,
+    numba,
+    size_of,
+)
 from bench_dropout import Dropout
 from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
@@ -64,7 +73,15 @@ GOALS = [
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 1, at_least={"numpy": 10, "mkl": 1 / 0.7}),
     Goal("normal numbers, 2^20", RandomNormal, 2**20, 2, at_least={"torch": 4}),
     Goal("random words, 2^16", RandomRaw, 2**16, 1, at_least={"mkl": 1 / 1.1}),
+    Goal("CEM generation, 64 x 10", SmallGenerations, size_of(SmallGenerations), 1, at_least={"numpy": 3}),
+    Goal("CEM generation, 1,000 x 100", Generations, size_of(Generations), 2, at_least={"numpy": 6}),
+    Goal("CEM generation, 10,000 x 1,000", LargeGenerations, size_of(LargeGenerations), 2, at_least={"numpy": 6}),
 ]
+if numba is not None:
+    GOALS += [
+        Goal("CEM, njit, 1,000 x 100", NjitGenerations, size_of(Generations), 2, at_least={"numpy": 10}),
+        Goal("CEM, njit, 10,000 x 1,000", LargeNjitGenerations, size_of(LargeGenerations), 2, at_least={"numpy": 10}),
+    ]
 
 RIVALS = {
     "stream": "the same traffic without arithmetic",

@@ -35,12 +35,16 @@ def _compile(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
 
     element = types.float32 if dtype == np.float32 else types.float64
 
+    @numba.njit
+    def one(x):  # type: ignore[no-untyped-def]
+        return fun(x, *args)
+
     def score(x_pointer, rows, dimensions, scores_pointer):  # type: ignore[no-untyped-def]
         x = carray(x_pointer, (rows, dimensions))
         scores = carray(scores_pointer, (rows,))
         try:
             for i in range(rows):
-                scores[i] = fun(x[i], *args)
+                scores[i] = one(x[i])
         except Exception:
             return 1
         return 0

@@ -131,7 +131,8 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
 template <class T>
 void cem_score(const cem_score_args& a, int64_t begin, int64_t end) {
     const int64_t n = a.candidates.distribution.dimensions, padded = (n + NORMAL_GROUP - 1) / NORMAL_GROUP * NORMAL_GROUP;
-    const int64_t at_once = FASTOPT_SCORE_ELEMENTS / padded;
+    constexpr int64_t CLOSE = 4096;  // elements that stay in the first-level cache
+    const int64_t at_once = padded < CLOSE ? CLOSE / padded : 1;
     alignas(64) T x[FASTOPT_SCORE_ELEMENTS], scratch[FASTOPT_SCORE_ELEMENTS];
     cem_candidates_args here = a.candidates;
     here.out = x;

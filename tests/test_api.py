@@ -18,6 +18,7 @@ from fastopt import reference
 from .support import run_python
 
 TWINS = (
+    "CEM",
     "SGD",
     "Adam",
     "AdamW",
@@ -31,10 +32,11 @@ TWINS = (
     "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
+    "minimize_cem",
     "sgd_step",
 )
 # What needs an optional package (fastopt.torch), or one of the demo's, is not a part of the core.
-MODULES = ["activations", "machine", "masking", "optimizers", "random", "reference", "_tree"]
+MODULES = ["activations", "cem", "machine", "masking", "optimizers", "random", "reference", "_tree"]
 
 
 def methods(cls):

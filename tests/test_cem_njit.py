@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastopt
+from fastopt._cem_njit import score_function
 
 from .support import DTYPES, assert_same_bits, run_python
 
@@ -32,6 +33,12 @@ def fussy(x, limit):
 def run(fun, dtype=np.float64, n=50, **options):
     options = {"popsize": 700, "maxiter": 3, "rng": 1} | options
     return fastopt.minimize_cem(fun, np.zeros(n, dtype), 1.0, **options)
+
+
+@pytest.mark.parametrize(("fun", "args"), [(largest, ()), (fussy, (0.5,))])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_function_is_compiled_for_the_pool(fun, args, dtype):
+    assert score_function(fun, np.dtype(dtype), args) is not None
 
 
 def assert_same_run(a, b):
@@ -72,7 +79,10 @@ def test_what_cannot_be_fused_is_called():
 
     @numba.njit(parallel=True)
     def parallel(x):
-        return x[0] ** 2
+        total = 0.0
+        for k in numba.prange(len(x)):
+            total += x[k] ** 2
+        return total
 
     @numba.njit
     def nothing(x):

@@ -26,6 +26,7 @@ FILES = (
     "test_optimizer_options",
     "test_sparse_rows",
     "test_small_states",
+    "test_cem",
 )
 OTHERS = [isa for isa in _core.available_isas() if isa != fastopt.get_isa()]
 
