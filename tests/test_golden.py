@@ -118,6 +118,18 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "80bc82a38a5670693847f25e1dc127d4c991fb6bb8c53f75d513179512a50552",
         "fff04de7d6d7eb4a438c918e0058284a2e285b9ba662011e4a65059e4fdb0b12",
     ),
+    "minimize_cem": (
+        "a270bc20ad96d4a3b05779ecb77ba444568178b850057d7ebbc9b05ed898d087",
+        "5a411bb16cd16168a2de22fac797a05418b96a47559a1fe64a02b62f7dadf9de",
+    ),
+    "minimize_cem full": (
+        "303657a4cfcc996b18df688077b9efb8116350b871ec0367f3eb4f39a8db86da",
+        "3539bdcad105adc62d0bc85a2e06d50cb3953c3860c517e5f92cb00d750787d6",
+    ),
+    "CEM": (
+        "8b8e36e2808afcfa15f1fc63cb8e09759d56543136d1743a71b467a414b16b23",
+        "9cf02341bea433da8f19dd6b50b68315956d0c2f1548e880248a9ad27970f766",
+    ),
 }
 INPUT = (
     "9fdc8616f5d702c053f9c0308385a04fa1e5eb1bb1c2e06d3bb384edd2c48d54",
