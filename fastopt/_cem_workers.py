@@ -351,7 +351,10 @@ class OwnProcesses(ByExecutor):
         try:
             return super().scores(distribution)
         except RuntimeError as error:
-            if error.__cause__ is None:
+            from concurrent.futures import BrokenExecutor
+
+            if not isinstance(error.__cause__, BrokenExecutor):  # fun's own
+                self.close(wait=False)
                 raise
         except BaseException:
             self.close(wait=False)
