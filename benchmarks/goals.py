@@ -18,6 +18,15 @@ from pathlib import Path
 
 import numpy as np
 from bench_adam import Adam, PolicyAdam
+from bench_cem import (
+    Generations,
+    LargeGenerations,
+    LargeNjitGenerations,
+    NjitGenerations,
+    SmallGenerations,
+    numba,
+    size_of,
+)
 from bench_dropout import Dropout
 from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
@@ -82,7 +91,15 @@ GOALS = [
     Goal("normalize_advantage, 4096", NormalizeAdvantage, 4096, 1, at_least={"numpy": 5}),
     Goal("gae, 2048 x 8", GAE, 2048 * 8, 1, at_least={"numpy": 20, "numba": 1}),
     Goal("discounted_returns, 2048 x 8", DiscountedReturns, 2048 * 8, 1, at_least={"numpy": 20, "numba": 1}),
+    Goal("CEM generation, 64 x 10", SmallGenerations, size_of(SmallGenerations), 1, at_least={"numpy": 3}),
+    Goal("CEM generation, 1,000 x 100", Generations, size_of(Generations), 2, at_least={"numpy": 6}),
+    Goal("CEM generation, 10,000 x 1,000", LargeGenerations, size_of(LargeGenerations), 2, at_least={"numpy": 6}),
 ]
+if numba is not None:
+    GOALS += [
+        Goal("CEM, njit, 1,000 x 100", NjitGenerations, size_of(Generations), 2, at_least={"numpy": 10}),
+        Goal("CEM, njit, 10,000 x 1,000", LargeNjitGenerations, size_of(LargeGenerations), 2, at_least={"numpy": 10}),
+    ]
 
 RIVALS = {
     "stream": "the same traffic without arithmetic",

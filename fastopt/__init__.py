@@ -4,6 +4,7 @@ from fastopt import policy as policy
 from fastopt._core import __version__
 from fastopt._tree import SparseRows
 from fastopt.activations import inactive_fraction, leaky_relu, leaky_relu_backward
+from fastopt.cem import CEM, minimize_cem
 from fastopt.machine import get_isa, get_num_threads, num_threads, set_num_threads, show_config
 from fastopt.masking import (
     DropoutMask,
@@ -26,6 +27,7 @@ from fastopt.optimizers import (
 from fastopt.random import Philox4x32
 
 __all__ = [
+    "CEM",
     "SGD",
     "Adam",
     "AdamW",
@@ -47,6 +49,7 @@ __all__ = [
     "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
+    "minimize_cem",
     "num_threads",
     "set_num_threads",
     "sgd_step",

@@ -21,6 +21,7 @@ examples:
   fastopt demo                                   train on handwritten digits both ways and compare the bits
   fastopt demo --optimizer sgd --plot demo.png   the same with SGD, and a figure
   fastopt demo --compare --plot compare.png      what Adam, L2, dropout and the leaky slope are good for
+  fastopt demo --task cem                        learn CartPole-v1 by the cross-entropy method
   fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
   fastopt bench                                  each op against NumPy and against this machine's memory
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    given = [name for name in ("compare", "plot", "optimizer", *_RECIPE) if getattr(options, name) not in (None, False)]
+    given = [name for name in ("compare", "plot", "optimizer", *_RECIPE) if getattr(options, name) is not None]
     own, taken = "", given
     if options.compare:
         own, taken = "--compare", ["compare", "plot"]
@@ -88,6 +89,12 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.digits(recipe, plot=options.plot)
 
 
+def _cem(options: argparse.Namespace) -> int:
+    from fastopt import demo_cem
+
+    return demo_cem.cartpole(options.seed, options.plot)
+
+
 def _njit(options: argparse.Namespace) -> int:
     from fastopt import demo_njit
 
@@ -107,6 +114,7 @@ class _Task(NamedTuple):
 
 
 _TASKS = {  # besides the handwritten digits
+    "cem": _Task(_cem, ["plot"], "CartPole-v1 by the cross-entropy method"),
     "njit": _Task(_njit, [], "a small network trained inside one @njit function, and by the same loop in Python"),
     "policy-gradient": _Task(
         _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"

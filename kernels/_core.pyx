@@ -14,17 +14,20 @@ from fastopt._tree import SparseRows, same_structure
 cimport numpy as cnp
 from libc.math cimport isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_BOOL, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT,
-    NPY_FORTRANORDER, NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_FLAGS, PyArray_ISBYTESWAPPED,
+    NPY_FORTRANORDER, NPY_INT64, NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
+    PyArray_FLAGS, PyArray_ISBYTESWAPPED,
     PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
-    PyArray_TYPE, ndarray,
+    PyArray_TYPE, ndarray, npy_intp,
 )
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(ndarray prototype, int order, void* descr, int subok)
+
+ctypedef int64_t (*cem_score_function)(void* x, int64_t rows, int64_t dimensions, double* scores) noexcept nogil
 
 cdef extern from "fastopt.h" nogil:
     const char* FASTOPT_VERSION  # defined by CMakeLists.txt, from pyproject.toml
@@ -74,6 +77,47 @@ cdef extern from "fastopt.h" nogil:
         uint32_t threshold
         double scale
         int nontemporal
+
+    ctypedef struct cem_distribution_args:
+        const void* mean
+        const void* std
+        const void* factor
+        const void* lower
+        const void* upper
+        int64_t dimensions
+        random_address address
+        int64_t population
+        int antithetic
+        int reflect
+
+    ctypedef struct cem_candidates_args:
+        void* out
+        cem_distribution_args distribution
+        const int64_t* indices
+        int64_t first
+        void* scratch
+
+    const int64_t FASTOPT_SCORE_ELEMENTS
+    ctypedef struct cem_score_args:
+        double* scores
+        cem_candidates_args candidates
+        cem_score_function score
+        int* failed
+
+    ctypedef struct cem_refit_args:
+        void* mean
+        void* std
+        void* factor
+        double* work
+        cem_distribution_args distribution
+        const int64_t* elites
+        const void* elite_candidates
+        int64_t count
+        double mean_lr
+        double std_lr
+        double extra_variance
+        double min_std
+        int about_new_mean
 
     ctypedef struct bias_leaky_relu_dropout_args:
         void* y
@@ -291,6 +335,9 @@ cdef extern from "fastopt.h" nogil:
     double fastopt_penalty(double weight_decay, const double* sums, int64_t count)
     double fastopt_norm(double multiplier, const double* sums, int64_t count)
     double fastopt_clip(double norm, double max_norm)
+    int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const double* scores, int64_t n, int64_t wanted,
+                                  int maximize, double* work)
+    double fastopt_largest(const void* x, int64_t n, int element_type)
 
     double fastopt_mean(const double* sums, int64_t count, int64_t size)
     double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps)
@@ -327,6 +374,10 @@ cdef extern from "fastopt.h" nogil:
         fastopt_kernel gaussian_policy_gradient[2]
         fastopt_kernel discounted_returns[2]
         fastopt_kernel gae[2]
+        fastopt_kernel cem_candidates[2]
+        fastopt_kernel cem_score[2]
+        fastopt_kernel cem_refit[2]
+        fastopt_kernel cem_refit_full[2]
         fastopt_kernel stream[2]
     const fastopt_kernel_table* fastopt_kernels
 
@@ -370,6 +421,7 @@ __version__ = FASTOPT_VERSION.decode()
 include "checks.pxi"
 include "elementwise.pxi"
 include "policy.pxi"
+include "cem.pxi"
 include "sparse_rows.pxi"
 include "optimizers.pxi"
 include "machine.pxi"

@@ -87,6 +87,67 @@ typedef struct {
     int nontemporal;
 } dropout_args;
 
+/* How the cross-entropy method draws candidate i of a generation: x = mean + std * z, brought within the bounds (clipped, or
+   reflected once and then clipped); z = the normal numbers i * padded + d of the address, padded being the dimensions
+   rounded up to a multiple of 32; antithetic: an odd candidate has those of the one before, negated. With a factor, z is
+   first replaced by z[r] = sum of z[k] * factor[k, r] over k <= r, in order: the factor is (dimensions, dimensions), zero
+   below its diagonal. Candidate number `population` is the mean itself. Indices below 2^63 / padded. */
+typedef struct {
+    const void *mean;
+    const void *std;
+    const void *factor; /* or NULL */
+    const void *lower;  /* or NULL, and upper too */
+    const void *upper;
+    int64_t dimensions;
+    random_address address;
+    int64_t population;
+    int antithetic;
+    int reflect;
+} cem_distribution_args;
+
+/* out[k, :] = candidate indices[k], or first + k; the range is over k */
+typedef struct {
+    void *out;
+    cem_distribution_args distribution;
+    const int64_t *indices; /* or NULL */
+    int64_t first;
+    void *scratch; /* as many rows of `padded` elements; with a factor only */
+} cem_candidates_args;
+
+/* scores[k] = what `score` makes of candidate first + k, for k in the range: it is given that many rows of `dimensions`
+   elements and writes a score for each; a status other than 0 sets `failed`. No candidate is longer than
+   FASTOPT_SCORE_ELEMENTS with its padding; `out`, `indices` and `scratch` are not used. */
+#define FASTOPT_SCORE_ELEMENTS 16384
+typedef struct {
+    double *scores;
+    cem_candidates_args candidates;
+    int64_t (*score)(void *x, int64_t rows, int64_t dimensions, double *scores);
+    int *failed;
+} cem_score_args;
+
+/* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64:
+   m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
+   fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
+   std = max(std, min_std)
+   `mean` and `std` are written and may be those of the distribution; the range is over groups of 32 dimensions. With a
+   factor (cem_refit_full, range [0, 1)) see fastopt/reference.py; `work` has 2 n^2 + 3 n elements then. */
+typedef struct {
+    void *mean;
+    void *std;
+    void *factor;
+    double *work;
+    cem_distribution_args distribution;
+    const int64_t *elites;
+    const void *elite_candidates; /* cem_refit_full only */
+    int64_t count;
+    double mean_lr;
+    double std_lr;
+    double extra_variance;
+    double min_std;
+    int about_new_mean;
+} cem_refit_args;
+typedef cem_refit_args cem_refit_full_args;
+
 /* z = x + bias;  y = (z where z > 0, else z * negative_slope) * scale, as -0.0 where it is zero; +0.0 where the element's
    16-bit value < threshold. Rows of `columns` >= 1 elements; the range is over elements.                    y may be x */
 typedef struct {
@@ -417,6 +478,13 @@ double fastopt_gaussian_entropy_constant(int64_t columns);
 /* Fill in the scalars of a record whose sizes are there. */
 void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
 void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
+/* The numbers of the `wanted` lowest (maximize: highest) of n scores, lower numbers first among equals, in rising order; fewer
+   where fewer are finite: no other score is taken. Returns how many; `best` is the number of the best, -1 if there is none.
+   `work` has n elements. */
+int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
+                              double *work);
+/* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
+double fastopt_largest(const void *x, int64_t n, int element_type);
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
@@ -451,6 +519,10 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(gaussian_policy_gradient)         \
     KERNEL(discounted_returns)               \
     KERNEL(gae)                              \
+    KERNEL(cem_candidates)                   \
+    KERNEL(cem_score)                        \
+    KERNEL(cem_refit)                        \
+    KERNEL(cem_refit_full)                   \
     KERNEL(stream)
 
 #define FASTOPT_OPTIMIZERS(KERNEL) \

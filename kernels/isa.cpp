@@ -41,6 +41,7 @@ FASTOPT_INLINE T square_root(T x) {
 #include "math.hpp"
 #include "normal.hpp"
 #include "dropout.hpp"
+#include "cem.hpp"
 #include "bias_leaky_relu_dropout.hpp"
 #include "policy.hpp"
 #include "advantage.hpp"

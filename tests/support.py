@@ -342,6 +342,24 @@ def _golden_policy(x: np.ndarray, y: np.ndarray, address: tuple[int, int]) -> di
     }
 
 
+def _golden_cem(dtype: Any, **options: Any) -> list[np.ndarray]:
+    run = fastopt.minimize_cem(
+        lambda x: np.abs(x - dtype(0.25)).max(axis=1),  # exact everywhere
+        np.zeros(40, dtype),
+        0.5,
+        popsize=600,
+        elite_frac=0.25,
+        std_lr=0.5,
+        mean_lr=0.75,
+        refit_about="old_mean",
+        maxiter=4,
+        rng=7,
+        vectorized=True,
+        **options,
+    )
+    return [run.x, run.x_mean, run.std, run.history["fun"], run.candidate(1, 599)]
+
+
 def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[str, Callable[[], Any]]:
     """For every op a call without arguments that returns its output on exact inputs, large enough for three threads.
 
@@ -397,6 +415,9 @@ def golden_outputs(dtype: Any, size: int = 3 * ELEMENTWISE_GRAIN + 5) -> dict[st
         "clip_grad_norm_": lambda: stepped(lambda *arrays: fo.clip_grad_norm_(arrays, 0.5), 2),
         "l2_penalty": lambda: fo.l2_penalty([x, grad], 0.25),
         **_golden_policy(x, grad, address),
+        "minimize_cem": lambda: _golden_cem(dtype, antithetic=True, bounds=[(-1, 0.5)] * 40),
+        "minimize_cem full": lambda: _golden_cem(dtype, covariance="full", extra_std=0.25, restarts=1, patience=2),
+        "CEM": lambda: fo.CEM(np.zeros(40, dtype), 0.5, popsize=600, rng=7).ask(),
     }
 
 

@@ -18,6 +18,7 @@ from fastopt import policy, reference, reference_policy
 from .support import run_python
 
 TWINS = (
+    "CEM",
     "SGD",
     "Adam",
     "AdamW",
@@ -31,12 +32,14 @@ TWINS = (
     "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
+    "minimize_cem",
     "sgd_step",
 )
 # What needs an optional package (fastopt.torch), or one of the demo's, is not a part of the core.
 MODULES = [
     "_line_search",
     "activations",
+    "cem",
     "machine",
     "masking",
     "optimizers",

@@ -171,6 +171,18 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",
         "f63b91fb72eb95ba9b0aa3c38b6057653f9049df7fd0a8fbf0e342159435a91a",
     ),
+    "minimize_cem": (
+        "a270bc20ad96d4a3b05779ecb77ba444568178b850057d7ebbc9b05ed898d087",
+        "5a411bb16cd16168a2de22fac797a05418b96a47559a1fe64a02b62f7dadf9de",
+    ),
+    "minimize_cem full": (
+        "303657a4cfcc996b18df688077b9efb8116350b871ec0367f3eb4f39a8db86da",
+        "3539bdcad105adc62d0bc85a2e06d50cb3953c3860c517e5f92cb00d750787d6",
+    ),
+    "CEM": (
+        "8b8e36e2808afcfa15f1fc63cb8e09759d56543136d1743a71b467a414b16b23",
+        "9cf02341bea433da8f19dd6b50b68315956d0c2f1548e880248a9ad27970f766",
+    ),
 }
 INPUT = (
     "9fdc8616f5d702c053f9c0308385a04fa1e5eb1bb1c2e06d3bb384edd2c48d54",

@@ -27,6 +27,7 @@ FILES = (
     "test_sparse_rows",
     "test_small_states",
     "test_policy_bits",
+    "test_cem",
 )
 OTHERS = [isa for isa in _core.available_isas() if isa != fastopt.get_isa()]
 

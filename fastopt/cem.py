@@ -1,0 +1,605 @@
+"""The cross-entropy method: the population is never stored, and every candidate can be had again from its number."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt import _core
+from fastopt import random as _random
+from fastopt._cem_arguments import choice, noise, noise_variance, start
+from fastopt._cem_loop import minimize_with
+from fastopt._cem_result import STOPS, Result
+from fastopt._cem_workers import Distribution, as_score
+from fastopt._checks import finite_number, flag, integer
+
+Array = NDArray[Any]
+
+BAD_GENERATIONS = 10
+HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
+
+
+def _defaults(dimensions: int, covariance: str) -> dict[str, Any]:
+    """What None means for these arguments, by experiment: `benchmarks/cem_defaults.py`, with the table it printed."""
+    popsize, elite_frac = round(16 * math.sqrt(dimensions)), 0.2
+    if covariance == "full":  # D (D + 1) / 2 numbers are estimated from the elites: the fewer elites, the slower
+        elites = elite_frac * popsize
+        std_lr = 2 * elites / (dimensions * (dimensions + 2) + elites)
+    else:
+        std_lr = 1.5 / math.sqrt(dimensions)
+    return {
+        "popsize": popsize,
+        "elite_frac": elite_frac,
+        "mean_lr": 1.0,
+        "std_lr": min(1.0, std_lr),
+        "refit_about": "old_mean",
+    }
+
+
+class CEM:
+    """The cross-entropy method as a loop of your own: ask for candidates, score them, tell the scores.
+
+    The parameters are those of :func:`minimize_cem` that concern the search itself.
+
+    Attributes
+    ----------
+    generation : int
+        Number of the generation that is asked for now, counted from 0 over all restarts.
+    popsize : int
+        Candidates of this generation; doubled at each restart.
+    mean, std : ndarray
+        Copies of the distribution's.
+    x, fun : ndarray, float
+        The best candidate so far and its score.
+    nfev : int
+        Scores told.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> cem = fastopt.CEM(np.zeros(3), 1.0, rng=0)
+    >>> while not cem.stop():
+    ...     x = cem.ask()  # (popsize, 3)
+    ...     _ = cem.tell(np.square(x - [1, 2, 3]).sum(axis=1))
+    >>> cem.result().x.round(4)
+    array([1., 2., 3.])
+    """
+
+    # What fastopt.reference.CEM does in NumPy.
+    _sample = staticmethod(_core.cem_candidates)
+    _select = staticmethod(_core.cem_elites)
+    _refit = staticmethod(_core.cem_refit)
+
+    def __init__(
+        self,
+        x0: Any = None,
+        sigma0: Any = None,
+        *,
+        bounds: Any = None,
+        popsize: int | None = None,
+        elite_frac: float | None = None,
+        maxiter: int | None = None,
+        maxfev: int | None = None,
+        mean_lr: float | None = None,
+        std_lr: float | None = None,
+        extra_std: float | tuple[float, int] = 0.0,
+        min_std: float = 0.0,
+        refit_about: str | None = None,
+        covariance: str = "diag",
+        antithetic: bool = False,
+        bound_handling: str = "clip",
+        maximize: bool = False,
+        xtol: float = 1e-8,
+        ftarget: float | None = None,
+        patience: int | None = None,
+        restarts: int = 0,
+        rng: Any = None,
+    ) -> None:
+        x0, sigma0, lower, upper = start(x0, sigma0, bounds)
+        choice("covariance", covariance, "diag", "full")
+        chosen = _defaults(x0.size, covariance)
+        given = {
+            "popsize": popsize,
+            "elite_frac": elite_frac,
+            "mean_lr": mean_lr,
+            "std_lr": std_lr,
+            "refit_about": refit_about,
+        }
+        chosen |= {name: value for name, value in given.items() if value is not None}
+        settings = {
+            "x0": x0,
+            "sigma0": sigma0,
+            "bounds": None if lower is None or upper is None else np.stack([lower, upper], axis=1),
+            "popsize": integer("popsize", chosen["popsize"], 2, 2**40),
+            "elite_frac": finite_number("elite_frac", chosen["elite_frac"], above=0, most=1),
+            "maxiter": None if maxiter is None else integer("maxiter", maxiter, 1, 2**63),
+            "maxfev": None if maxfev is None else integer("maxfev", maxfev, 1, 2**63),
+            "mean_lr": finite_number("mean_lr", chosen["mean_lr"], above=0, most=1),
+            "std_lr": finite_number("std_lr", chosen["std_lr"], above=0, most=1),
+            "extra_std": noise(extra_std),
+            "min_std": finite_number("min_std", min_std, 0),
+            "refit_about": choice("refit_about", chosen["refit_about"], "old_mean", "new_mean"),
+            "covariance": covariance,
+            "antithetic": flag("antithetic", antithetic),
+            "bound_handling": choice("bound_handling", bound_handling, "clip", "reflect"),
+            "maximize": flag("maximize", maximize),
+            "xtol": finite_number("xtol", xtol, 0),
+            "ftarget": None if ftarget is None else finite_number("ftarget", ftarget),
+            "patience": None if patience is None else integer("patience", patience, 1, 2**63),
+            "restarts": integer("restarts", restarts, 0, 2**10),
+        }
+        if maxfev is not None and maxfev < settings["popsize"]:
+            raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
+        self._set_up(settings, _random.rounding_key(rng))
+
+    def _set_up(self, settings: dict[str, Any], seed: int) -> None:
+        """Begin the run that these checked settings describe."""
+        self.settings, self.seed = settings, seed
+        bounds = settings["bounds"]
+        self._lower: Array | None = None if bounds is None else bounds[:, 0].copy()
+        self._upper: Array | None = None if bounds is None else bounds[:, 1].copy()
+        self._maximize, self._restarts = settings["maximize"], settings["restarts"]
+        self._refit_options = settings["refit_about"] == "new_mean", settings["mean_lr"], settings["std_lr"]
+        self._grain = float(np.finfo(settings["x0"].dtype).eps)
+        self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
+        self._std_stop_first = float(self._std_stop[0])
+        self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
+        self.generation = self.nfev = 0
+        self.fun, self.x = math.nan, settings["x0"].copy()
+        self.fun_mean, self.x_mean = math.nan, settings["x0"].copy()
+        self._rule: str | None = None
+        self._elites: list[NDArray[np.int64]] = []  # of each generation: with them it can be computed again
+        self._history: list[tuple[Any, ...]] = []
+        self._begun: list[int] = []  # the generation in which each restart began
+        self._replayed: tuple[int, Distribution] | None = None
+        self._begin(0)
+
+    def _begin(self, restart: int) -> None:
+        self.restart = restart
+        self._begun.append(self.generation)
+        self._distribution = self._first_distribution(restart)
+        self._largest_std = float(self._distribution.std.max())
+        self._of_population()
+        self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
+
+    def _of_population(self) -> None:
+        self.popsize = self._distribution.population
+        self._n_elites = min(self.popsize, max(2, round(self.settings["elite_frac"] * self.popsize)))
+        self._scores = np.full(self.popsize, math.nan)
+        self._told = np.zeros(self.popsize, np.bool)
+        self._told_mean: float | None = None
+
+    def _first_distribution(self, restart: int) -> Distribution:
+        """Restart 0 begins at x0; the others at a candidate of the first distribution, drawn for the purpose."""
+        s = self.settings
+        factor = np.eye(s["x0"].size, dtype=s["x0"].dtype) if s["covariance"] == "full" else None
+        first = Distribution(
+            s["x0"].copy(),
+            s["sigma0"].copy(),
+            factor,
+            self._lower,
+            self._upper,
+            self.seed,
+            0xFFFFFFFF | restart << 32,
+            s["popsize"] * 2**restart,
+            s["antithetic"],
+            s["bound_handling"] == "reflect",
+        )
+        if restart > 0:
+            first = first._replace(mean=self._sample(first, 0, 1)[0])
+        return first._replace(stream=restart << 32)
+
+    # ---- ask and tell ------------------------------------------------------------------------------------------------
+
+    @property
+    def mean(self) -> Array:
+        """A copy of the distribution's mean."""
+        return self._distribution.mean.copy()
+
+    @property
+    def std(self) -> Array:
+        """A copy of the distribution's standard deviation in each dimension."""
+        return self._distribution.std.copy()
+
+    def ask(self, first: int = 0, count: int | None = None) -> Array:
+        """Return candidates first, first + 1, ... of this generation as the rows of a new array; all by default.
+
+        Asking again gives the same candidates, and any range may be asked for in any order, anywhere.
+        """
+        first = integer("first", first, 0, self.popsize + 1)
+        count = integer("count", self.popsize - first if count is None else count, 0, self.popsize - first + 1)
+        return self._sample(self._distribution, first, count)
+
+    def tell(self, scores: Any, *, first: int = 0, generation: int | None = None, fun_mean: Any = None) -> bool:
+        """Give the scores of candidates first, first + 1, ...; the last of them makes the next generation.
+
+        NaN, None and infinite scores of either sign rank last and are never elites. With fewer than two finite scores
+        the distribution stays as it is, and the next generation is drawn from it anew.
+
+        Parameters
+        ----------
+        scores : sequence of numbers
+            A part of the generation will do. A score that is told twice counts once, the later.
+        first : int
+            Number of the first candidate that is scored.
+        generation : int, optional
+            The generation that the scores are of: those of a past one, which come too late, are ignored.
+        fun_mean : float, optional
+            The score of the distribution's mean, which has the least of a noisy function's luck in it.
+
+        Returns
+        -------
+        bool
+            Whether this made the next generation.
+        """
+        if generation is not None and integer("generation", generation, 0, self.generation + 1) < self.generation:
+            return False
+        first = integer("first", first, 0, self.popsize + 1)
+        values = np.asarray(scores)
+        if values.ndim != 1 or len(values) > self.popsize - first:
+            raise ValueError(
+                f"scores: expected at most {self.popsize - first} numbers, one for each candidate from {first} on, "
+                f"got shape {values.shape}"
+            )
+        if values.dtype.kind not in "fiub":
+            values = np.array([as_score(value) for value in values], np.float64)
+        mean_score = None if fun_mean is None else as_score(fun_mean)
+        self._scores[first : first + len(values)] = values
+        self._told[first : first + len(values)] = True
+        if mean_score is not None:
+            self._told_mean = mean_score
+        if not self._told.all():
+            return False
+        self._finish(self._scores, self._told_mean)
+        return True
+
+    def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
+        """The scores of the whole generation are there: refit, and look whether a rule says to stop."""
+        d, s = self._distribution, self.settings
+        restart_before = self.restart
+        elites, best = self._select(scores, self._n_elites, self._maximize)
+        self.nfev += (self.popsize + (fun_mean is not None)) * self._repeats
+        self._stale += 1
+        found = math.nan
+        if best >= 0:
+            found = float(scores[best])
+            self._improve(found, best)
+        if fun_mean is not None:
+            self.fun_mean, self.x_mean = float(fun_mean), d.mean.copy()
+            if math.isfinite(fun_mean):
+                self._improve(self.fun_mean, self.popsize)
+        if len(elites) >= 2:
+            g = d.stream & 0xFFFFFFFF
+            added = noise_variance(s["extra_std"], g)
+            self._largest_std = self._refit(d, elites, *self._refit_options, added, s["min_std"])
+            self._bad = 0
+        else:
+            elites = elites[:0]
+            self._bad += 1
+        self._elites.append(elites)
+        self._history.append((restart_before, self.nfev, self.fun, found, self.fun_mean, self._largest_std))
+        self.generation += 1
+        self._distribution = Distribution(*d[:6], d.stream + 1, *d[7:])
+        if scores is self._scores:
+            self._of_population()
+        self._look(fun_mean is not None)
+
+    def _finish_mean(self, score: float) -> None:
+        """The distribution's mean was scored on its own, at the end."""
+        self.nfev += self._repeats
+        self.fun_mean, self.x_mean = score, self.mean
+        if math.isfinite(score):
+            self._improve(score, self.popsize)
+
+    def _better(self, score: float, than: float) -> bool:
+        return than != than or (score > than if self._maximize else score < than)
+
+    def _improve(self, score: float, i: int) -> None:
+        if self._better(score, self._best_of_restart):
+            self._best_of_restart, self._stale = score, 0
+        if self._better(score, self.fun):
+            self.fun, self.x = score, self._sample(self._distribution, i, 1)[0]
+
+    def _look(self, scores_mean: bool) -> None:
+        """Apply the rules, in this order; those that concern one restart begin the next one, if there is one."""
+        s = self.settings
+        target = s["ftarget"]
+        if target is not None and (self.fun >= target if self._maximize else self.fun <= target):
+            self._rule = "ftarget"
+            return
+        local = self._local_rule()
+        if local is not None:
+            if self.restart >= self._restarts:
+                self._rule = local
+                return
+            self._begin(self.restart + 1)
+        if s["maxiter"] is not None and self.generation >= s["maxiter"]:
+            self._rule = "maxiter"
+        next_one = (self.popsize + scores_mean) * self._repeats
+        if self._rule is None and s["maxfev"] is not None and self.nfev + next_one + self._reserve > s["maxfev"]:
+            self._rule = "maxfev"
+
+    def _local_rule(self) -> str | None:
+        if self._bad >= BAD_GENERATIONS:
+            return "bad"
+        mean, std = self._distribution.mean, self._distribution.std
+        one = std.item(0)  # the first dimension alone nearly always says no, and sooner
+        if one <= self._std_stop_first or one <= self._grain * abs(mean.item(0)):
+            if (std <= self._std_stop).all():
+                return "xtol"
+            if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all():
+                return "resolution"
+        patience = self.settings["patience"]
+        return "patience" if patience is not None and self._stale >= patience else None
+
+    def stop(self) -> str | None:
+        """Return None, or the rule that says to stop and why: a str that begins with the rule's name."""
+        return None if self._rule is None else STOPS[self._rule][2]
+
+    def result(self) -> Result:
+        """Return what was found so far (:func:`minimize_cem` has the fields)."""
+        status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
+        columns = list(zip(*self._history, strict=True)) or [()] * len(HISTORY)
+        d = self._distribution
+        fields = {
+            "x": self.x.copy(),
+            "fun": self.fun,
+            "nit": self.generation,
+            "nfev": self.nfev,
+            "success": success,
+            "status": status,
+            "message": message,
+            "x_mean": self.x_mean.copy() if self.fun_mean == self.fun_mean else self.mean,
+            "fun_mean": self.fun_mean,
+            "std": self.std,
+            "history": {
+                name: np.array(column, np.int64 if name in ("restart", "nfev") else np.float64)
+                for name, column in zip(HISTORY, columns, strict=True)
+            },
+            "settings": {**self.settings, "seed": self.seed},
+        }
+        if d.factor is not None:
+            scaled = d.factor.astype(np.float64) * d.std
+            fields["covariance"] = scaled.T @ scaled
+        return Result(fields, self)
+
+    # ---- what was ----------------------------------------------------------------------------------------------------
+
+    def candidate(self, generation: int, i: int) -> Array:
+        """Return candidate i of a generation, this one or a past one, computed again.
+
+        Number popsize is the generation's mean. A past generation's distribution is found by refitting from the start
+        of its restart: what is kept of a generation is the numbers of its elites.
+        """
+        generation = integer("generation", generation, 0, self.generation + 1)
+        d = self._past(generation)
+        return self._sample(d, integer("i", i, 0, d.population + 1), 1)[0]
+
+    def _past(self, generation: int) -> Distribution:
+        restart = sum(begun <= generation for begun in self._begun) - 1
+        start = self._begun[restart]
+        if restart == self.restart and generation == self.generation:
+            return self._distribution
+        at, d = start, None
+        if self._replayed is not None and start <= self._replayed[0] <= generation:
+            at, d = self._replayed
+        if d is None:
+            d = self._first_distribution(restart)
+        for k in range(at, generation):
+            if len(self._elites[k]):
+                added = noise_variance(self.settings["extra_std"], k - start)
+                self._refit(d, self._elites[k], *self._refit_options, added, self.settings["min_std"])
+            d = d._replace(stream=d.stream + 1)
+        self._replayed = generation, d
+        return d
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state of the run as a dict of numbers, strings, None and arrays; see :meth:`from_dict`."""
+        d = self._distribution
+        return {
+            "settings": {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},
+            "distribution": {"mean": d.mean.copy(), "std": d.std.copy(), "stream": d.stream}
+            | ({} if d.factor is None else {"factor": d.factor.copy()}),
+            "elites": np.concatenate([*self._elites, np.empty(0, np.int64)]),
+            "elite_counts": np.array([len(e) for e in self._elites], np.int64),
+            "history": np.array(self._history, np.float64).reshape(-1, len(HISTORY)),
+            "scores": self._scores.copy(),
+            "told": self._told.copy(),
+            "begun": np.array(self._begun, np.int64),
+            "x": self.x.copy(),
+            "x_mean": self.x_mean.copy(),
+            **{name: getattr(self, name) for name in _PLAIN_STATE},
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> CEM:
+        """Return a run that goes on where :meth:`to_dict` was called, with the same bits.
+
+        Examples
+        --------
+        >>> import fastopt
+        >>> cem = fastopt.CEM([0.0, 0.0], 1.0, rng=0)
+        >>> same = fastopt.CEM.from_dict(cem.to_dict())
+        >>> bool((same.ask() == cem.ask()).all())
+        True
+        """
+        self = cls.__new__(cls)
+        self._set_up(
+            {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["settings"].items()}, state["seed"]
+        )
+        self._begun = [int(b) for b in state["begun"]]
+        d = self._first_distribution(state["restart"])
+        new: Any = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
+        self._distribution = d._replace(**new)
+        self._of_population()
+        self._scores[:], self._told[:] = state["scores"], state["told"]
+        edges = np.cumsum([0, *state["elite_counts"]])
+        self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
+        self._history = [(int(row[0]), int(row[1]), *map(float, row[2:])) for row in state["history"]]
+        self.x, self.x_mean = state["x"].copy(), state["x_mean"].copy()
+        for name in _PLAIN_STATE:
+            setattr(self, name, state[name])
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"CEM(dimensions={self.x.size}, popsize={self.popsize}, generation={self.generation}, "
+            f"restart={self.restart}, fun={self.fun:g}, nfev={self.nfev}, stop={self._rule!r})"
+        )
+
+
+_PLAIN_STATE = (
+    *("seed", "generation", "restart", "nfev", "fun", "fun_mean", "_rule", "_told_mean", "_best_of_restart"),
+    *("_stale", "_bad", "_repeats", "_reserve", "_largest_std"),
+)
+
+
+def minimize_cem(
+    fun: Callable[..., Any],
+    x0: Any = None,
+    sigma0: Any = None,
+    *,
+    bounds: Any = None,
+    args: Any = (),
+    popsize: int | None = None,
+    elite_frac: float | None = None,
+    maxiter: int | None = None,
+    maxfev: int | None = None,
+    mean_lr: float | None = None,
+    std_lr: float | None = None,
+    extra_std: float | tuple[float, int] = 0.0,
+    min_std: float = 0.0,
+    refit_about: str | None = None,
+    covariance: str = "diag",
+    antithetic: bool = False,
+    n_repeats: int = 1,
+    bound_handling: str = "clip",
+    maximize: bool = False,
+    xtol: float = 1e-8,
+    ftarget: float | None = None,
+    patience: int | None = None,
+    restarts: int = 0,
+    rng: Any = None,
+    workers: Any = 1,
+    timeout: float | None = None,
+    vectorized: bool = False,
+    callback: Callable[..., Any] | None = None,
+    progress: bool = False,
+) -> Result:
+    """Minimise a function by the cross-entropy method, in as many threads, processes or machines as you like.
+
+    Each generation draws `popsize` candidates x = mean + std * z with normal z, scores them, and moves mean and std
+    towards those of the best, the elites. In units u = (x - mean) / std of the elites, x after bounds::
+
+        m1 = mean of u;    v = mean of u**2 about the old mean, mean of u**2 - m1**2 about the new one
+        mean += mean_lr * std * m1
+        std  += std_lr * (sqrt(std**2 * v + extra_std**2) - std),    at least min_std
+
+    (Rubinstein and Kroese, The Cross-Entropy Method, 2004.) A candidate is a function of (seed, restart, generation,
+    number): the population is never stored. Workers are sent the distribution and a range of numbers, elites are
+    computed again for the refit, and any number of threads, processes or machines gives the same bits.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args)`` returns the score of x, a 1-D array. NaN, None and infinities of either sign rank last. A
+        function with an argument named `key` is given ``key=``, a number of 64 bits that no other evaluation has, to
+        seed its own noise with.
+    x0 : array_like, optional
+        Where to start: the first mean. All arrays are float32 if it is, else float64. None: the middle of the bounds.
+    sigma0 : float or array_like, optional
+        First standard deviation. None: a quarter of the width where there are two finite bounds, else 1.
+    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
+        None or an infinity for no bound.
+    args : tuple
+        Further arguments of `fun`.
+    popsize : int, optional
+        Candidates of a generation. The mean is scored besides, as number popsize; it is no elite.
+    elite_frac : float, optional
+        Share of the candidates that are elites, rounded to a number of them; at least two.
+    maxiter, maxfev : int, optional
+        Limits on generations and on evaluations, over all restarts. `maxfev` is not exceeded. If both are None, maxfev
+        is 10,000 times the dimensions, or 100 generations if that is more.
+    mean_lr, std_lr : float, optional
+        Weights of the new estimate, in (0, 1].
+    extra_std : float, or a pair (float, int)
+        Noise that keeps the search from narrowing too early: a variance of its square is added at each refit. With a
+        pair (e, n) the variance falls linearly from e**2 to 0 within n generations (Szita and Lorincz, Neural
+        Computation 18, 2006).
+    min_std : float
+        Floor of the std.
+    refit_about : {"old_mean", "new_mean"}, optional
+        What the elites' spread is measured about. About the new mean, which is the maximum-likelihood fit, the spread
+        shrinks too early on a slope.
+    covariance : {"diag", "full"}
+        "full" learns the correlations of the dimensions too, for moderate numbers of them: a refit takes about
+        elites * d**2 + d**3 operations. `std_lr` is then the weight of the new covariance.
+    antithetic : bool
+        Candidate 2j + 1 is candidate 2j mirrored at the mean.
+    n_repeats : int
+        Evaluations of each candidate, which are averaged.
+    bound_handling : {"clip", "reflect"}
+        What becomes of a candidate outside the bounds; one that is reflected to beyond the other bound is clipped.
+    maximize : bool
+        Look for the highest score.
+    xtol : float
+        Stop when the std of every dimension is at most xtol times its first value.
+    ftarget : float, optional
+        Stop when a score is as good as this.
+    patience : int, optional
+        Stop after that many generations without a better score.
+    restarts : int
+        How often to begin again, from a point drawn from the first distribution and with twice the population, when
+        xtol, patience or the like would stop the run.
+    rng : int, Philox4x32, numpy.random.Generator, ..., optional
+        The seed, or where to take it from. None takes fresh entropy.
+    workers : int, Executor or map-like callable
+        1 calls `fun` here; n > 1 starts n processes, -1 one for each CPU: then `fun` must be importable, and a script
+        needs ``if __name__ == "__main__"``. A ``concurrent.futures.Executor`` or a callable like ``map`` distributes as
+        it does. A process of ours that dies is replaced once a generation.
+    timeout : float, optional
+        Seconds that workers (processes or an executor) may take for a generation before it is a TimeoutError.
+    vectorized : bool
+        ``fun`` takes an array of shape (candidates, dimensions), the transpose of SciPy's, and returns one score a row.
+        It is called with cuts of the population that depend on its size and dimensions alone.
+    callback : callable, optional
+        Called after each generation, as ``callback(intermediate_result=result)`` if that is its one parameter's name,
+        else as ``callback(x)`` with the best candidate so far. It may raise StopIteration.
+    progress : bool
+        Show a line on stderr.
+
+    Returns
+    -------
+    Result
+        A dict with attributes: x and fun (the best candidate so far), nit, nfev, success, status, message; x_mean and
+        fun_mean (the final mean and its score: trust it more than `fun` if the function is noisy), std, covariance if
+        it is full;
+        history (arrays with an element for each generation); settings (what None was taken for, and the seed).
+        ``result.candidate(generation, i)`` is any candidate of any generation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or value, or `fun` returns something that is not a score.
+    RuntimeError, TimeoutError
+        If workers die or take too long.
+
+    Notes
+    -----
+    The status names what ended the run: 0 xtol, 1 ftarget, 2 maxiter, 3 maxfev, 4 patience, 5 resolution of the
+    floating-point type, 6 callback, 7 ten generations without two finite scores, 8 KeyboardInterrupt, which returns the
+    best so far. Threads: fastopt's own draw the candidates; `fun` runs in the calling thread.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> result = fastopt.minimize_cem(lambda x: np.square(x - 3).sum(), np.zeros(4), rng=0)
+    >>> result.x.round(6), result.message.partition(":")[0]
+    (array([3., 3., 3., 3.]), 'xtol')
+    """
+    return minimize_with(CEM, **locals())
