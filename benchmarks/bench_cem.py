@@ -26,8 +26,8 @@ if numba is not None:
     @numba.njit(fastmath=True)
     def compiled_sphere(x):
         total = np.float32(0)
-        for value in x:
-            total += value * value
+        for k in range(x.size):  # over indices: a loop over values is not vectorised
+            total += x[k] * x[k]
         return total
 
 
