@@ -41,7 +41,7 @@ void bias_leaky_relu_dropout(const bias_leaky_relu_dropout_args& a, int64_t begi
             }
             return;
         }
-        for_decisions(s, from, to, [=](const value16* values, int64_t first, int64_t count) {
+        for_decisions(s, x, from, to, [=](const value16* values, int64_t first, int64_t count) {
             for (int64_t i = first, n; i < first + count; i += n) {
                 n = first + count - i;
                 const T* b = bias_at(i, n);

@@ -31,7 +31,7 @@ typedef struct {
 } leaky_relu_args;
 
 /* From this size on an output that is not also an input is written around the cache (kernels/stream.hpp). */
-#define FASTOPT_NONTEMPORAL_BYTES (1 << 24)
+#define FASTOPT_NONTEMPORAL_BYTES (1 << 25)
 
 /* dx = grad where x > 0, else grad * negative_slope                                          dx may be grad or x */
 typedef struct {

@@ -25,7 +25,7 @@ inline void write_elements(T* y, int64_t begin, int64_t end, bool nontemporal, L
         loop(y + begin, begin, end);
         return;
     }
-    constexpr int64_t LINE = 64 / sizeof(T), PIECE = 64 * LINE;
+    constexpr int64_t LINE = 64 / sizeof(T), PIECE = 16 * LINE;
     alignas(64) T buffer[PIECE];
     const int64_t into_line = static_cast<int64_t>(reinterpret_cast<uintptr_t>(y + begin) % 64 / sizeof(T));
     int64_t i = begin;

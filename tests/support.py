@@ -25,7 +25,7 @@ DTYPES = (np.float32, np.float64)
 
 # The work for which a second thread is woken (kernels/elementwise.pxi, kernels/optimizers.pxi): chunks are cut there.
 ELEMENTWISE_GRAIN, RANDOM_GRAIN, OPTIMIZER_GRAIN, SUM_GRAIN = 1 << 16, 1 << 14, 1 << 14, 16 * 4096
-NONTEMPORAL_BYTES = 1 << 24
+NONTEMPORAL_BYTES = 1 << 25
 
 # ---- bits ------------------------------------------------------------------------------------------------------------
 
