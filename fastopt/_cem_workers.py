@@ -260,7 +260,9 @@ class Elsewhere(Here):
 def score_range(task: tuple[Objective, Distribution, int, int]) -> NDArray[np.float64]:
     """What a worker does: the scores of a range."""
     objective, distribution, first, stop = task
-    return objective(distribution, first, stop)
+    # Engines may hand over arrays as they lie in a message, not aligned for their type (Dask does).
+    aligned = (np.require(a, requirements="CA") if isinstance(a, np.ndarray) else a for a in distribution)
+    return objective(Distribution(*aligned), first, stop)
 
 
 class ByMap(Elsewhere):

@@ -38,6 +38,11 @@ class Training:
     mean_returns: list[float] = field(default_factory=list)  # of the distribution's mean over CHECK episodes
     stds: list[Array] = field(default_factory=list)
 
+    @property
+    def steps(self) -> int:
+        """Steps of all episodes: each returns 1."""
+        return round(sum(map(np.sum, self.returns)) + CHECK * sum(self.mean_returns))
+
 
 class CartPole:
     """Episodes of CartPole-v1, many at once; a policy is four weights and a bias: push right where w x + b > 0."""

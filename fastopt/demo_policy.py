@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastopt
+from fastopt import demo_cem
 from fastopt import policy as pg
 from fastopt.demo import BLUE, GREY, LIGHT, ORANGE, deviation, new_figure, one_blas_thread, progress, save
 
@@ -295,7 +296,7 @@ def cartpole(
     table = {row: runs[k * seeds : (k + 1) * seeds] for k, row in enumerate(rows)}
     print_recipe(base, runs[0], seed, seeds)
     print_curves({label: table[line_search, RATES[1]] for label, line_search in METHODS.items()})
-    print_table(table)
+    print_table(table, range(seed, seed + seeds))
     if figure and plot:
         curves, rates = figure.subplots(1, 2, width_ratios=(3, 2))
         draw_curves(curves, table)
@@ -366,8 +367,8 @@ def curve(runs: list[Training]) -> Array:
     return np.array([run.returns + run.returns[-1:] * (run.recipe.updates - len(run.returns)) for run in runs])
 
 
-def print_table(table: dict[tuple[bool, float], list[Training]]) -> None:
-    """One row for each method and learning rate. The row of another method, such as the CEM's, belongs at its end."""
+def print_table(table: dict[tuple[bool, float], list[Training]], seeds: Sequence[int]) -> None:
+    """One row for each method and learning rate, and one of the cross-entropy method's linear policy."""
     print("\nOver all seeds: a learning rate is right, too low or too high; a line search finds the length by itself\n")
     print(f"{'':<24}{'solved':>10}{'return':>16}{'steps to the end':>20}{'largest KL':>14}")
     for (line_search, lr), runs in sorted(table.items(), key=lambda row: (-row[0][0], row[0][1])):
@@ -377,6 +378,11 @@ def print_table(table: dict[tuple[bool, float], list[Training]]) -> None:
         steps = f"{np.mean([run.steps for run in runs]):,.0f}"
         score = f"{exams.mean():.0f} ± {deviation(exams):.0f}"
         print(f"{label:<24}{solved:>10}{score:>16}{steps:>20}{max(max(run.kl) for run in runs):>14.5f}")
+    searches = [demo_cem.train(seed) for seed in seeds]
+    exams = np.array([demo_cem.exam(run.policy, seed) for run, seed in zip(searches, seeds, strict=True)])
+    solved = f"{np.count_nonzero(exams >= THRESHOLD)} of {len(searches)}"
+    score = f"{exams.mean():.0f} ± {deviation(exams):.0f}"
+    print(f"{'CEM, 5 parameters':<24}{solved:>10}{score:>16}{np.mean([run.steps for run in searches]):>20,.0f}")
     print()
 
 

@@ -120,15 +120,20 @@ if __name__ == "__main__":
     assert hashed.hexdigest() == printed[0]
 
 
-def test_dask_makes_the_same_run():
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=50
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        assert_same_run(run(workers=client.get_executor()), run())
+@pytest.mark.parametrize("processes", [False, True])
+def test_dask_makes_the_same_run(tmp_path, processes):
+    pytest.importorskip("distributed")
+    body = f"""
+if __name__ == "__main__":
+    import distributed
+    where = dict(n_workers=2, threads_per_worker=1, processes={processes}, dashboard_address=None, silence_logs=50)
+    with distributed.LocalCluster(**where) as cluster, distributed.Client(cluster) as client:
+        for workers in (1, client.get_executor()):
+            result = fastopt.minimize_cem(largest, np.zeros(20), 1.0, rng=1, maxiter=8, workers=workers)
+            print(result.nfev, digest(result))
+"""
+    here, dask = in_a_script(tmp_path, body).splitlines()
+    assert dask == here
 
 
 def test_an_error_in_a_worker_is_the_callers(tmp_path):
