@@ -262,7 +262,7 @@ def score_range(task: tuple[Objective, Distribution, int, int]) -> NDArray[np.fl
     objective, distribution, first, stop = task
     # Engines may hand over arrays as they lie in a message, not aligned for their type (Dask does).
     aligned = (np.require(a, requirements="CA") if isinstance(a, np.ndarray) else a for a in distribution)
-    return objective(Distribution(*aligned), first, stop)
+    return objective(Distribution._make(aligned), first, stop)
 
 
 class ByMap(Elsewhere):
