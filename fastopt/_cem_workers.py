@@ -261,7 +261,7 @@ def score_range(task: tuple[Objective, Distribution, int, int]) -> NDArray[np.fl
     """What a worker does: the scores of a range."""
     objective, distribution, first, stop = task
     # Engines may hand over arrays as they lie in a message, not aligned for their type (Dask does).
-    aligned = (np.require(a, requirements="CA") if isinstance(a, np.ndarray) else a for a in distribution)
+    aligned = (np.require(a, requirements=["C", "A"]) if isinstance(a, np.ndarray) else a for a in distribution)
     return objective(Distribution._make(aligned), first, stop)
 
 
