@@ -243,9 +243,9 @@ def bias_leaky_relu_dropout_backward(
 def _column_sums(x: Array) -> Array:
     """Sums over all axes but the last, in float64: the rows of each block of 64 in order, then the blocks in order."""
     rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
-    padded = np.zeros((-(-rows // 64), 64, columns))
-    padded.reshape(-1, columns)[:rows] = x.reshape(rows, columns)
-    blocks = np.cumsum(padded, axis=1)[:, -1]
+    padded = np.zeros((-(-rows // 64) * 64, columns))
+    padded[:rows] = x.reshape(rows, columns)
+    blocks = np.cumsum(padded.reshape(len(padded) // 64, 64, columns), axis=1)[:, -1]
     with np.errstate(over="ignore"):
         return np.cumsum([np.zeros(columns), *blocks], axis=0)[-1].astype(x.dtype)
 
