@@ -135,7 +135,7 @@ class CEM:
         }
         if maxfev is not None and maxfev < settings["popsize"]:
             raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
-        self._set_up(settings, _random.rounding_key(rng))
+        self._set_up(settings, _random.run_key(rng))
 
     def _set_up(self, settings: dict[str, Any], seed: int) -> None:
         """Begin the run that these checked settings describe."""

@@ -217,7 +217,7 @@ class _OptimizerMixin:
         self._bind(tree, param_groups, group_of, names, arrays, state_names, **options)
         self._state_dtype = state_dtype
         if state_dtype is not None:
-            self._rounding_key = _random.rounding_key(rng)
+            self._rounding_key = _random.run_key(rng)
 
     def step(self, grads: Any, *, grad_multiplier: float = 1.0, zero_grads: bool = False) -> None:
         """Update the parameters in place by one step.

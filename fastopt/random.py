@@ -256,8 +256,8 @@ def resolve_rng(rng: Any) -> tuple[int, int]:
     )
 
 
-def rounding_key(rng: Any) -> int:
-    """Return the key of an optimiser's own streams, for the whole of its run: an int is a seed here."""
+def run_key(rng: Any) -> int:
+    """Return a key for all the streams of a run of its own (an optimiser that rounds, a CEM): an int is a seed here."""
     seed, stream = (_seed_from(rng), 0) if isinstance(rng, int | np.integer) else resolve_rng(rng)
     return _derived_key(seed, stream, DOMAIN_KEY)
 

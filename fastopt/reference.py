@@ -400,7 +400,7 @@ class _Optimizer:
         self._steps = [0] * len(self._names)
         self._maximize, self._max_grad_norm, self._skip_nonfinite = maximize, max_grad_norm, skip_nonfinite
         self._ema_decay, self._state_dtype = ema_decay, state_dtype
-        self._rounding_key = _random.rounding_key(rng) if state_dtype else 0
+        self._rounding_key = _random.run_key(rng) if state_dtype else 0
         arrays = [array for _, array in leaves(self.params)]
         self._states = {
             name: [_State(array, state_dtype, signed=number == 0) for array in arrays]

@@ -33,6 +33,7 @@ extern "C" void fastopt_sgd_scalars(sgd_scalars* out, double t, double lr, doubl
 }
 
 extern "C" void fastopt_dropout_scalars(double p, uint32_t* threshold, double* scale) {
+    default_float_mode mode;
     const double rounded = std::nearbyint(65536 * p);
     const double kept_within = rounded < 1 ? 1 : rounded > 65535 ? 65535 : rounded;
     *threshold = static_cast<uint32_t>(kept_within);
