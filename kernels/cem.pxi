@@ -139,7 +139,8 @@ def cem_refit(distribution, elites, bint about_new_mean, double mean_lr, double 
     args.min_std = min_std
     args.about_new_mean = about_new_mean
     if args.distribution.factor == NULL:
-        cem_run(fastopt_kernels.cem_refit[element_type(mean)], &args, cem_padded(n) // 32, 32 * args.count)
+        # To draw a number and to take it into the moments costs about twice what drawing it does.
+        cem_run(fastopt_kernels.cem_refit[element_type(mean)], &args, cem_padded(n) // 32, 64 * args.count)
     else:
         candidates = cem_candidates(distribution, 0, 0, numbers)
         work = np.empty(2 * n * n + 3 * n)

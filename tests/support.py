@@ -5,6 +5,7 @@ Scripts that :func:`run_python` starts import this file as ``support``, so it ne
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import signal
@@ -179,12 +180,17 @@ def _call(name: str, *rest: Any, out: int | None = None, **options: Any) -> Call
     return run
 
 
+@functools.cache  # the reference asks first: a processor that flushes subnormal numbers would make other ones
+def _bias(columns: int, dtype: Any) -> np.ndarray:
+    return values(9, columns, dtype)
+
+
 def _fused(slope: float, p: float, arrays: int = 1, out: int | None = None, **options: Any) -> Callable[..., Any]:
     """The fused layer on arrays of any shape: those without a dimension are taken as one unit."""
 
     def run(ops: ModuleType, *given: np.ndarray) -> Any:
         x, *rest = [np.reshape(a, a.shape or 1, copy=False) for a in given]
-        bias = values(9, x.shape[-1:], x.dtype)
+        bias = _bias(x.shape[-1], x.dtype)
         to = {} if out is None else {"out": [x, *rest][out]}
         return ops.bias_leaky_relu_dropout(x, bias, slope, p, **options, **to)
 
