@@ -202,7 +202,7 @@ def _drop(x: Array, mask: DropoutMask) -> Array:
 
 
 def _threshold(p: float) -> int:
-    return round(65536 * p) if p in (0, 1) else min(max(round(65536 * p), 1), 65535)
+    return min(max(round(65536 * p), 1), 65535) if p > 0 else 0
 
 
 def _scale(p: float) -> float:
@@ -210,6 +210,8 @@ def _scale(p: float) -> float:
 
 
 def _kept(mask: DropoutMask) -> NDArray[np.bool]:
+    if mask.p in (0, 1):  # no random numbers are needed
+        return np.full(mask.shape, mask.p == 0)
     values = values16(mask.seed, mask.stream, _random.DOMAIN_DROPOUT, math.prod(mask.shape))
     return values.reshape(mask.shape) >= _threshold(mask.p)
 
