@@ -86,6 +86,12 @@ def both_bounds(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             lower, upper = np.array(pairs, np.float64).reshape(-1, 2).T
         except (TypeError, ValueError):
             raise ValueError("bounds: expected a sequence of (min, max) pairs or a scipy.optimize.Bounds") from None
-    if lower.ndim != 1 or not lower.size or not (lower <= upper).all():  # a NaN fails too
-        raise ValueError("bounds: expected min <= max in each dimension")
+    if lower.ndim != 1 or not lower.size:
+        raise ValueError(f"bounds: expected a pair for each of at least one dimension, got shape {lower.shape}")
+    wrong = np.flatnonzero(~(lower <= upper))  # a NaN too
+    if wrong.size:
+        k = wrong[0]
+        raise ValueError(
+            f"bounds: expected min <= max in each dimension, got ({lower[k]}, {upper[k]}) in dimension {k}"
+        )
     return lower, upper

@@ -625,7 +625,7 @@ BAD_ARGUMENTS = [
     ({"sigma0": 0.0}, ValueError, "sigma0: expected finite numbers > 0"),
     ({"sigma0": [1.0, 2.0, 3.0]}, ValueError, r"sigma0: .* shape \(2,\) like x0, got \(3,\)"),
     ({"bounds": [(0, 1)] * 3}, ValueError, "bounds: expected 2 pairs"),
-    ({"bounds": [(1, 0)] * 2}, ValueError, "bounds: expected min <= max"),
+    ({"bounds": [(1, 0)] * 2}, ValueError, r"bounds: expected min <= max .*, got \(1.0, 0.0\) in dimension 0"),
     ({"bounds": 3}, ValueError, r"bounds: expected a sequence of \(min, max\) pairs"),
     (
         {"bounds": [(1, 2), (0, 1)]},
