@@ -2,7 +2,7 @@
 // The decision of element e is its 16-bit value of the stream, so no mask is stored; a dropped element is selected away,
 // not multiplied, so that NaN and infinity become +0.0 there.
 
-constexpr int64_t DECISIONS_PIECE = 256;
+constexpr int64_t DECISIONS_PIECE = 256;  // short, so that arithmetic and memory take turns often
 
 // Runs loop(values, i, n) over pieces of [from, to), at most DECISIONS_PIECE long: values[k] decides element i + k. The
 // elements x that the loop will read are fetched meanwhile: the memory would idle while the decisions are made.
