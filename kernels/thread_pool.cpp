@@ -2,7 +2,8 @@
 //
 // The calling thread cuts the work into chunks and takes part; any thread takes the next chunk, so that a thread that
 // the system has put aside delays one chunk and not the step. One caller at a time has the pool: a second one does its
-// work alone. A thread that waits looks for work for a moment before it sleeps. Before a fork the running job ends and the workers are joined; parent and child make new ones on need.
+// work alone. A thread that waits looks for work for a moment before it sleeps. Before a fork the running job ends and
+// the workers are joined; parent and child make new ones on need.
 #include "fastopt.h"
 #include "float_mode.hpp"
 
