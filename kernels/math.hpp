@@ -55,7 +55,7 @@ FASTOPT_INLINE T logarithm(T x) {
 }
 
 // What differs between float and double: the ends beyond which the result is 0 or infinity, ln 2 in two parts of which
-// the first times any k is exact, and the polynomial of (e^r - 1 - r) / r^2.
+// the first times any k is exact, and the polynomial of (e^r - 1 - r) / r^2. V is T or a register of them.
 template <class T>
 struct exponential_of;
 template <>
@@ -63,9 +63,9 @@ struct exponential_of<float> {
     typedef uint32_t bits;
     static constexpr int MANTISSA = 23, BIAS2 = 256;  // BIAS2 = 2 * bias + 2
     static constexpr float LOW = -104.0f, HIGH = 89.0f, LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;
-    static FASTOPT_INLINE float polynomial(float r) {
-        float p = 0.001392621f;
-        p = p * r + 0.008363203f;
+    template <class V>
+    static FASTOPT_INLINE V polynomial(V r) {
+        V p = 0.001392621f * r + 0.008363203f;
         p = p * r + 0.041666556f;
         p = p * r + 0.16666576f;
         return p * r + 0.5f;
@@ -76,9 +76,9 @@ struct exponential_of<double> {
     typedef uint64_t bits;
     static constexpr int MANTISSA = 52, BIAS2 = 2048;
     static constexpr double LOW = -746.0, HIGH = 710.0, LN2_HIGH = 0.6931471803691238165, LN2_LOW = 1.9082149292705877e-10;
-    static FASTOPT_INLINE double polynomial(double r) {
-        double p = 2.5100424157005067e-08;
-        p = p * r + 2.7620138719733994e-07;
+    template <class V>
+    static FASTOPT_INLINE V polynomial(V r) {
+        V p = 2.5100424157005067e-08 * r + 2.7620138719733994e-07;
         p = p * r + 2.7557268378684192e-06;
         p = p * r + 2.480152119021773e-05;
         p = p * r + 0.00019841269863105968;
@@ -90,6 +90,14 @@ struct exponential_of<double> {
     }
 };
 
+// e^r - 1, where x = k ln 2 + r
+template <class T, class V>
+FASTOPT_INLINE V exponential_less_one(V x, V k) {
+    typedef exponential_of<T> of;
+    const V r = (x - k * of::LN2_HIGH) - k * of::LN2_LOW;
+    return r + (r * r) * of::polynomial(r);
+}
+
 // e^x = 2^k * e^r with k the integer nearest to x / ln 2: adding 1.5 * 2^MANTISSA rounds to it. 2^k is applied in two
 // factors, for results below the smallest normal number and above the largest.
 template <class T>
@@ -100,10 +108,64 @@ FASTOPT_INLINE T exponential(T x) {
     x = x > of::HIGH ? of::HIGH : x;
     x = x < of::LOW ? of::LOW : x;
     const T shifted = x * T(1.4426950408889634) + MAGIC;
-    const T k = shifted - MAGIC;
-    const T r = (x - k * of::LN2_HIGH) - k * of::LN2_LOW;
-    const T y = T(1) + (r + (r * r) * of::polynomial(r));
+    const T y = T(1) + exponential_less_one<T>(x, shifted - MAGIC);
     const bits both = bit_copy<bits>(shifted) - (bit_copy<bits>(MAGIC) - bits(of::BIAS2));
     const bits half = both >> 1;
     return (y * bit_copy<T>((half - 1) << of::MANTISSA)) * bit_copy<T>((both - half - 1) << of::MANTISSA);
+}
+
+#if defined(__AVX512F__)
+// The same of a register: AVX-512 rounds to an integer and applies 2^k in one instruction each, and what is beyond the ends
+// is put in place by masks, since minima would wait for the additions' units (0.22 ns a float32 instead of 0.37).
+FASTOPT_INLINE __m512 exponential(__m512 x) {
+    typedef exponential_of<float> of;
+    const __m512 k = _mm512_roundscale_ps(x * 1.4426950408889634f, _MM_FROUND_TO_NEAREST_INT);
+    const __mmask16 not_high = _mm512_cmp_ps_mask(x, _mm512_set1_ps(of::HIGH), _CMP_NGT_UQ);
+    const __mmask16 not_low = _mm512_cmp_ps_mask(x, _mm512_set1_ps(of::LOW), _CMP_NLT_UQ);
+    const __m512 y = _mm512_mask_add_ps(_mm512_set1_ps(__builtin_inff()), not_high, _mm512_set1_ps(1), exponential_less_one<float>(x, k));
+    return _mm512_maskz_scalef_ps(not_low, y, k);
+}
+FASTOPT_INLINE __m512d exponential(__m512d x) {
+    typedef exponential_of<double> of;
+    const __m512d k = _mm512_roundscale_pd(x * 1.4426950408889634, _MM_FROUND_TO_NEAREST_INT);
+    const __mmask8 not_high = _mm512_cmp_pd_mask(x, _mm512_set1_pd(of::HIGH), _CMP_NGT_UQ);
+    const __mmask8 not_low = _mm512_cmp_pd_mask(x, _mm512_set1_pd(of::LOW), _CMP_NLT_UQ);
+    const __m512d y = _mm512_mask_add_pd(_mm512_set1_pd(__builtin_inf()), not_high, _mm512_set1_pd(1), exponential_less_one<double>(x, k));
+    return _mm512_maskz_scalef_pd(not_low, y, k);
+}
+#endif
+
+// The elements that one turn of `elementwise` does: one, or a register of them where the compiler does not make one of
+// `exponential` by itself.
+template <class T>
+struct one_element {
+    int64_t i;
+    FASTOPT_INLINE T load(const T* x) const { return x[i]; }
+    FASTOPT_INLINE void store(T* y, T value) const { y[i] = value; }
+};
+#if defined(__AVX512F__)
+template <class T>
+struct whole_register {
+    typedef T type __attribute__((vector_size(64)));
+    static constexpr int64_t COUNT = 64 / sizeof(T);
+    int64_t i;
+    FASTOPT_INLINE type load(const T* x) const {
+        type value;
+        __builtin_memcpy(&value, x + i, sizeof value);
+        return value;
+    }
+    FASTOPT_INLINE void store(T* y, type value) const { __builtin_memcpy(y + i, &value, sizeof value); }
+};
+#endif
+
+// Runs loop(at) for the elements [0, n), where at.load(x) and at.store(y, value) are those of arrays x and y. An output may
+// be an input.
+template <class T, class Loop>
+FASTOPT_INLINE void elementwise(int64_t n, Loop loop) {
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + whole_register<T>::COUNT <= n; i += whole_register<T>::COUNT) loop(whole_register<T>{i});
+#endif
+    FASTOPT_INDEPENDENT
+    for (; i < n; ++i) loop(one_element<T>{i});
 }

@@ -32,18 +32,35 @@ struct four_of<double> {
 #endif
 
 template <class T>
-FASTOPT_INLINE void transpose_four(T* to, int64_t to_stride, const T* from, int64_t from_stride) {
+struct four_columns {
+    typename four_of<T>::type c0, c1, c2, c3;
+};
+
+template <class T>
+FASTOPT_INLINE four_columns<T> columns_of_four(const T* from, int64_t stride) {
     typedef typename four_of<T>::type four;
     typedef typename four_of<T>::index index [[maybe_unused]];
-    const four r0 = *reinterpret_cast<const four*>(from), r1 = *reinterpret_cast<const four*>(from + from_stride);
-    const four r2 = *reinterpret_cast<const four*>(from + 2 * from_stride);
-    const four r3 = *reinterpret_cast<const four*>(from + 3 * from_stride);
+    const four r0 = *reinterpret_cast<const four*>(from), r1 = *reinterpret_cast<const four*>(from + stride);
+    const four r2 = *reinterpret_cast<const four*>(from + 2 * stride);
+    const four r3 = *reinterpret_cast<const four*>(from + 3 * stride);
     const four low02 = SHUFFLE(r0, r2, 0, 4, 1, 5), high02 = SHUFFLE(r0, r2, 2, 6, 3, 7);
     const four low13 = SHUFFLE(r1, r3, 0, 4, 1, 5), high13 = SHUFFLE(r1, r3, 2, 6, 3, 7);
-    *reinterpret_cast<four*>(to) = SHUFFLE(low02, low13, 0, 4, 1, 5);
-    *reinterpret_cast<four*>(to + to_stride) = SHUFFLE(low02, low13, 2, 6, 3, 7);
-    *reinterpret_cast<four*>(to + 2 * to_stride) = SHUFFLE(high02, high13, 0, 4, 1, 5);
-    *reinterpret_cast<four*>(to + 3 * to_stride) = SHUFFLE(high02, high13, 2, 6, 3, 7);
+    return {SHUFFLE(low02, low13, 0, 4, 1, 5), SHUFFLE(low02, low13, 2, 6, 3, 7),
+            SHUFFLE(high02, high13, 0, 4, 1, 5), SHUFFLE(high02, high13, 2, 6, 3, 7)};
+}
+
+template <class T>
+FASTOPT_INLINE void store_four(T* to, typename four_of<T>::type x) {
+    *reinterpret_cast<typename four_of<T>::type*>(to) = x;
+}
+
+template <class T>
+FASTOPT_INLINE void transpose_four(T* to, int64_t to_stride, const T* from, int64_t from_stride) {
+    const four_columns<T> x = columns_of_four(from, from_stride);
+    store_four(to, x.c0);
+    store_four(to + to_stride, x.c1);
+    store_four(to + 2 * to_stride, x.c2);
+    store_four(to + 3 * to_stride, x.c3);
 }
 
 // Whole tiles of a number of columns that is known here are vectorised.
@@ -94,13 +111,6 @@ ONCE_A_TILE void store_tile(T* to, int64_t stride, int64_t rows, int64_t columns
     }
 }
 
-// sums[j] += of row j
-template <class T>
-ONCE_A_TILE void add_columns(T* sums, const T* tile, int64_t columns) {
-    for (int64_t k = 0; k < columns; ++k)
-        for (int64_t j = 0; j < ROWS; ++j) sums[j] += tile[k * ROWS + j];
-}
-
 // x = logits - the row's largest, e = e^x and their sum, of the rows of a tile.
 template <class T>
 struct softmax_tile {
@@ -140,12 +150,13 @@ struct softmax_tile {
     ONCE_A_TILE void exponentials(int64_t n, T* sums) {
         for (int64_t c = 0; c < n; ++c) {
             T *xc = x + c * ROWS, *ec = e + c * ROWS;
-            FASTOPT_INDEPENDENT
-            for (int64_t j = 0; j < ROWS; ++j) {
-                xc[j] -= largest[j];
-                ec[j] = exponential(xc[j]);
-                sums[j] += ec[j];
-            }
+            elementwise<T>(ROWS, [&](auto at) {
+                const auto difference = at.load(xc) - at.load(largest);
+                const auto power = exponential(difference);
+                at.store(xc, difference);
+                at.store(ec, power);
+                at.store(sums, at.load(sums) + power);
+            });
         }
     }
 };
@@ -305,112 +316,179 @@ void categorical_policy_gradient(const categorical_policy_gradient_args& a, int6
 }
 
 // ---- Gaussian policies ---------------------------------------------------------------------------------------------
+//
+// What is elementwise is done in the order in which the arrays lie, and only sums along a row transpose their terms.
 
-// Whether a tile of log_std, and what is made of it, has to be made again: not where one row of it is for all and fits.
-inline bool stale(bool first_tile, int64_t stride, int64_t columns) {
-    return first_tile || stride != 0 || columns > COLUMNS;
+// sums[j] += of row j, its columns in order; eight rows at once, since each addition waits for the one before.
+template <class T>
+ONCE_A_TILE void sum_rows(T* sums, const T* x, int64_t stride, int64_t rows, int64_t columns) {
+    typedef typename four_of<T>::type four;
+    int64_t j = 0;
+    if (columns >= 4) {
+        for (; j + 8 <= rows; j += 8) {
+            four sum[2];
+            __builtin_memcpy(sum, sums + j, sizeof sum);
+            for (int64_t k = 0; k < columns; k += 4)
+                for (int half = 0; half < 2; ++half) {
+                    const T* from = x + (j + 4 * half) * stride;
+                    const int64_t left = columns - k;  // the last four may overlap those before, which are not added again
+                    const four_columns<T> four_rows = columns_of_four(from + at_most(k, columns - 4), stride);
+                    if (left > 3) sum[half] += four_rows.c0;
+                    if (left > 2) sum[half] += four_rows.c1;
+                    if (left > 1) sum[half] += four_rows.c2;
+                    sum[half] += four_rows.c3;
+                }
+            __builtin_memcpy(sums + j, sum, sizeof sum);
+        }
+    } else if (columns == 2 && stride == 2) {
+        for (; j < rows; ++j) sums[j] = (sums[j] + x[2 * j]) + x[2 * j + 1];
+    }
+    for (; j < rows; ++j)
+        for (int64_t k = 0; k < columns; ++k) sums[j] += x[j * stride + k];
 }
 
-// Sums along a row are transposed alone: their terms are made in the arrays' own order, in runs that are all rows of a tile
-// at once where they fit it. log_std for all rows is repeated for such a run.
+// sums[c] = of column c, its rows in order: registers of neighbouring columns, of which the last reads past its row.
+template <class T, int WIDTH>
+FASTOPT_INLINE void sum_few_columns(double* sums, const T* x, int64_t rows, int64_t columns) {
+    double total[WIDTH] = {};
+    for (int64_t j = 0; j < rows; ++j)
+        for (int c = 0; c < WIDTH; ++c) total[c] += static_cast<double>(x[j * columns + c]);
+    for (int64_t c = 0; c < columns; ++c) sums[c] = total[c];
+}
+constexpr int64_t COLUMN_REGISTER = 8;
 template <class T>
-struct log_std_runs {
-    const T* log_std;
-    int64_t stride, columns;
-    alignas(64) T repeated[TILE];
+ONCE_A_TILE void sum_columns(double* sums, const T* x, int64_t rows, int64_t columns) {
+    static_assert(ROWS == FASTOPT_ROW_BLOCK, "a tile is a block of the sum");
+    static_assert(COLUMNS == 4 * COLUMN_REGISTER, "all widths are there");
+    switch ((columns + COLUMN_REGISTER - 1) / COLUMN_REGISTER) {
+        case 1: return sum_few_columns<T, COLUMN_REGISTER>(sums, x, rows, columns);
+        case 2: return sum_few_columns<T, 2 * COLUMN_REGISTER>(sums, x, rows, columns);
+        case 3: return sum_few_columns<T, 3 * COLUMN_REGISTER>(sums, x, rows, columns);
+        default: return sum_few_columns<T, 4 * COLUMN_REGISTER>(sums, x, rows, columns);
+    }
+}
 
-    log_std_runs(const void* log_std_, int64_t stride_, int64_t columns_)
-        : log_std(static_cast<const T*>(log_std_)), stride(stride_), columns(columns_) {
-        if (stride == 0 && columns <= COLUMNS)
-            for (int64_t i = 0; i < ROWS * columns; ++i) repeated[i] = log_std[i % columns];
-    }
-    // From element (row, k) on.
-    const T* at(int64_t row, int64_t k) const {
-        return stride != 0 ? log_std + row * stride + k : columns <= COLUMNS ? repeated : log_std + k;
-    }
-};
+// Runs run(j, length) for runs of elements that begin with row j of a tile: all of it where its arrays are `joined` there.
+template <class Run>
+FASTOPT_INLINE void in_runs(bool joined, int64_t rows, int64_t columns, Run run) {
+    const int64_t runs = joined ? 1 : rows, length = joined ? rows * columns : columns;
+    for (int64_t j = 0; j < runs; ++j) run(j, length);
+}
 
-// sums[j] = of row j, of the terms that make(terms, row, k, length, first) puts there.
-template <class T, class Make>
-FASTOPT_INLINE void sum_rows_of(T* sums, int64_t row, int64_t rows, int64_t columns, bool first, Make make) {
-    alignas(64) T terms[TILE], tile[TILE];
-    for (int64_t j = 0; j < ROWS; ++j) sums[j] = 0;
-    for (int64_t k = 0; k < columns; k += COLUMNS) {
-        const int64_t n = at_most(columns - k, COLUMNS);
-        if (columns <= COLUMNS) make(terms, row, k, rows * n, first);
-        else
-            for (int64_t j = 0; j < rows; ++j) make(terms + j * n, row + j, k, n, true);
-        load_tile(tile, terms, n, rows, n);
-        add_columns(sums, tile, n);
+// What has been computed for one row, for all rows of a tile.
+template <class T>
+inline void repeat_row(T* x, int64_t columns, int64_t rows) {
+    for (int64_t done = columns, n; done < rows * columns; done += n) {
+        n = at_most(done, rows * columns - done);
+        __builtin_memcpy(x + done, x, static_cast<size_t>(n) * sizeof(T));
     }
+}
+
+// exp(2 d) - 1 - 2 d
+template <class T, class V>
+FASTOPT_INLINE V kl_of_spreads(V d) {
+    return (exponential(d + d) - T(1)) - (d + d);
 }
 
 template <class T>
 void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
-    const log_std_runs<T> before(a.old_log_std, a.old_stride, a.columns), after(a.new_log_std, a.new_stride, a.columns);
-    const bool for_all = (a.old_stride | a.new_stride) == 0;
-    alignas(64) T inverse[TILE], of_spread[TILE];
-    const auto make = [&](T* terms, int64_t row, int64_t k, int64_t length, bool first) {
-        const T *old_spread = before.at(row, k), *new_spread = after.at(row, k);
-        const T* old_mean = static_cast<const T*>(a.old_mean) + row * a.columns + k;
-        const T* new_mean = static_cast<const T*>(a.new_mean) + row * a.columns + k;
-        const int64_t stale_length = first || !for_all ? length : 0;
-        for (int64_t i = 0; i < stale_length; ++i) {
-            const T d = old_spread[i] - new_spread[i];
-            of_spread[i] = (exponential(d + d) - T(1)) - (d + d);
-            inverse[i] = exponential(-new_spread[i]);
-        }
-        for (int64_t i = 0; i < length; ++i) {
-            const T t = (old_mean[i] - new_mean[i]) * inverse[i];
-            terms[i] = T(0.5) * (of_spread[i] + t * t);
-        }
-    };
+    const T *old_mean = static_cast<const T*>(a.old_mean), *old_log_std = static_cast<const T*>(a.old_log_std);
+    const T *new_mean = static_cast<const T*>(a.new_mean), *new_log_std = static_cast<const T*>(a.new_log_std);
+    const bool joined = a.columns <= COLUMNS && a.old_stride == a.new_stride, for_all = joined && a.new_stride == 0;
+    alignas(64) T terms[TILE], of_spreads[TILE], inverse[TILE];
+    if (for_all) {
+        elementwise<T>(a.columns, [&](auto at) {
+            at.store(of_spreads, kl_of_spreads<T>(at.load(old_log_std) - at.load(new_log_std)));
+            at.store(inverse, exponential(-at.load(new_log_std)));
+        });
+        repeat_row(of_spreads, a.columns, at_most(end - begin, ROWS));
+        repeat_row(inverse, a.columns, at_most(end - begin, ROWS));
+    }
     for (int64_t row = begin; row < end; row += ROWS) {
         const int64_t rows = at_most(end - row, ROWS);
-        T kl[ROWS];
-        sum_rows_of(kl, row, rows, a.columns, row == begin, make);
+        T kl[ROWS] = {};
+        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
+            const int64_t n = at_most(a.columns - k, COLUMNS);
+            in_runs(joined, rows, n, [&](int64_t j, int64_t length) {
+                const T *before = old_mean + (row + j) * a.columns + k, *after = new_mean + (row + j) * a.columns + k;
+                const T* old_spread = old_log_std + (row + j) * a.old_stride + k;
+                const T* new_spread = new_log_std + (row + j) * a.new_stride + k;
+                T* to = terms + j * n;
+                if (for_all)
+                    elementwise<T>(length, [&](auto at) {
+                        const auto t = (at.load(before) - at.load(after)) * at.load(inverse);
+                        at.store(to, T(0.5) * (at.load(of_spreads) + t * t));
+                    });
+                else
+                    elementwise<T>(length, [&](auto at) {
+                        const auto spread = at.load(new_spread);
+                        const auto t = (at.load(before) - at.load(after)) * exponential(-spread);
+                        at.store(to, T(0.5) * (kl_of_spreads<T>(at.load(old_spread) - spread) + t * t));
+                    });
+            });
+            sum_rows(kl, terms, n, rows, n);
+        }
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.kl)[row + j] = kl[j];
     }
 }
 
+// log_std and exp(-log_std) for the rows of a tile, where one is for all and fits it.
+template <class T>
+struct spread_for_all {
+    const bool there;
+    alignas(64) T log_std[TILE], inverse[TILE];
+
+    ONCE_A_TILE spread_for_all(const T* of_all, int64_t stride, int64_t columns, int64_t rows)
+        : there(stride == 0 && columns <= COLUMNS) {
+        if (!there) return;
+        elementwise<T>(columns, [&](auto at) {
+            at.store(log_std, at.load(of_all));
+            at.store(inverse, exponential(-at.load(of_all)));
+        });
+        repeat_row(log_std, columns, rows);
+        repeat_row(inverse, columns, rows);
+    }
+};
+
 template <class T>
 void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t end) {
-    const log_std_runs<T> log_std(a.log_std, a.stride, a.columns);
-    const T constant = static_cast<T>(a.constant);
-    alignas(64) T inverse[TILE];
-    const auto make = [&](T* terms, int64_t row, int64_t k, int64_t length, bool first) {
-        const T* spread = log_std.at(row, k);
-        const T* mean = static_cast<const T*>(a.mean) + row * a.columns + k;
-        const T* actions = static_cast<const T*>(a.actions) + row * a.columns + k;
-        const int64_t stale_length = first || a.stride != 0 ? length : 0;
-        for (int64_t i = 0; i < stale_length; ++i) inverse[i] = exponential(-spread[i]);
-        for (int64_t i = 0; i < length; ++i) {
-            const T t = (actions[i] - mean[i]) * inverse[i];
-            terms[i] = T(0.5) * (t * t) + spread[i];
-        }
-    };
+    const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
+    const T *log_std = static_cast<const T*>(a.log_std), constant = static_cast<T>(a.constant);
+    const spread_for_all<T> all(log_std, a.stride, a.columns, at_most(end - begin, ROWS));
+    alignas(64) T terms[TILE];
     for (int64_t row = begin; row < end; row += ROWS) {
         const int64_t rows = at_most(end - row, ROWS);
-        T sum[ROWS];
-        sum_rows_of(sum, row, rows, a.columns, row == begin, make);
+        T sum[ROWS] = {};
+        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
+            const int64_t n = at_most(a.columns - k, COLUMNS);
+            in_runs(a.columns <= COLUMNS, rows, n, [&](int64_t j, int64_t length) {
+                const T *x = actions + (row + j) * a.columns + k, *of_x = mean + (row + j) * a.columns + k;
+                const T* spread = all.there ? all.log_std : log_std + (row + j) * a.stride + k;
+                T* to = terms + j * n;
+                if (all.there)
+                    elementwise<T>(length, [&](auto at) {
+                        const auto t = (at.load(x) - at.load(of_x)) * at.load(all.inverse);
+                        at.store(to, T(0.5) * (t * t) + at.load(spread));
+                    });
+                else
+                    elementwise<T>(length, [&](auto at) {
+                        const auto t = (at.load(x) - at.load(of_x)) * exponential(-at.load(spread));
+                        at.store(to, T(0.5) * (t * t) + at.load(spread));
+                    });
+            });
+            sum_rows(sum, terms, n, rows, n);
+        }
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.log_prob)[row + j] = -sum[j] - constant;
     }
 }
 
 template <class T>
 void gaussian_entropy(const gaussian_entropy_args& a, int64_t begin, int64_t end) {
-    const T* log_std = static_cast<const T*>(a.log_std);
-    alignas(64) T x[TILE];
-    for (int64_t row = begin; row < end; row += ROWS) {
-        const int64_t rows = at_most(end - row, ROWS);
-        T sum[ROWS] = {};
-        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
-            const int64_t n = at_most(a.columns - k, COLUMNS);
-            load_tile(x, log_std + row * a.columns + k, a.columns, rows, n);
-            add_columns(sum, x, n);
-        }
-        for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.entropy)[row + j] = sum[j] + static_cast<T>(a.constant);
-    }
+    const T *log_std = static_cast<const T*>(a.log_std), constant = static_cast<T>(a.constant);
+    T* entropy = static_cast<T*>(a.entropy);
+    for (int64_t row = begin; row < end; ++row) entropy[row] = 0;
+    sum_rows(entropy + begin, log_std + begin * a.columns, a.columns, end - begin, a.columns);
+    for (int64_t row = begin; row < end; ++row) entropy[row] += constant;
 }
 
 template <class T>
@@ -438,23 +516,13 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
     }
 }
 
-// sums[c] = of the rows of column c, in order; four columns at once, since each addition waits for the one before.
+// to[j, :] = x[j]; writes up to three elements past its end.
 template <class T>
-ONCE_A_TILE void sum_columns(double* sums, const T* tile, int64_t rows, int64_t columns) {
-    static_assert(ROWS == FASTOPT_ROW_BLOCK, "a tile is a block of the sum");
-    double total[4];
-    for (int64_t c = 0; c < columns; c += 4) {
-        const int64_t first = columns < 4 ? 0 : at_most(c, columns - 4), n = at_most(columns, 4);
-        const T *x0 = tile + first * ROWS, *x1 = x0 + (n > 1 ? ROWS : 0), *x2 = x0 + (n > 2 ? 2 * ROWS : 0),
-                *x3 = x0 + (n > 3 ? 3 * ROWS : 0);
-        for (double& sum : total) sum = 0;
-        for (int64_t j = 0; j < rows; ++j) {
-            total[0] += static_cast<double>(x0[j]);
-            total[1] += static_cast<double>(x1[j]);
-            total[2] += static_cast<double>(x2[j]);
-            total[3] += static_cast<double>(x3[j]);
-        }
-        for (int64_t q = 0; q < n; ++q) sums[first + q] = total[q];
+ONCE_A_TILE void repeat_each(T* to, const T* x, int64_t rows, int64_t columns) {
+    typedef typename four_of<T>::type four;
+    for (int64_t j = 0; j < rows; ++j) {
+        const four value = {x[j], x[j], x[j], x[j]};
+        for (int64_t k = 0; k < columns; k += 4) store_four(to + j * columns + k, value);
     }
 }
 
@@ -462,42 +530,44 @@ template <class T>
 void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t begin, int64_t end) {
     const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
     const T *log_std = static_cast<const T*>(a.log_std), *advantages = static_cast<const T*>(a.advantages);
+    T *dmean = static_cast<T*>(a.dmean), *dlog_std = static_cast<T*>(a.dlog_std), *losses = static_cast<T*>(a.losses);
     const T scale = static_cast<T>(a.scale), coef = static_cast<T>(a.entropy_coef);
-    const T entropy_scale = static_cast<T>(a.entropy_scale), entropy_constant = static_cast<T>(a.entropy_constant);
-    const T log_prob_constant = static_cast<T>(a.log_prob_constant);
-    alignas(64) T x[TILE], t[TILE], spread[TILE], inverse[TILE];
+    const T entropy_scale = a.entropy_coef != 0 ? static_cast<T>(a.entropy_scale) : T(0);  // x - 0 is x
+    const T entropy_constant = static_cast<T>(a.entropy_constant), log_prob_constant = static_cast<T>(a.log_prob_constant);
     const int64_t first = begin * FASTOPT_ROW_BLOCK, last = at_most(end * FASTOPT_ROW_BLOCK, a.rows);
+    const spread_for_all<T> all(log_std, a.stride, a.columns, at_most(last - first, ROWS));
+    alignas(64) T terms[TILE], weights[TILE + 3], of_spread[TILE + COLUMN_REGISTER];
+    T entropy[ROWS];
     for (int64_t row = first; row < last; row += ROWS) {
         const int64_t rows = at_most(last - row, ROWS);
-        T weight[ROWS] = {}, sum[ROWS] = {}, entropy[ROWS] = {};
+        const bool new_entropy = a.entropy_coef != 0 && (row == first || a.stride != 0);
+        T weight[ROWS], sum[ROWS] = {};
         for (int64_t j = 0; j < rows; ++j) weight[j] = advantages[row + j] * scale;
+        for (int64_t j = 0; j < rows && new_entropy; ++j) entropy[j] = 0;
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
-            const int64_t n = at_most(a.columns - k, COLUMNS), at = row * a.columns + k;
-            if (stale(row == first, a.stride, a.columns)) {
-                load_tile(spread, log_std + row * a.stride + k, a.stride, rows, n);
-                for (int64_t i = 0; i < n * ROWS; ++i) inverse[i] = exponential(-spread[i]);
+            const int64_t n = at_most(a.columns - k, COLUMNS);
+            if (new_entropy) sum_rows(entropy, log_std + row * a.stride + k, a.stride, rows, n);
+            repeat_each(weights, weight, rows, n);
+            in_runs(a.columns <= COLUMNS, rows, n, [&](int64_t j, int64_t length) {
+                const int64_t from = (row + j) * a.columns + k, of_tile = j * n;
+                const T* spread = all.there ? all.log_std : log_std + (row + j) * a.stride + k;
+                T* to = dlog_std != nullptr ? dlog_std + from : of_spread + of_tile;
+                const auto one = [&](auto at, auto inverse) {
+                    const auto t = (at.load(actions + from) - at.load(mean + from)) * inverse;
+                    const auto w = at.load(weights + of_tile);
+                    at.store(terms + of_tile, T(0.5) * (t * t) + at.load(spread));
+                    at.store(dmean + from, -(w * (t * inverse)));
+                    at.store(to, w * (T(1) - t * t) - entropy_scale);
+                };
+                if (all.there) elementwise<T>(length, [&](auto at) { one(at, at.load(all.inverse)); });
+                else elementwise<T>(length, [&](auto at) { one(at, exponential(-at.load(spread))); });
+            });
+            sum_rows(sum, terms, n, rows, n);
+            if (dlog_std == nullptr) {
+                for (int64_t c = 0; c < COLUMN_REGISTER; ++c) of_spread[rows * n + c] = 0;
+                sum_columns(a.column_sums + row / FASTOPT_ROW_BLOCK * a.columns + k, of_spread, rows, n);
             }
-            load_tile(x, mean + at, a.columns, rows, n);
-            load_tile(t, actions + at, a.columns, rows, n);
-            for (int64_t i = 0; i < n * ROWS; ++i) {
-                t[i] = (t[i] - x[i]) * inverse[i];
-                x[i] = T(0.5) * (t[i] * t[i]) + spread[i];
-            }
-            add_columns(sum, x, n);
-            add_columns(entropy, spread, n);
-            for (int64_t c = 0; c < n; ++c)
-                for (int64_t j = 0; j < ROWS; ++j) {
-                    const int64_t i = c * ROWS + j;
-                    x[i] = -(weight[j] * (t[i] * inverse[i]));
-                    t[i] = weight[j] * (T(1) - t[i] * t[i]);
-                }
-            store_tile(static_cast<T*>(a.dmean) + at, a.columns, rows, n, x);
-            if (a.entropy_coef != 0)
-                for (int64_t i = 0; i < n * ROWS; ++i) t[i] -= entropy_scale;
-            if (a.dlog_std != nullptr) store_tile(static_cast<T*>(a.dlog_std) + at, a.columns, rows, n, t);
-            else sum_columns(a.column_sums + row / FASTOPT_ROW_BLOCK * a.columns + k, t, rows, n);
         }
-        T* losses = static_cast<T*>(a.losses);
         for (int64_t j = 0; j < rows; ++j) {
             T loss = -(advantages[row + j] * (-sum[j] - log_prob_constant));
             if (a.entropy_coef != 0) loss -= coef * (entropy[j] + entropy_constant);
