@@ -11,57 +11,108 @@ constexpr int64_t ROWS = 64, COLUMNS = 32, TILE = ROWS * COLUMNS;
 
 inline int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
-// Four rows of four columns to four columns of four rows, in registers (a tile of 18 columns takes 0.1 ns an element
-// instead of 0.45 by single elements).
-template <class T>
-struct four_of;
-template <>
-struct four_of<float> {
-    typedef float type __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef int32_t index __attribute__((vector_size(16)));
-};
-template <>
-struct four_of<double> {
-    typedef double type __attribute__((vector_size(32), aligned(8), may_alias));
-    typedef int64_t index __attribute__((vector_size(32)));
-};
+// Rows become columns in registers, whose 16-byte parts hold as many elements of a row each: four float or two double,
+// and so many rows make a square. Registers of two parts do two squares at once. (Sums of rows of 18 float32, cycles for 16
+// elements: 4.6 with two parts, 6.5 with one, 30 by single elements.)
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector) && defined(__AVX__)
+#define TWO_PARTS 1
+#endif
+#endif
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, index{__VA_ARGS__})
 #endif
 
+// low(a, b) takes the lower halves of each part in turns, high(a, b) the upper ones.
 template <class T>
-struct four_columns {
-    typename four_of<T>::type c0, c1, c2, c3;
+struct parts_of;
+template <>
+struct parts_of<float> {
+    typedef float part __attribute__((vector_size(16), aligned(4), may_alias));
+#if defined(TWO_PARTS)
+    typedef float type __attribute__((vector_size(32), aligned(4), may_alias));
+    typedef int32_t index __attribute__((vector_size(32)));
+    static FASTOPT_INLINE type low(type a, type b) { return SHUFFLE(a, b, 0, 8, 1, 9, 4, 12, 5, 13); }
+    static FASTOPT_INLINE type high(type a, type b) { return SHUFFLE(a, b, 2, 10, 3, 11, 6, 14, 7, 15); }
+    static FASTOPT_INLINE type join(part a, part b) { return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7); }
+    static FASTOPT_INLINE part first(type x) { return __builtin_shufflevector(x, x, 0, 1, 2, 3); }
+    static FASTOPT_INLINE part second(type x) { return __builtin_shufflevector(x, x, 4, 5, 6, 7); }
+#else
+    typedef part type;
+    typedef int32_t index __attribute__((vector_size(16)));
+    static FASTOPT_INLINE type low(type a, type b) { return SHUFFLE(a, b, 0, 4, 1, 5); }
+    static FASTOPT_INLINE type high(type a, type b) { return SHUFFLE(a, b, 2, 6, 3, 7); }
+#endif
+};
+template <>
+struct parts_of<double> {
+    typedef double part __attribute__((vector_size(16), aligned(8), may_alias));
+#if defined(TWO_PARTS)
+    typedef double type __attribute__((vector_size(32), aligned(8), may_alias));
+    typedef int64_t index __attribute__((vector_size(32)));
+    static FASTOPT_INLINE type low(type a, type b) { return SHUFFLE(a, b, 0, 4, 2, 6); }
+    static FASTOPT_INLINE type high(type a, type b) { return SHUFFLE(a, b, 1, 5, 3, 7); }
+    static FASTOPT_INLINE type join(part a, part b) { return __builtin_shufflevector(a, b, 0, 1, 2, 3); }
+    static FASTOPT_INLINE part first(type x) { return __builtin_shufflevector(x, x, 0, 1); }
+    static FASTOPT_INLINE part second(type x) { return __builtin_shufflevector(x, x, 2, 3); }
+#else
+    typedef part type;
+    typedef int64_t index __attribute__((vector_size(16)));
+    static FASTOPT_INLINE type low(type a, type b) { return SHUFFLE(a, b, 0, 2); }
+    static FASTOPT_INLINE type high(type a, type b) { return SHUFFLE(a, b, 1, 3); }
+#endif
 };
 
+// SIDE columns of DEEP rows: one register for each column, or before it is transposed, for each row of the first square.
 template <class T>
-FASTOPT_INLINE four_columns<T> columns_of_four(const T* from, int64_t stride) {
-    typedef typename four_of<T>::type four;
-    typedef typename four_of<T>::index index [[maybe_unused]];
-    const four r0 = *reinterpret_cast<const four*>(from), r1 = *reinterpret_cast<const four*>(from + stride);
-    const four r2 = *reinterpret_cast<const four*>(from + 2 * stride);
-    const four r3 = *reinterpret_cast<const four*>(from + 3 * stride);
-    const four low02 = SHUFFLE(r0, r2, 0, 4, 1, 5), high02 = SHUFFLE(r0, r2, 2, 6, 3, 7);
-    const four low13 = SHUFFLE(r1, r3, 0, 4, 1, 5), high13 = SHUFFLE(r1, r3, 2, 6, 3, 7);
-    return {SHUFFLE(low02, low13, 0, 4, 1, 5), SHUFFLE(low02, low13, 2, 6, 3, 7),
-            SHUFFLE(high02, high13, 0, 4, 1, 5), SHUFFLE(high02, high13, 2, 6, 3, 7)};
-}
+struct squares {
+    typedef typename parts_of<T>::type type;
+    typedef typename parts_of<T>::part part;
+    static constexpr int64_t SIDE = 16 / sizeof(T), DEEP = sizeof(type) / sizeof(T);
+    type x[SIDE];
 
-template <class T>
-FASTOPT_INLINE void store_four(T* to, typename four_of<T>::type x) {
-    *reinterpret_cast<typename four_of<T>::type*>(to) = x;
-}
-
-template <class T>
-FASTOPT_INLINE void transpose_four(T* to, int64_t to_stride, const T* from, int64_t from_stride) {
-    const four_columns<T> x = columns_of_four(from, from_stride);
-    store_four(to, x.c0);
-    store_four(to + to_stride, x.c1);
-    store_four(to + 2 * to_stride, x.c2);
-    store_four(to + 3 * to_stride, x.c3);
-}
+    static FASTOPT_INLINE squares rows_at(const T* from, int64_t stride) {
+        squares s;
+        for (int64_t j = 0; j < SIDE; ++j) {
+            const part row = *reinterpret_cast<const part*>(from + j * stride);
+#if defined(TWO_PARTS)
+            s.x[j] = parts_of<T>::join(row, *reinterpret_cast<const part*>(from + (SIDE + j) * stride));
+#else
+            s.x[j] = row;
+#endif
+        }
+        return s;
+    }
+    FASTOPT_INLINE void store_rows(T* to, int64_t stride) const {
+        for (int64_t j = 0; j < SIDE; ++j) {
+#if defined(TWO_PARTS)
+            *reinterpret_cast<part*>(to + j * stride) = parts_of<T>::first(x[j]);
+            *reinterpret_cast<part*>(to + (SIDE + j) * stride) = parts_of<T>::second(x[j]);
+#else
+            *reinterpret_cast<part*>(to + j * stride) = x[j];
+#endif
+        }
+    }
+    static FASTOPT_INLINE squares columns_at(const T* from, int64_t stride) {
+        squares s;
+        for (int64_t k = 0; k < SIDE; ++k) s.x[k] = *reinterpret_cast<const type*>(from + k * stride);
+        return s;
+    }
+    FASTOPT_INLINE void store_columns(T* to, int64_t stride) const {
+        for (int64_t k = 0; k < SIDE; ++k) *reinterpret_cast<type*>(to + k * stride) = x[k];
+    }
+    FASTOPT_INLINE squares transposed() const {
+        typedef parts_of<T> of;
+        if constexpr (SIDE == 2) return {{of::low(x[0], x[1]), of::high(x[0], x[1])}};
+        else {
+            const type low02 = of::low(x[0], x[2]), high02 = of::high(x[0], x[2]);
+            const type low13 = of::low(x[1], x[3]), high13 = of::high(x[1], x[3]);
+            return {{of::low(low02, low13), of::high(low02, low13), of::low(high02, high13), of::high(high02, high13)}};
+        }
+    }
+};
 
 // Whole tiles of a number of columns that is known here are vectorised.
 template <class T, int COUNT>
@@ -78,10 +129,12 @@ FASTOPT_INLINE void store_few(T* to, const T* tile) {
 // Columns [0, columns) of `rows` <= ROWS rows, `stride` apart. The last row fills the tile up.
 template <class T>
 ONCE_A_TILE void load_tile(T* tile, const T* from, int64_t stride, int64_t rows, int64_t columns) {
-    if (rows == ROWS && columns >= 4) {
-        for (int64_t k = 0; k < columns; k += 4) {
-            const int64_t at = at_most(k, columns - 4);  // the last four may overlap those before
-            for (int64_t j = 0; j < ROWS; j += 4) transpose_four(tile + at * ROWS + j, ROWS, from + j * stride + at, stride);
+    typedef squares<T> of;
+    if (rows == ROWS && columns >= of::SIDE) {
+        for (int64_t k = 0; k < columns; k += of::SIDE) {
+            const int64_t at = at_most(k, columns - of::SIDE);  // the last ones may overlap those before
+            for (int64_t j = 0; j < ROWS; j += of::DEEP)
+                of::rows_at(from + j * stride + at, stride).transposed().store_columns(tile + at * ROWS + j, ROWS);
         }
     } else if (rows == ROWS && stride == columns) {
         if (columns == 1) load_few<T, 1>(tile, from);
@@ -95,11 +148,12 @@ ONCE_A_TILE void load_tile(T* tile, const T* from, int64_t stride, int64_t rows,
 
 template <class T>
 ONCE_A_TILE void store_tile(T* to, int64_t stride, int64_t rows, int64_t columns, const T* tile) {
-    if (rows == ROWS && columns >= 4) {
-        for (int64_t j = 0; j < ROWS; j += 4)
-            for (int64_t k = 0; k < columns; k += 4) {
-                const int64_t at = at_most(k, columns - 4);
-                transpose_four(to + j * stride + at, stride, tile + at * ROWS + j, ROWS);
+    typedef squares<T> of;
+    if (rows == ROWS && columns >= of::SIDE) {
+        for (int64_t j = 0; j < ROWS; j += of::DEEP)
+            for (int64_t k = 0; k < columns; k += of::SIDE) {
+                const int64_t at = at_most(k, columns - of::SIDE);
+                of::columns_at(tile + at * ROWS + j, ROWS).transposed().store_rows(to + j * stride + at, stride);
             }
     } else if (rows == ROWS && stride == columns) {
         if (columns == 1) store_few<T, 1>(to, tile);
@@ -317,54 +371,59 @@ void categorical_policy_gradient(const categorical_policy_gradient_args& a, int6
 
 // ---- Gaussian policies ---------------------------------------------------------------------------------------------
 //
-// What is elementwise is done in the order in which the arrays lie, and only sums along a row transpose their terms.
+// What is elementwise is done in the order in which the arrays lie, and only sums along a row transpose their terms. So many
+// rows at once that the buffers, each of RUN elements, and as much of the arrays stay in 32 KiB of L1.
+constexpr int64_t RUN = 32 * COLUMNS, EIGHT = 8;
 
-// sums[j] += of row j, its columns in order; eight rows at once, since each addition waits for the one before.
+inline int64_t rows_at_once(int64_t columns) { return columns <= 16 ? 64 : 32; }
+
+// sums[j] += of row j, its columns in order.
+template <class T, int COUNT>
+FASTOPT_INLINE void sum_few(T* sums, const T* x, int64_t rows) {
+    for (int64_t j = 0; j < rows; ++j)
+        for (int k = 0; k < COUNT; ++k) sums[j] += x[j * COUNT + k];
+}
 template <class T>
 ONCE_A_TILE void sum_rows(T* sums, const T* x, int64_t stride, int64_t rows, int64_t columns) {
-    typedef typename four_of<T>::type four;
+    typedef squares<T> of;
     int64_t j = 0;
-    if (columns >= 4) {
-        for (; j + 8 <= rows; j += 8) {
-            four sum[2];
-            __builtin_memcpy(sum, sums + j, sizeof sum);
-            for (int64_t k = 0; k < columns; k += 4)
-                for (int half = 0; half < 2; ++half) {
-                    const T* from = x + (j + 4 * half) * stride;
-                    const int64_t left = columns - k;  // the last four may overlap those before, which are not added again
-                    const four_columns<T> four_rows = columns_of_four(from + at_most(k, columns - 4), stride);
-                    if (left > 3) sum[half] += four_rows.c0;
-                    if (left > 2) sum[half] += four_rows.c1;
-                    if (left > 1) sum[half] += four_rows.c2;
-                    sum[half] += four_rows.c3;
-                }
-            __builtin_memcpy(sums + j, sum, sizeof sum);
+    if (columns >= of::SIDE) {
+        for (; j + of::DEEP <= rows; j += of::DEEP) {
+            typename of::type sum = *reinterpret_cast<const typename of::type*>(sums + j);
+            for (int64_t k = 0; k < columns; k += of::SIDE) {
+                const int64_t at = at_most(k, columns - of::SIDE);
+                const of some = of::rows_at(x + j * stride + at, stride).transposed();
+                for (int64_t c = 0; c < of::SIDE; ++c)
+                    if (at + c >= k) sum += some.x[c];  // the last ones may overlap those before
+            }
+            *reinterpret_cast<typename of::type*>(sums + j) = sum;
         }
-    } else if (columns == 2 && stride == 2) {
-        for (; j < rows; ++j) sums[j] = (sums[j] + x[2 * j]) + x[2 * j + 1];
+    } else if (stride == columns) {
+        if (columns == 1) return sum_few<T, 1>(sums, x, rows);
+        if (columns == 2) return sum_few<T, 2>(sums, x, rows);
+        return sum_few<T, 3>(sums, x, rows);
     }
     for (; j < rows; ++j)
         for (int64_t k = 0; k < columns; ++k) sums[j] += x[j * stride + k];
 }
 
-// sums[c] = of column c, its rows in order: registers of neighbouring columns, of which the last reads past its row.
+// sums[c] += of column c, its rows in order: registers of neighbouring columns, of which the last reads past its row.
 template <class T, int WIDTH>
 FASTOPT_INLINE void sum_few_columns(double* sums, const T* x, int64_t rows, int64_t columns) {
     double total[WIDTH] = {};
+    for (int64_t c = 0; c < columns; ++c) total[c] = sums[c];
     for (int64_t j = 0; j < rows; ++j)
         for (int c = 0; c < WIDTH; ++c) total[c] += static_cast<double>(x[j * columns + c]);
     for (int64_t c = 0; c < columns; ++c) sums[c] = total[c];
 }
-constexpr int64_t COLUMN_REGISTER = 8;
 template <class T>
 ONCE_A_TILE void sum_columns(double* sums, const T* x, int64_t rows, int64_t columns) {
-    static_assert(ROWS == FASTOPT_ROW_BLOCK, "a tile is a block of the sum");
-    static_assert(COLUMNS == 4 * COLUMN_REGISTER, "all widths are there");
-    switch ((columns + COLUMN_REGISTER - 1) / COLUMN_REGISTER) {
-        case 1: return sum_few_columns<T, COLUMN_REGISTER>(sums, x, rows, columns);
-        case 2: return sum_few_columns<T, 2 * COLUMN_REGISTER>(sums, x, rows, columns);
-        case 3: return sum_few_columns<T, 3 * COLUMN_REGISTER>(sums, x, rows, columns);
-        default: return sum_few_columns<T, 4 * COLUMN_REGISTER>(sums, x, rows, columns);
+    static_assert(COLUMNS == 4 * EIGHT, "all widths are there");
+    switch ((columns + EIGHT - 1) / EIGHT) {
+        case 1: return sum_few_columns<T, EIGHT>(sums, x, rows, columns);
+        case 2: return sum_few_columns<T, 2 * EIGHT>(sums, x, rows, columns);
+        case 3: return sum_few_columns<T, 3 * EIGHT>(sums, x, rows, columns);
+        default: return sum_few_columns<T, 4 * EIGHT>(sums, x, rows, columns);
     }
 }
 
@@ -375,11 +434,11 @@ FASTOPT_INLINE void in_runs(bool joined, int64_t rows, int64_t columns, Run run)
     for (int64_t j = 0; j < runs; ++j) run(j, length);
 }
 
-// What has been computed for one row, for all rows of a tile.
+// Repeats what has been computed for one row.
 template <class T>
-inline void repeat_row(T* x, int64_t columns, int64_t rows) {
-    for (int64_t done = columns, n; done < rows * columns; done += n) {
-        n = at_most(done, rows * columns - done);
+inline void repeat_row(T* x, int64_t columns, int64_t length) {
+    for (int64_t done = columns, n; done < length; done += n) {
+        n = at_most(done, length - done);
         __builtin_memcpy(x + done, x, static_cast<size_t>(n) * sizeof(T));
     }
 }
@@ -395,17 +454,18 @@ void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
     const T *old_mean = static_cast<const T*>(a.old_mean), *old_log_std = static_cast<const T*>(a.old_log_std);
     const T *new_mean = static_cast<const T*>(a.new_mean), *new_log_std = static_cast<const T*>(a.new_log_std);
     const bool joined = a.columns <= COLUMNS && a.old_stride == a.new_stride, for_all = joined && a.new_stride == 0;
-    alignas(64) T terms[TILE], of_spreads[TILE], inverse[TILE];
+    const int64_t step = rows_at_once(a.columns);
+    alignas(64) T terms[RUN], of_spreads[RUN], inverse[RUN];
     if (for_all) {
         elementwise<T>(a.columns, [&](auto at) {
             at.store(of_spreads, kl_of_spreads<T>(at.load(old_log_std) - at.load(new_log_std)));
             at.store(inverse, exponential(-at.load(new_log_std)));
         });
-        repeat_row(of_spreads, a.columns, at_most(end - begin, ROWS));
-        repeat_row(inverse, a.columns, at_most(end - begin, ROWS));
+        repeat_row(of_spreads, a.columns, at_most(end - begin, step) * a.columns);
+        repeat_row(inverse, a.columns, at_most(end - begin, step) * a.columns);
     }
-    for (int64_t row = begin; row < end; row += ROWS) {
-        const int64_t rows = at_most(end - row, ROWS);
+    for (int64_t row = begin; row < end; row += step) {
+        const int64_t rows = at_most(end - row, step);
         T kl[ROWS] = {};
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
             const int64_t n = at_most(a.columns - k, COLUMNS);
@@ -432,42 +492,38 @@ void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
     }
 }
 
-// log_std and exp(-log_std) for the rows of a tile, where one is for all and fits it.
+// log_std and exp(-log_std) for the rows of a tile, where one is for all and fits it; returns whether.
 template <class T>
-struct spread_for_all {
-    const bool there;
-    alignas(64) T log_std[TILE], inverse[TILE];
-
-    ONCE_A_TILE spread_for_all(const T* of_all, int64_t stride, int64_t columns, int64_t rows)
-        : there(stride == 0 && columns <= COLUMNS) {
-        if (!there) return;
-        elementwise<T>(columns, [&](auto at) {
-            at.store(log_std, at.load(of_all));
-            at.store(inverse, exponential(-at.load(of_all)));
-        });
-        repeat_row(log_std, columns, rows);
-        repeat_row(inverse, columns, rows);
-    }
-};
+ONCE_A_TILE bool spread_for_all(T* log_std, T* inverse, const T* of_all, int64_t stride, int64_t columns, int64_t rows) {
+    if (stride != 0 || columns > COLUMNS) return false;
+    elementwise<T>(columns, [&](auto at) {
+        at.store(log_std, at.load(of_all));
+        at.store(inverse, exponential(-at.load(of_all)));
+    });
+    repeat_row(log_std, columns, rows * columns);
+    repeat_row(inverse, columns, rows * columns);
+    return true;
+}
 
 template <class T>
 void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t end) {
     const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
     const T *log_std = static_cast<const T*>(a.log_std), constant = static_cast<T>(a.constant);
-    const spread_for_all<T> all(log_std, a.stride, a.columns, at_most(end - begin, ROWS));
-    alignas(64) T terms[TILE];
-    for (int64_t row = begin; row < end; row += ROWS) {
-        const int64_t rows = at_most(end - row, ROWS);
+    const int64_t step = rows_at_once(a.columns);
+    alignas(64) T terms[RUN], spread_of_all[RUN], inverse[RUN];
+    const bool for_all = spread_for_all(spread_of_all, inverse, log_std, a.stride, a.columns, at_most(end - begin, step));
+    for (int64_t row = begin; row < end; row += step) {
+        const int64_t rows = at_most(end - row, step);
         T sum[ROWS] = {};
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
             const int64_t n = at_most(a.columns - k, COLUMNS);
             in_runs(a.columns <= COLUMNS, rows, n, [&](int64_t j, int64_t length) {
                 const T *x = actions + (row + j) * a.columns + k, *of_x = mean + (row + j) * a.columns + k;
-                const T* spread = all.there ? all.log_std : log_std + (row + j) * a.stride + k;
+                const T* spread = for_all ? spread_of_all : log_std + (row + j) * a.stride + k;
                 T* to = terms + j * n;
-                if (all.there)
+                if (for_all)
                     elementwise<T>(length, [&](auto at) {
-                        const auto t = (at.load(x) - at.load(of_x)) * at.load(all.inverse);
+                        const auto t = (at.load(x) - at.load(of_x)) * at.load(inverse);
                         at.store(to, T(0.5) * (t * t) + at.load(spread));
                     });
                 else
@@ -496,35 +552,54 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
     const T *mean = static_cast<const T*>(a.mean), *log_std = static_cast<const T*>(a.log_std);
     T* actions = static_cast<T*>(a.actions);
     constexpr int64_t PIECE = 512;
-    alignas(64) T z[PIECE], std[PIECE], of_column[COLUMNS];
+    alignas(64) T z[PIECE], std[PIECE + COLUMNS], of_columns[PIECE];
     const bool for_all = a.stride == 0 && a.columns <= COLUMNS;
-    for (int64_t k = 0; k < a.columns && for_all; ++k) of_column[k] = exponential(log_std[k]);
+    if (for_all) {
+        elementwise<T>(a.columns, [&](auto at) { at.store(std, exponential(at.load(log_std))); });
+        repeat_row(std, a.columns, at_most(end - begin, PIECE) + a.columns);
+    }
     for (int64_t i = begin; i < end; i += PIECE) {
         const int64_t n = at_most(end - i, PIECE);
         random_normal<T>({z, a.address, static_cast<uint64_t>(i)}, 0, n);
-        if (a.stride != 0) {
-            for (int64_t k = 0; k < n; ++k) std[k] = exponential(log_std[i + k]);
-        } else {
-            int64_t column = i % a.columns;
-            for (int64_t k = 0; k < n; ++k) {
-                std[k] = for_all ? of_column[column] : exponential(log_std[column]);
-                if (++column == a.columns) column = 0;
-            }
+        if (for_all) {
+            const T* of_row = std + i % a.columns;
+            elementwise<T>(n, [&](auto at) { at.store(actions + i, at.load(mean + i) + at.load(of_row) * at.load(z)); });
+            continue;
         }
-        FASTOPT_INDEPENDENT
-        for (int64_t k = 0; k < n; ++k) actions[i + k] = mean[i + k] + std[k] * z[k];
+        for (int64_t k = 0; k < n && a.stride == 0; ++k) of_columns[k] = log_std[(i + k) % a.columns];
+        const T* spread = a.stride != 0 ? log_std + i : of_columns;
+        elementwise<T>(n, [&](auto at) {
+            at.store(actions + i, at.load(mean + i) + exponential(at.load(spread)) * at.load(z));
+        });
     }
 }
 
-// to[j, :] = x[j]; writes up to three elements past its end.
+// to[j, :] = x[j]; writes up to EIGHT - 1 elements past its end.
+template <class T, int COUNT>
+FASTOPT_INLINE void repeat_few(T* to, const T* x, int64_t rows) {
+    for (int64_t j = 0; j < rows; ++j)
+        for (int k = 0; k < COUNT; ++k) to[j * COUNT + k] = x[j];
+}
 template <class T>
 ONCE_A_TILE void repeat_each(T* to, const T* x, int64_t rows, int64_t columns) {
-    typedef typename four_of<T>::type four;
+    if (columns == 1) return repeat_few<T, 1>(to, x, rows);
+    if (columns == 2) return repeat_few<T, 2>(to, x, rows);
+    if (columns == 3) return repeat_few<T, 3>(to, x, rows);
+    typedef typename parts_of<T>::type type;
+    constexpr int64_t COUNT = sizeof(type) / sizeof(T);
     for (int64_t j = 0; j < rows; ++j) {
-        const four value = {x[j], x[j], x[j], x[j]};
-        for (int64_t k = 0; k < columns; k += 4) store_four(to + j * columns + k, value);
+        const type value = x[j] - type{};
+        for (int64_t k = 0; k < columns; k += COUNT) *reinterpret_cast<type*>(to + j * columns + k) = value;
     }
 }
+
+// What the gradient computes in. Loads wait for stores at the same place within another page: what is stored
+// to comes first, so that it is not ahead of what is loaded in the same turn.
+template <class T>
+struct gradient_buffers {
+    static constexpr int64_t LINE = 64 / sizeof(T);
+    alignas(64) T terms[RUN], of_log_std[RUN + LINE], log_std[RUN], inverse[RUN], weights[RUN + LINE];
+};
 
 template <class T>
 void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t begin, int64_t end) {
@@ -535,11 +610,12 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
     const T entropy_scale = a.entropy_coef != 0 ? static_cast<T>(a.entropy_scale) : T(0);  // x - 0 is x
     const T entropy_constant = static_cast<T>(a.entropy_constant), log_prob_constant = static_cast<T>(a.log_prob_constant);
     const int64_t first = begin * FASTOPT_ROW_BLOCK, last = at_most(end * FASTOPT_ROW_BLOCK, a.rows);
-    const spread_for_all<T> all(log_std, a.stride, a.columns, at_most(last - first, ROWS));
-    alignas(64) T terms[TILE], weights[TILE + 3], of_spread[TILE + COLUMN_REGISTER];
+    const int64_t step = rows_at_once(a.columns);
+    gradient_buffers<T> run;
+    const bool for_all = spread_for_all(run.log_std, run.inverse, log_std, a.stride, a.columns, at_most(last - first, step));
     T entropy[ROWS];
-    for (int64_t row = first; row < last; row += ROWS) {
-        const int64_t rows = at_most(last - row, ROWS);
+    for (int64_t row = first; row < last; row += step) {
+        const int64_t rows = at_most(last - row, step);
         const bool new_entropy = a.entropy_coef != 0 && (row == first || a.stride != 0);
         T weight[ROWS], sum[ROWS] = {};
         for (int64_t j = 0; j < rows; ++j) weight[j] = advantages[row + j] * scale;
@@ -547,25 +623,28 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
             const int64_t n = at_most(a.columns - k, COLUMNS);
             if (new_entropy) sum_rows(entropy, log_std + row * a.stride + k, a.stride, rows, n);
-            repeat_each(weights, weight, rows, n);
+            repeat_each(run.weights, weight, rows, n);
             in_runs(a.columns <= COLUMNS, rows, n, [&](int64_t j, int64_t length) {
-                const int64_t from = (row + j) * a.columns + k, of_tile = j * n;
-                const T* spread = all.there ? all.log_std : log_std + (row + j) * a.stride + k;
-                T* to = dlog_std != nullptr ? dlog_std + from : of_spread + of_tile;
+                const int64_t from = (row + j) * a.columns + k, in_run = j * n;
+                const T* spread = for_all ? run.log_std : log_std + (row + j) * a.stride + k;
+                T* of_log_std = dlog_std != nullptr ? dlog_std + from : run.of_log_std + in_run;
                 const auto one = [&](auto at, auto inverse) {
                     const auto t = (at.load(actions + from) - at.load(mean + from)) * inverse;
-                    const auto w = at.load(weights + of_tile);
-                    at.store(terms + of_tile, T(0.5) * (t * t) + at.load(spread));
+                    const auto w = at.load(run.weights + in_run);
+                    const auto log_density = T(0.5) * (t * t) + at.load(spread);
+                    at.store(run.terms + in_run, log_density);
                     at.store(dmean + from, -(w * (t * inverse)));
-                    at.store(to, w * (T(1) - t * t) - entropy_scale);
+                    at.store(of_log_std, w * (T(1) - t * t) - entropy_scale);
                 };
-                if (all.there) elementwise<T>(length, [&](auto at) { one(at, at.load(all.inverse)); });
+                if (for_all) elementwise<T>(length, [&](auto at) { one(at, at.load(run.inverse)); });
                 else elementwise<T>(length, [&](auto at) { one(at, exponential(-at.load(spread))); });
             });
-            sum_rows(sum, terms, n, rows, n);
+            sum_rows(sum, run.terms, n, rows, n);
             if (dlog_std == nullptr) {
-                for (int64_t c = 0; c < COLUMN_REGISTER; ++c) of_spread[rows * n + c] = 0;
-                sum_columns(a.column_sums + row / FASTOPT_ROW_BLOCK * a.columns + k, of_spread, rows, n);
+                double* sums = a.column_sums + row / FASTOPT_ROW_BLOCK * a.columns + k;
+                for (int64_t c = 0; c < n && row % FASTOPT_ROW_BLOCK == 0; ++c) sums[c] = 0;
+                for (int64_t c = 0; c < EIGHT; ++c) run.of_log_std[rows * n + c] = 0;
+                sum_columns(sums, run.of_log_std, rows, n);
             }
         }
         for (int64_t j = 0; j < rows; ++j) {
