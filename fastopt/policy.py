@@ -550,4 +550,4 @@ def normalize_advantage(advantages: Array, *, eps: float = 1e-8, out: Array | No
     >>> policy.normalize_advantage(np.array([1.0, 3.0]), eps=1e-12)
     array([-1.,  1.])
     """
-    return _core.normalize_advantage(advantages, finite_number("eps", eps, above=0), out)
+    return _core.normalize_advantage(advantages, eps, out)

@@ -86,8 +86,8 @@ void discounted_returns(const discounted_returns_args& a, int64_t begin, int64_t
 
 template <class T>
 void standardize(const standardize_args& a, int64_t begin, int64_t end) {
-    const T* x = static_cast<const T*>(a.x);
-    T* y = static_cast<T*>(a.y);
-    FASTOPT_INDEPENDENT
-    for (int64_t i = begin; i < end; ++i) y[i] = static_cast<T>((static_cast<double>(x[i]) - a.mean) * a.scale);
+    const T* x = static_cast<const T*>(a.x) + begin;
+    T* y = static_cast<T*>(a.y) + begin;
+    const double mean = a.mean, scale = a.scale;
+    elementwise<double>(end - begin, [=](auto at) { at.store(y, (at.load(x) - mean) * scale); });
 }

@@ -36,6 +36,7 @@ FASTOPT_INLINE T square_root(T x) {
 #else
 #include "stream.hpp"
 #include "leaky_relu.hpp"
+#include "registers.hpp"
 #include "reduce.hpp"
 #include "philox.hpp"
 #include "math.hpp"

@@ -134,38 +134,3 @@ FASTOPT_INLINE __m512d exponential(__m512d x) {
     return _mm512_maskz_scalef_pd(not_low, y, k);
 }
 #endif
-
-// The elements that one turn of `elementwise` does: one, or a register of them where the compiler does not make one of
-// `exponential` by itself.
-template <class T>
-struct one_element {
-    int64_t i;
-    FASTOPT_INLINE T load(const T* x) const { return x[i]; }
-    FASTOPT_INLINE void store(T* y, T value) const { y[i] = value; }
-};
-#if defined(__AVX512F__)
-template <class T>
-struct whole_register {
-    typedef T type __attribute__((vector_size(64)));
-    static constexpr int64_t COUNT = 64 / sizeof(T);
-    int64_t i;
-    FASTOPT_INLINE type load(const T* x) const {
-        type value;
-        __builtin_memcpy(&value, x + i, sizeof value);
-        return value;
-    }
-    FASTOPT_INLINE void store(T* y, type value) const { __builtin_memcpy(y + i, &value, sizeof value); }
-};
-#endif
-
-// Runs loop(at) for the elements [0, n), where at.load(x) and at.store(y, value) are those of arrays x and y. An output may
-// be an input.
-template <class T, class Loop>
-FASTOPT_INLINE void elementwise(int64_t n, Loop loop) {
-    int64_t i = 0;
-#if defined(__AVX512F__)
-    for (; i + whole_register<T>::COUNT <= n; i += whole_register<T>::COUNT) loop(whole_register<T>{i});
-#endif
-    FASTOPT_INDEPENDENT
-    for (; i < n; ++i) loop(one_element<T>{i});
-}

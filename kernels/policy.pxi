@@ -101,21 +101,26 @@ cdef ndarray one_a_row(ndarray x):
     return np.empty(shape(x)[:-1], x.dtype)
 
 
-cdef double mean_of(ndarray x):
-    """The mean of a C-contiguous array, in float64 and the fixed order of kernels/reduce.hpp."""
+cdef double sum_of(ndarray x, fastopt_kernel kernel, double mean):
+    """The sum over a C-contiguous array by a kernel of block sums, in float64 and the fixed order of kernels/reduce.hpp."""
     cdef sum_args args
-    cdef ndarray sums = block_sums_of(x, &args)
-    run(fastopt_kernels.sum_values[element_type(x)], &args, PyArray_SIZE(sums), SUM_GRAIN)
-    return fastopt_mean(args.block_sums, PyArray_SIZE(sums), args.size)
-
-
-cdef ndarray block_sums_of(ndarray x, sum_args* args):
-    cdef ndarray sums = np.empty((PyArray_SIZE(x) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK)
-    args.block_sums = <double*>PyArray_DATA(sums)
+    cdef double few[SUM_GRAIN]
+    cdef int64_t blocks = (PyArray_SIZE(x) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK
+    cdef ndarray many
+    args.block_sums = &few[0]
+    if blocks > SUM_GRAIN:
+        many = PyArray_EMPTY(1, <npy_intp*>&blocks, NPY_DOUBLE, 0)
+        args.block_sums = <double*>PyArray_DATA(many)
     args.x = PyArray_DATA(x)
     args.size = PyArray_SIZE(x)
-    args.mean = 0
-    return sums
+    args.mean = mean
+    run(kernel, &args, blocks, SUM_GRAIN)
+    return fastopt_add_up(args.block_sums, blocks)
+
+
+cdef double mean_of(ndarray x):
+    cdef double total = sum_of(x, fastopt_kernels.sum_values[element_type(x)], 0)
+    return fastopt_mean(&total, 1, PyArray_SIZE(x))
 
 
 cdef object per_sample_or_mean(ndarray values, bint per_sample):
@@ -409,20 +414,19 @@ def gae(rewards, values, next_values, terminated, truncated, double gamma, doubl
     return advantages, returns
 
 
-def normalize_advantage(advantages, double eps, out):
-    cdef sum_args sums
+def normalize_advantage(advantages, eps, out):
     cdef standardize_args args
+    cdef double least = eps if type(eps) is float else 0, squares
+    if not (isfinite(least) and least > 0):
+        least = finite_number("eps", eps, above=0)
     cdef ndarray x = checked(advantages, "advantages")
     cdef ndarray y = output_for(out, x, "advantages")
-    cdef ndarray blocks
     not_empty(x, "advantages")
     cdef ndarray target = c_target(y)
     x = c_ordered(x)
     args.mean = mean_of(x)
-    blocks = block_sums_of(x, &sums)
-    sums.mean = args.mean
-    run(fastopt_kernels.sum_squared_deviations[element_type(x)], &sums, PyArray_SIZE(blocks), SUM_GRAIN)
-    args.scale = fastopt_standardize_scale(sums.block_sums, PyArray_SIZE(blocks), sums.size, eps)
+    squares = sum_of(x, fastopt_kernels.sum_squared_deviations[element_type(x)], args.mean)
+    args.scale = fastopt_standardize_scale(&squares, 1, PyArray_SIZE(x), least)
     args.y = PyArray_DATA(target)
     args.x = PyArray_DATA(x)
     run(fastopt_kernels.standardize[element_type(x)], &args, PyArray_SIZE(x), ELEMENTWISE_GRAIN)

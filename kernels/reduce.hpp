@@ -4,7 +4,7 @@
 
 constexpr int SUM_LANES = 16;
 
-// block_sums[k] = the sum over the k-th block of term(x), which takes and returns a double.
+// block_sums[k] = the sum over the k-th block of term(x), which takes and returns a double, or a register of them.
 template <class T, class Term>
 inline void sum_blocks(double* block_sums, const void* data, int64_t size, int64_t begin, int64_t end, Term term) {
     for (int64_t block = begin; block < end; ++block) {
@@ -13,6 +13,16 @@ inline void sum_blocks(double* block_sums, const void* data, int64_t size, int64
         const int64_t n = rest < FASTOPT_SUM_BLOCK ? rest : FASTOPT_SUM_BLOCK;
         double lane[SUM_LANES] = {};
         int64_t i = 0;
+        typedef whole_register<double> at;
+        if constexpr (2 * at::COUNT == SUM_LANES) {
+            auto low = at{0}.load(lane), high = low;
+            for (; i + SUM_LANES <= n; i += SUM_LANES) {
+                low += term(at{i}.load(x));
+                high += term(at{i + at::COUNT}.load(x));
+            }
+            at{0}.store(lane, low);
+            at{at::COUNT}.store(lane, high);
+        }
         for (; i + SUM_LANES <= n; i += SUM_LANES)
             for (int j = 0; j < SUM_LANES; ++j) lane[j] += term(static_cast<double>(x[i + j]));
         for (int j = 0; i + j < n; ++j) lane[j] += term(static_cast<double>(x[i + j]));
@@ -24,16 +34,16 @@ inline void sum_blocks(double* block_sums, const void* data, int64_t size, int64
 
 template <class T>
 void sum_squares(const sum_squares_args& a, int64_t begin, int64_t end) {
-    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](double x) { return x * x; });
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](auto x) { return x * x; });
 }
 
 template <class T>
 void sum_values(const sum_args& a, int64_t begin, int64_t end) {
-    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](double x) { return x; });
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](auto x) { return x; });
 }
 
 template <class T>
 void sum_squared_deviations(const sum_args& a, int64_t begin, int64_t end) {
     const double mean = a.mean;
-    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [mean](double x) { return (x - mean) * (x - mean); });
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [mean](auto x) { return (x - mean) * (x - mean); });
 }
