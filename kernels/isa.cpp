@@ -44,6 +44,7 @@ FASTOPT_INLINE T square_root(T x) {
 #include "dropout.hpp"
 #include "cem.hpp"
 #include "bias_leaky_relu_dropout.hpp"
+#include "tiles.hpp"
 #include "policy.hpp"
 #include "advantage.hpp"
 #endif
