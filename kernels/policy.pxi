@@ -98,7 +98,7 @@ cdef ndarray checked_flags(object x, str name, ndarray like, str like_name):
 
 
 cdef ndarray one_a_row(ndarray x):
-    return np.empty(shape(x)[:-1], x.dtype)
+    return PyArray_EMPTY(PyArray_NDIM(x) - 1, PyArray_DIMS(x), PyArray_TYPE(x), 0)
 
 
 cdef double sum_of(ndarray x, fastopt_kernel kernel, double mean):
@@ -318,7 +318,8 @@ def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_
     cdef ndarray losses = one_a_row(x)
     cdef int64_t blocks = (rows_of(x) + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
     cdef bint shared = PyArray_NDIM(spread) == 1
-    cdef ndarray sums = np.empty((blocks if shared else 0, columns_of(x)))
+    cdef npy_intp size_of_sums = blocks * columns_of(x) if shared else 0
+    cdef ndarray sums = PyArray_EMPTY(1, &size_of_sums, NPY_DOUBLE, 0)
     args.dmean = PyArray_DATA(mean_target)
     args.dlog_std = NULL if shared else PyArray_DATA(log_std_target)
     args.column_sums = <double*>PyArray_DATA(sums) if shared else NULL
