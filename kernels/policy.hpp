@@ -358,7 +358,10 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
             elementwise<T>(n, [&](auto at) { at.store(actions + i, at.load(mean + i) + at.load(of_row) * at.load(z)); });
             continue;
         }
-        for (int64_t k = 0; k < n && a.stride == 0; ++k) of_columns[k] = log_std[(i + k) % a.columns];
+        for (int64_t k = 0, column = i % a.columns; k < n && a.stride == 0; ++k) {
+            of_columns[k] = log_std[column];
+            if (++column == a.columns) column = 0;
+        }
         const T* spread = a.stride != 0 ? log_std + i : of_columns;
         elementwise<T>(n, [&](auto at) {
             at.store(actions + i, at.load(mean + i) + exponential(at.load(spread)) * at.load(z));
@@ -385,8 +388,8 @@ ONCE_A_TILE void repeat_each(T* to, const T* x, int64_t rows, int64_t columns) {
     }
 }
 
-// What the gradient computes in. Loads wait for stores at the same place within another page: what is stored
-// to comes first, so that it is not ahead of what is loaded in the same turn.
+// What the gradient computes in. Loads wait for stores at the same place within another page: what is stored to comes
+// first, so that no load is where the turn before has stored.
 template <class T>
 struct gradient_buffers {
     static constexpr int64_t LINE = 64 / sizeof(T);
