@@ -6,6 +6,7 @@ candidates itself, so no candidate travels, and a range that is done twice, late
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import pickle
@@ -106,16 +107,16 @@ class Objective:
             total: Any = None
             for repeat in range(self.n_repeats):
                 # Made anew each time: a function that wrote into its argument changes nothing for the next call.
-                x = self.sample(distribution, start, end - start)
-                parts = [
-                    self._scores(
-                        x[a - start : b - start],
-                        distribution,
-                        a,
-                        None if keys is None else keys[a - first : b - first, repeat],
-                    )
-                    for a, b in block
-                ]
+                with self._candidates(distribution, start, end - start) as x:
+                    parts = [
+                        self._scores(
+                            x[a - start : b - start],
+                            distribution,
+                            a,
+                            None if keys is None else keys[a - first : b - first, repeat],
+                        )
+                        for a, b in block
+                    ]
                 of_block = parts[0] if len(parts) == 1 else np.concatenate(parts)
                 total = of_block if repeat == 0 else total + of_block
             scores.append(total / self.n_repeats if self.n_repeats > 1 else total)
@@ -134,12 +135,16 @@ class Objective:
             total = scores if repeat == 0 else total + scores
         return total / self.n_repeats if self.n_repeats > 1 else total
 
+    def _candidates(self, distribution: Distribution, first: int, count: int) -> Any:
+        if self.sample is _core.cem_candidates:
+            return _core.CandidatesAhead(distribution, first, count)
+        return contextlib.nullcontext(self.sample(distribution, first, count))
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}
 
     def _blocks(self, distribution: Distribution, first: int, stop: int) -> list[list[tuple[int, int]]]:
-        """Return the cuts of a range, in groups of which the candidates are made at once: a cut is too little work for
-        several threads."""
+        """Return the cuts of a range, in groups of which the candidates are in memory at once."""
         asked = distribution.population, distribution.mean.size, first, stop
         if asked != self._asked:
             pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*asked[:2]) if a < stop and b > first]

@@ -405,6 +405,11 @@ cdef extern from "fastopt.h" nogil:
         int64_t size
         int64_t grain
     void fastopt_run(fastopt_job* jobs, int64_t count)
+    ctypedef struct fastopt_ahead:
+        pass
+    fastopt_ahead* fastopt_begin(const fastopt_job* job)
+    void fastopt_wait(fastopt_ahead* ahead, int64_t items)
+    void fastopt_end(fastopt_ahead* ahead)
     int fastopt_get_num_threads()
     void fastopt_set_num_threads(int count)
 

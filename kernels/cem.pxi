@@ -39,13 +39,22 @@ cdef inline int64_t cem_padded(int64_t dimensions) noexcept:
     return (dimensions + 31) // 32 * 32
 
 
-cdef inline void cem_run(fastopt_kernel kernel, const void* args, int64_t size, int64_t numbers_each) noexcept:
-    """Run over `size` items that each need so many normal numbers."""
+cdef inline fastopt_job cem_job(fastopt_kernel kernel, const void* args, int64_t size, int64_t numbers_each) noexcept:
+    """A job over `size` items that each need so many normal numbers. Where there are many, its chunks are small: all
+    threads are to end together, with the scores that the caller waits for."""
     cdef fastopt_job job
+    cdef int64_t numbers = size * numbers_each, grain = RANDOM_GRAIN
+    if numbers >= 2 * RANDOM_GRAIN:
+        grain = min(RANDOM_GRAIN, max(RANDOM_GRAIN // 4, numbers // 32))
     job.kernel = kernel
     job.args = args
     job.size = size
-    job.grain = max(1, RANDOM_GRAIN // max(1, numbers_each))
+    job.grain = max(1, grain // max(1, numbers_each))
+    return job
+
+
+cdef inline void cem_run(fastopt_kernel kernel, const void* args, int64_t size, int64_t numbers_each) noexcept:
+    cdef fastopt_job job = cem_job(kernel, args, size, numbers_each)
     run_jobs(&job, 1, size * numbers_each)
 
 
@@ -55,26 +64,83 @@ cdef ndarray cem_numbers(object indices):
     return np.ascontiguousarray(indices, np.int64)
 
 
+cdef ndarray cem_output(cem_candidates_args* args, ndarray mean, int64_t count):
+    cdef npy_intp[2] dimensions = [count, args.distribution.dimensions]
+    cdef ndarray out = PyArray_EMPTY(2, dimensions, PyArray_TYPE(mean), 0)
+    args.out = PyArray_DATA(out)
+    return out
+
+
+cdef object cem_scratch(cem_candidates_args* args, ndarray mean, int64_t count):
+    args.scratch = NULL
+    if args.distribution.factor == NULL:
+        return None
+    scratch = np.empty((count, cem_padded(args.distribution.dimensions)), mean.dtype)
+    args.scratch = PyArray_DATA(<ndarray>scratch)
+    return scratch
+
+
 def cem_candidates(distribution, int64_t first, int64_t count, indices=None):
     """Return candidates first, first + 1, ..., or those of the int64 array `indices`, as rows of a new array."""
     cdef cem_candidates_args args
-    cdef ndarray mean = cem_distribution(distribution, &args.distribution), numbers
-    cdef int64_t n = args.distribution.dimensions, padded = cem_padded(n)
+    cdef ndarray mean = cem_distribution(distribution, &args.distribution), numbers, out
     args.indices = NULL
     args.first = first
     if indices is not None:
         numbers = cem_numbers(indices)
         args.indices = <const int64_t*>PyArray_DATA(numbers)
         count = PyArray_SIZE(numbers)
-    cdef npy_intp[2] dimensions = [count, n]
-    cdef ndarray out = PyArray_EMPTY(2, dimensions, PyArray_TYPE(mean), 0), scratch
-    args.out = PyArray_DATA(out)
-    args.scratch = NULL
-    if args.distribution.factor != NULL:
-        scratch = np.empty((count, padded), mean.dtype)
-        args.scratch = PyArray_DATA(scratch)
-    cem_run(fastopt_kernels.cem_candidates[element_type(mean)], &args, count, padded)
+    out = cem_output(&args, mean, count)
+    scratch = cem_scratch(&args, mean, count)
+    cem_run(fastopt_kernels.cem_candidates[element_type(mean)], &args, count, cem_padded(args.distribution.dimensions))
     return out
+
+
+cdef class CandidatesAhead:
+    """Candidates first, first + 1, ... as rows of a new array, made by the pool while the caller scores the first of them.
+
+    A context manager: within it a slice is an array of rows that are there; the distribution must not change."""
+
+    cdef cem_candidates_args args
+    cdef fastopt_ahead* ahead
+    cdef object distribution, scratch
+    cdef ndarray out
+
+    def __cinit__(self, distribution, int64_t first, int64_t count):
+        cdef ndarray mean = cem_distribution(distribution, &self.args.distribution)
+        self.args.indices = NULL
+        self.args.first = first
+        self.distribution = distribution
+        self.out = cem_output(&self.args, mean, count)
+        self.scratch = cem_scratch(&self.args, mean, count)
+        cdef fastopt_job job = cem_job(fastopt_kernels.cem_candidates[element_type(mean)], &self.args, count,
+                                       cem_padded(self.args.distribution.dimensions))
+        self.ahead = fastopt_begin(&job)
+        if self.ahead == NULL:
+            raise MemoryError
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.end()
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        if self.ahead != NULL:
+            with nogil:
+                fastopt_end(self.ahead)
+            self.ahead = NULL
+
+    def __getitem__(self, rows):
+        cdef int64_t stop = rows.stop
+        if self.ahead == NULL:
+            raise RuntimeError("the candidates were given up")
+        with nogil:
+            fastopt_wait(self.ahead, stop)
+        return self.out[rows]
 
 
 def cem_score(distribution, int64_t first, int64_t count, uintptr_t function):

@@ -572,6 +572,14 @@ typedef struct {
 /* Runs all jobs to the end, on as many threads as the work is worth. Any thread may call it at any time. */
 void fastopt_run(fastopt_job *jobs, int64_t count);
 
+/* A job that the pool's other threads do while the caller does something else; what lies behind `job->args` has to stay.
+ * NULL: no memory. fastopt_wait returns once items [0, items) are done, and does those that no thread has taken.
+ * fastopt_end gives the job up, whatever is left of it. Both are for the thread that began it. */
+typedef struct fastopt_ahead fastopt_ahead;
+fastopt_ahead *fastopt_begin(const fastopt_job *job);
+void fastopt_wait(fastopt_ahead *ahead, int64_t items);
+void fastopt_end(fastopt_ahead *ahead);
+
 int fastopt_get_num_threads(void);
 void fastopt_set_num_threads(int count); /* count >= 1 */
 
