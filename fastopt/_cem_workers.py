@@ -1,6 +1,6 @@
 """Where the candidates of the cross-entropy method are scored: here, in processes of our own, or by someone's executor.
 
-A worker is sent a :class:`Distribution` and a range of candidate numbers and returns their scores. It makes the
+A worker is sent a `Distribution` (kernels/cem.pxi) and a range of candidate numbers and returns their scores. It makes the
 candidates itself, so no candidate travels, and a range that is done twice, late or elsewhere gives the same scores.
 """
 
@@ -11,7 +11,7 @@ import inspect
 import itertools
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +19,10 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._cem_njit import is_njit, score_function
 from fastopt._checks import finite_number, integer
+from fastopt._core import Distribution
 from fastopt.random import DOMAIN_KEY
 
 Array = NDArray[Any]
-
-
-class Distribution(NamedTuple):
-    """All that determines the candidates of one generation: candidate i is a function of this and of i.
-
-    Arrays are of one dtype, float32 or float64: `mean`, `std`, `lower` and `upper` (None: no bounds) have one element
-    for each dimension, `factor` (None: the identity) is upper triangular. `stream` is generation | restart << 32 under
-    the run's key `seed`. Candidates 0 .. population - 1 are drawn; number `population` is the mean itself.
-    """
-
-    mean: Array
-    std: Array
-    factor: Array | None
-    lower: Array | None
-    upper: Array | None
-    seed: int
-    stream: int
-    population: int
-    antithetic: bool
-    reflect: bool
-
-    @property
-    def where(self) -> str:
-        return f"generation {self.stream & 0xFFFFFFFF}, restart {self.stream >> 32}"
 
 
 CUT_ELEMENTS = 2**16  # of a cut, so that it stays in the cache until it is scored
@@ -203,7 +180,10 @@ def as_score(value: Any) -> float:
 
 def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the result of a vectorised function as float64, one number for each row of its argument."""
-    scores = values if type(values) is np.ndarray else np.asarray(values)
+    fast = _core.cem_scores(values, shape[0])
+    if fast is not None:
+        return fast
+    scores = np.asarray(values)
     if scores.shape != shape[:1]:
         raise ValueError(
             f"fun: expected a result of shape {shape[:1]} for candidates of shape {shape}, got {scores.shape}; with "
@@ -265,9 +245,7 @@ class Elsewhere(Here):
 def score_range(task: tuple[Objective, Distribution, int, int]) -> NDArray[np.float64]:
     """What a worker does: the scores of a range."""
     objective, distribution, first, stop = task
-    # Engines may hand over arrays as they lie in a message, not aligned for their type (Dask does).
-    aligned = (np.require(a, requirements=["C", "A"]) if isinstance(a, np.ndarray) else a for a in distribution)
-    return objective(Distribution._make(aligned), first, stop)
+    return objective(distribution, first, stop)
 
 
 class ByMap(Elsewhere):

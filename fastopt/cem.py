@@ -15,8 +15,9 @@ from fastopt import random as _random
 from fastopt._cem_arguments import choice, noise, noise_variance, start
 from fastopt._cem_loop import minimize_with
 from fastopt._cem_result import STOPS, Result
-from fastopt._cem_workers import Distribution, as_score
+from fastopt._cem_workers import as_score
 from fastopt._checks import finite_number, flag, integer
+from fastopt._core import Distribution
 
 Array = NDArray[Any]
 
@@ -147,7 +148,7 @@ class CEM:
         self._refit_options = settings["refit_about"] == "new_mean", settings["mean_lr"], settings["std_lr"]
         self._grain = float(np.finfo(settings["x0"].dtype).eps)
         self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
-        self._std_stop_first = float(self._std_stop[0])
+        self._largest_std_stop = float(self._std_stop.max())
         self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
         self.generation = self.nfev = 0
         self.fun, self.x = math.nan, settings["x0"].copy()
@@ -191,8 +192,8 @@ class CEM:
             s["bound_handling"] == "reflect",
         )
         if restart > 0:
-            first = first._replace(mean=self._sample(first, 0, 1)[0])
-        return first._replace(stream=restart << 32)
+            first = first.replaced(mean=self._sample(first, 0, 1)[0])
+        return first.replaced(stream=restart << 32)
 
     # ---- ask and tell ------------------------------------------------------------------------------------------------
 
@@ -261,30 +262,27 @@ class CEM:
     def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
         """The scores of the whole generation are there: refit, and look whether a rule says to stop."""
         d, s = self._distribution, self.settings
-        restart_before = self.restart
         elites, best = self._select(scores, self._n_elites, self._maximize)
+        found = scores.item(best) if best >= 0 else math.nan
         self.nfev += (self.popsize + (fun_mean is not None)) * self._repeats
         self._stale += 1
-        found = math.nan
-        if best >= 0:
-            found = float(scores[best])
-            self._improve(found, best)
         if fun_mean is not None:
-            self.fun_mean, self.x_mean = float(fun_mean), d.mean.copy()
-            if math.isfinite(fun_mean):
-                self._improve(self.fun_mean, self.popsize)
+            self.fun_mean, self.x_mean = fun_mean, d.mean
+        if fun_mean is not None and math.isfinite(fun_mean) and self._better(fun_mean, found):
+            self._improve(fun_mean, self.popsize)
+        elif best >= 0:
+            self._improve(found, best)
         if len(elites) >= 2:
-            g = d.stream & 0xFFFFFFFF
-            added = noise_variance(s["extra_std"], g)
-            self._largest_std = self._refit(d, elites, *self._refit_options, added, s["min_std"])
+            added = noise_variance(s["extra_std"], d.stream & 0xFFFFFFFF)
+            self._distribution, self._largest_std = self._refit(d, elites, *self._refit_options, added, s["min_std"])
             self._bad = 0
         else:
+            self._distribution = d.replaced(stream=d.stream + 1)
             elites = elites[:0]
             self._bad += 1
         self._elites.append(elites)
-        self._history.append((restart_before, self.nfev, self.fun, found, self.fun_mean, self._largest_std))
+        self._history.append((self.restart, self.nfev, self.fun, found, self.fun_mean, self._largest_std))
         self.generation += 1
-        self._distribution = Distribution(*d[:6], d.stream + 1, *d[7:])
         if scores is self._scores:
             self._of_population()
         self._look(fun_mean is not None)
@@ -292,7 +290,7 @@ class CEM:
     def _finish_mean(self, score: float) -> None:
         """The distribution's mean was scored on its own, at the end."""
         self.nfev += self._repeats
-        self.fun_mean, self.x_mean = score, self.mean
+        self.fun_mean, self.x_mean = score, self._distribution.mean
         if math.isfinite(score):
             self._improve(score, self.popsize)
 
@@ -302,8 +300,8 @@ class CEM:
     def _improve(self, score: float, i: int) -> None:
         if self._better(score, self._best_of_restart):
             self._best_of_restart, self._stale = score, 0
-        if self._better(score, self.fun):
-            self.fun, self.x = score, self._sample(self._distribution, i, 1)[0]
+            if self._better(score, self.fun):
+                self.fun, self.x = score, self._sample(self._distribution, i, 1)[0]
 
     def _look(self, scores_mean: bool) -> None:
         """Apply the rules, in this order; those that concern one restart begin the next one, if there is one."""
@@ -328,8 +326,8 @@ class CEM:
         if self._bad >= BAD_GENERATIONS:
             return "bad"
         mean, std = self._distribution.mean, self._distribution.std
-        one = std.item(0)  # the first dimension alone nearly always says no, and sooner
-        if one <= self._std_stop_first or one <= self._grain * abs(mean.item(0)):
+        # The largest std, or the first one, alone nearly always says no, and sooner.
+        if self._largest_std <= self._largest_std_stop or std.item(0) <= self._grain * abs(mean.item(0)):
             if (std <= self._std_stop).all():
                 return "xtol"
             if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all():
@@ -393,8 +391,9 @@ class CEM:
         for k in range(at, generation):
             if len(self._elites[k]):
                 added = noise_variance(self.settings["extra_std"], k - start)
-                self._refit(d, self._elites[k], *self._refit_options, added, self.settings["min_std"])
-            d = d._replace(stream=d.stream + 1)
+                d, _ = self._refit(d, self._elites[k], *self._refit_options, added, self.settings["min_std"])
+            else:
+                d = d.replaced(stream=d.stream + 1)
         self._replayed = generation, d
         return d
 
@@ -435,7 +434,7 @@ class CEM:
         self._begun = [int(b) for b in state["begun"]]
         d = self._first_distribution(state["restart"])
         new: Any = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
-        self._distribution = d._replace(**new)
+        self._distribution = d.replaced(**new)
         self._of_population()
         self._scores[:], self._told[:] = state["scores"], state["told"]
         edges = np.cumsum([0, *state["elite_counts"]])

@@ -159,8 +159,7 @@ void cem_score(const cem_score_args& a, int64_t begin, int64_t end) {
     }
 }
 
-// The range is over groups of 32 dimensions. The mean and std are written where they are read: a dimension's elites
-// depend on its own alone.
+// The range is over groups of 32 dimensions.
 template <class T>
 void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
     constexpr int64_t GROUPS = 8, PIECE = GROUPS * NORMAL_GROUP;

@@ -1,38 +1,82 @@
 # The cross-entropy method: candidates from their numbers, the choice of elites, the refit of the distribution.
 
 
-cdef const void* cem_vector(object x, str name, ndarray like) except NULL:
-    cdef ndarray a = checked_like(x, name, like, "mean")
-    if not contiguous_order(a) & NPY_ARRAY_C_CONTIGUOUS:
-        raise ValueError(f"{name}: expected a C-contiguous array")
-    return PyArray_DATA(a)
+cdef ndarray cem_vector(object x, str name, ndarray like):
+    cdef ndarray a = checked_like(np.require(x, requirements="CA"), name, like, "mean")
+    return a
 
 
-cdef ndarray cem_distribution(distribution, cem_distribution_args* args):
-    """Fill the record from a fastopt._cem_workers.Distribution, which keeps the arrays alive; return its mean."""
-    mean, std, factor, lower, upper, seed, stream, population, antithetic, reflect = distribution
-    cdef ndarray m = checked(mean, "mean"), f
-    if PyArray_NDIM(m) != 1 or PyArray_SIZE(m) == 0:
-        raise ValueError(f"mean: expected a 1-D array that is not empty, got shape {shape(m)}")
-    args.mean = cem_vector(mean, "mean", m)
-    args.std = cem_vector(std, "std", m)
-    args.lower = args.upper = args.factor = NULL
-    if lower is not None:
-        args.lower = cem_vector(lower, "lower", m)
-        args.upper = cem_vector(upper, "upper", m)
-    args.dimensions = PyArray_SIZE(m)
-    if factor is not None:
-        f = checked(factor, "factor")
-        if (PyArray_TYPE(f) != PyArray_TYPE(m) or shape(f) != (args.dimensions, args.dimensions)
-                or not contiguous_order(f) & NPY_ARRAY_C_CONTIGUOUS):
-            raise ValueError(f"factor: expected a C-contiguous array of {m.dtype} and shape "
-                             f"{(args.dimensions, args.dimensions)}, got {f.dtype} and {shape(f)}")
-        args.factor = PyArray_DATA(f)
-    set_address(&args.address, seed, stream, 3)
-    args.population = population
-    args.antithetic = antithetic
-    args.reflect = reflect
-    return m
+cdef class Distribution:
+    """All that determines the candidates of one generation: candidate i is a function of this and of i.
+
+    Arrays are of one dtype, float32 or float64, and are not to be changed: `mean`, `std`, `lower` and `upper` (None: no
+    bounds) have one element for each dimension, `factor` (None: the identity) is upper triangular. `stream` is
+    generation | restart << 32 under the run's key `seed`. Candidates 0 .. population - 1 are drawn; number `population`
+    is the mean itself.
+    """
+
+    cdef readonly ndarray mean, std
+    cdef readonly object factor, lower, upper
+    cdef readonly uint64_t seed, stream
+    cdef readonly int64_t population
+    cdef readonly bint antithetic, reflect
+    cdef cem_distribution_args args  # all of it, for the kernels
+
+    def __init__(self, mean, std, factor, lower, upper, seed, stream, population, antithetic, reflect):
+        # Aligned: engines may hand over arrays as they lie in a message (Dask does).
+        self.mean = checked(np.require(mean, requirements="CA"), "mean")
+        if PyArray_NDIM(self.mean) != 1 or PyArray_SIZE(self.mean) == 0:
+            raise ValueError(f"mean: expected a 1-D array that is not empty, got shape {shape(self.mean)}")
+        self.std = cem_vector(std, "std", self.mean)
+        self.lower = None if lower is None else cem_vector(lower, "lower", self.mean)
+        self.upper = None if upper is None else cem_vector(upper, "upper", self.mean)
+        self.seed, self.stream, self.population = seed, stream, population
+        self.antithetic, self.reflect = antithetic, reflect
+        cdef int64_t n = PyArray_SIZE(self.mean)
+        cdef ndarray f
+        self.factor = None
+        if factor is not None:
+            f = checked(np.require(factor, requirements="CA"), "factor")
+            if PyArray_TYPE(f) != PyArray_TYPE(self.mean) or shape(f) != (n, n):
+                raise ValueError(f"factor: expected an array of {self.mean.dtype} and shape {(n, n)}, "
+                                 f"got {f.dtype} and {shape(f)}")
+            self.factor = f
+        self.args.lower = NULL if lower is None else PyArray_DATA(<ndarray>self.lower)
+        self.args.upper = NULL if upper is None else PyArray_DATA(<ndarray>self.upper)
+        self.args.dimensions = n
+        self.args.population = population
+        self.args.antithetic = antithetic
+        self.args.reflect = reflect
+        self.point_to_what_moves()
+
+    cdef void point_to_what_moves(self) noexcept:
+        self.args.mean = PyArray_DATA(self.mean)
+        self.args.std = PyArray_DATA(self.std)
+        self.args.factor = NULL if self.factor is None else PyArray_DATA(<ndarray>self.factor)
+        set_address(&self.args.address, self.seed, self.stream, 3)
+
+    cdef Distribution following(self, ndarray mean, ndarray std, object factor):
+        """The next generation's, of arrays that fit."""
+        cdef Distribution d = Distribution.__new__(Distribution)
+        d.mean, d.std, d.factor, d.lower, d.upper = mean, std, factor, self.lower, self.upper
+        d.seed, d.stream, d.population = self.seed, self.stream + 1, self.population
+        d.antithetic, d.reflect = self.antithetic, self.reflect
+        d.args = self.args
+        d.point_to_what_moves()
+        return d
+
+    def __reduce__(self):
+        return Distribution, (self.mean, self.std, self.factor, self.lower, self.upper, self.seed, self.stream,
+                              self.population, self.antithetic, self.reflect)
+
+    def replaced(self, **changes):
+        """Return a copy of which these fields are others."""
+        names = ("mean", "std", "factor", "lower", "upper", "seed", "stream", "population", "antithetic", "reflect")
+        return Distribution(**{name: getattr(self, name) for name in names} | changes)
+
+    @property
+    def where(self):
+        return f"generation {self.stream & 0xFFFFFFFF}, restart {self.stream >> 32}"
 
 
 cdef inline int64_t cem_padded(int64_t dimensions) noexcept:
@@ -80,10 +124,11 @@ cdef object cem_scratch(cem_candidates_args* args, ndarray mean, int64_t count):
     return scratch
 
 
-def cem_candidates(distribution, int64_t first, int64_t count, indices=None):
+def cem_candidates(Distribution distribution not None, int64_t first, int64_t count, indices=None):
     """Return candidates first, first + 1, ..., or those of the int64 array `indices`, as rows of a new array."""
     cdef cem_candidates_args args
-    cdef ndarray mean = cem_distribution(distribution, &args.distribution), numbers, out
+    cdef ndarray mean = distribution.mean, numbers, out
+    args.distribution = distribution.args
     args.indices = NULL
     args.first = first
     if indices is not None:
@@ -99,15 +144,16 @@ def cem_candidates(distribution, int64_t first, int64_t count, indices=None):
 cdef class CandidatesAhead:
     """Candidates first, first + 1, ... as rows of a new array, made by the pool while the caller scores the first of them.
 
-    A context manager: within it a slice is an array of rows that are there; the distribution must not change."""
+    A context manager: within it a slice is an array of rows that are there."""
 
     cdef cem_candidates_args args
     cdef fastopt_ahead* ahead
     cdef object distribution, scratch
     cdef ndarray out
 
-    def __cinit__(self, distribution, int64_t first, int64_t count):
-        cdef ndarray mean = cem_distribution(distribution, &self.args.distribution)
+    def __cinit__(self, Distribution distribution not None, int64_t first, int64_t count):
+        cdef ndarray mean = distribution.mean
+        self.args.distribution = distribution.args
         self.args.indices = NULL
         self.args.first = first
         self.distribution = distribution
@@ -143,23 +189,23 @@ cdef class CandidatesAhead:
         return self.out[rows]
 
 
-def cem_score(distribution, int64_t first, int64_t count, uintptr_t function):
+def cem_score(Distribution distribution not None, int64_t first, int64_t count, uintptr_t function):
     """Return the scores of candidates first, first + 1, ... by the compiled function at that address (fastopt.h).
 
     None if it failed, or if a candidate is too long to be scored where it is made."""
     cdef cem_score_args args
     cdef int failed = 0
-    cdef ndarray mean = cem_distribution(distribution, &args.candidates.distribution)
-    cdef int64_t padded = cem_padded(args.candidates.distribution.dimensions)
+    cdef int64_t padded = cem_padded(distribution.args.dimensions)
     if padded > FASTOPT_SCORE_ELEMENTS:
         return None
     cdef ndarray scores = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0)
+    args.candidates.distribution = distribution.args
     args.candidates.indices = NULL
     args.candidates.first = first
     args.scores = <double*>PyArray_DATA(scores)
     args.score = <cem_score_function>function
     args.failed = &failed
-    cem_run(fastopt_kernels.cem_score[element_type(mean)], &args, count, padded)
+    cem_run(fastopt_kernels.cem_score[element_type(distribution.mean)], &args, count, padded)
     return None if failed else scores
 
 
@@ -174,29 +220,41 @@ def cem_elites(scores, int64_t wanted, bint maximize):
     cdef double* work = <double*>malloc(max(1, n) * sizeof(double))
     if work == NULL:
         raise MemoryError
-    with nogil:
+    if n < 2048:  # see run_jobs
         found = fastopt_select_elites(<int64_t*>PyArray_DATA(elites), &best, <const double*>PyArray_DATA(s), n, wanted,
                                       maximize, work)
+    else:
+        with nogil:
+            found = fastopt_select_elites(<int64_t*>PyArray_DATA(elites), &best, <const double*>PyArray_DATA(s), n,
+                                          wanted, maximize, work)
     free(work)
     return (elites if found == wanted else elites[:found]), best
 
 
-def cem_refit(distribution, elites, bint about_new_mean, double mean_lr, double std_lr, double extra_variance,
-              double min_std):
-    """Refit the distribution to the candidates of these numbers: its mean, std and factor are written in place.
+def cem_scores(values, int64_t count):
+    """Return an array of `count` real numbers as a new one of float64; None if `values` is something else."""
+    if not PyArray_CheckExact(values):
+        return None
+    cdef ndarray given = values, scores
+    if PyArray_NDIM(given) != 1 or PyArray_SIZE(given) != count or PyArray_TYPE(given) not in (NPY_FLOAT, NPY_DOUBLE):
+        return None
+    scores = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0)
+    PyArray_CopyInto(scores, given)
+    return scores
 
-    Return the largest std."""
+
+def cem_refit(Distribution distribution not None, elites, bint about_new_mean, double mean_lr, double std_lr, double extra_variance,
+              double min_std):
+    """Return the distribution of the next generation, refitted to the candidates of these numbers, and its largest std."""
     cdef cem_refit_args args
-    cdef ndarray mean = cem_distribution(distribution, &args.distribution), work, candidates
-    cdef ndarray numbers = cem_numbers(elites)
-    cdef int64_t n = args.distribution.dimensions
-    writable(mean, "mean")
-    writable(distribution[1], "std")
-    if args.distribution.factor != NULL:
-        writable(distribution[2], "factor")
-    args.mean = <void*>args.distribution.mean
-    args.std = <void*>args.distribution.std
-    args.factor = <void*>args.distribution.factor
+    cdef ndarray numbers = cem_numbers(elites), work, candidates
+    cdef npy_intp n = distribution.args.dimensions
+    cdef int dtype = PyArray_TYPE(distribution.mean), element = element_type(distribution.mean)
+    cdef ndarray mean = PyArray_EMPTY(1, &n, dtype, 0), std = PyArray_EMPTY(1, &n, dtype, 0)
+    args.distribution = distribution.args
+    args.mean = PyArray_DATA(mean)
+    args.std = PyArray_DATA(std)
+    factor = None
     args.elites = <const int64_t*>PyArray_DATA(numbers)
     args.count = PyArray_SIZE(numbers)
     args.mean_lr = mean_lr
@@ -206,11 +264,13 @@ def cem_refit(distribution, elites, bint about_new_mean, double mean_lr, double 
     args.about_new_mean = about_new_mean
     if args.distribution.factor == NULL:
         # To draw a number and to take it into the moments costs about twice what drawing it does.
-        cem_run(fastopt_kernels.cem_refit[element_type(mean)], &args, cem_padded(n) // 32, 64 * args.count)
+        cem_run(fastopt_kernels.cem_refit[element], &args, cem_padded(n) // 32, 64 * args.count)
     else:
+        factor = np.empty((n, n), mean.dtype)
+        args.factor = PyArray_DATA(<ndarray>factor)
         candidates = cem_candidates(distribution, 0, 0, numbers)
         work = np.empty(2 * n * n + 3 * n)
         args.elite_candidates = PyArray_DATA(candidates)
         args.work = <double*>PyArray_DATA(work)
-        run(fastopt_kernels.cem_refit_full[element_type(mean)], &args, 1, 1)
-    return fastopt_largest(args.std, n, element_type(mean))
+        run(fastopt_kernels.cem_refit_full[element], &args, 1, 1)
+    return distribution.following(mean, std, factor), fastopt_largest(args.std, n, element)

@@ -129,7 +129,7 @@ typedef struct {
    m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
    fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
    std = max(std, min_std)
-   `mean` and `std` are written and may be those of the distribution; the range is over groups of 32 dimensions. With a
+   `mean` and `std` are written; the range is over groups of 32 dimensions. With a
    factor (cem_refit_full, range [0, 1)) see fastopt/reference.py; `work` has 2 n^2 + 3 n elements then. */
 typedef struct {
     void *mean;
