@@ -63,8 +63,9 @@ class Objective:
         self.takes_key = _takes_key(fun)
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._compiled: Any = None  # the fused function, its address; made for the dtype of the run
-        self._asked: tuple[int, ...] = ()  # what _blocks was asked last, and its answer
-        self._answer: list[list[tuple[int, int]]] = []
+        self._planned: tuple[int, ...] = ()  # the range that was asked for last
+        self._blocks: list[list[tuple[int, int]]] = []  # its cuts, in groups of which the candidates are in memory at once
+        self._at_once = False  # whether that is one call
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""
@@ -74,12 +75,13 @@ class Objective:
             together = self._fused(distribution, first, stop)
             if together is not None:
                 return together
-        keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
-        blocks = self._blocks(distribution, first, stop)
-        if len(blocks) == len(blocks[0]) == self.n_repeats == 1 and keys is None:  # for speed alone
+        if (distribution.population, first, stop) != self._planned:
+            self._plan(distribution, first, stop)
+        if self._at_once:  # for speed alone
             return self._scores(self.sample(distribution, first, stop - first), distribution, first, None)
+        keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
         scores = []
-        for block in blocks:
+        for block in self._blocks:
             start, end = block[0][0], block[-1][1]
             total: Any = None
             for repeat in range(self.n_repeats):
@@ -120,20 +122,21 @@ class Objective:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}
 
-    def _blocks(self, distribution: Distribution, first: int, stop: int) -> list[list[tuple[int, int]]]:
-        """Return the cuts of a range, in groups of which the candidates are in memory at once."""
-        asked = distribution.population, distribution.mean.size, first, stop
-        if asked != self._asked:
-            pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*asked[:2]) if a < stop and b > first]
-            at_once = max(1, BLOCK_ELEMENTS // (cut_rows(*asked[:2]) * distribution.mean.size))
-            self._asked, self._answer = asked, [pieces[k : k + at_once] for k in range(0, len(pieces), at_once)]
-        return self._answer
+    def _plan(self, distribution: Distribution, first: int, stop: int) -> None:
+        problem = distribution.population, distribution.mean.size
+        pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*problem) if a < stop and b > first]
+        together = max(1, BLOCK_ELEMENTS // (cut_rows(*problem) * distribution.mean.size))
+        self._blocks = [pieces[k : k + together] for k in range(0, len(pieces), together)]
+        self._at_once = len(pieces) == self.n_repeats == 1 and not self.takes_key
+        self._planned = distribution.population, first, stop
 
     def _scores(self, x: Array, distribution: Distribution, first: int, keys: Array | None) -> NDArray[np.float64]:
         fun, args = self.fun, self.args
         try:
             if self.vectorized:
-                return as_scores(fun(x, *args) if keys is None else fun(x, *args, key=keys), x.shape)
+                values = fun(x, *args) if keys is None else fun(x, *args, key=keys)
+                scores = _core.cem_scores(values, len(x))
+                return as_scores(values, x.shape) if scores is None else scores
             if keys is None:
                 return np.array([as_score(fun(row, *args)) for row in x])
             given = keys if is_njit(fun) else keys.tolist()  # Numba has no int above 2**63, NumPy's uint64 it knows
@@ -180,9 +183,6 @@ def as_score(value: Any) -> float:
 
 def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the result of a vectorised function as float64, one number for each row of its argument."""
-    fast = _core.cem_scores(values, shape[0])
-    if fast is not None:
-        return fast
     scores = np.asarray(values)
     if scores.shape != shape[:1]:
         raise ValueError(

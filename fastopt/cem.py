@@ -73,7 +73,7 @@ class CEM:
 
     # What fastopt.reference.CEM does in NumPy.
     _sample = staticmethod(_core.cem_candidates)
-    _select = staticmethod(_core.cem_elites)
+    _update = staticmethod(_core.cem_update)
     _refit = staticmethod(_core.cem_refit)
 
     def __init__(
@@ -145,7 +145,8 @@ class CEM:
         self._lower: Array | None = None if bounds is None else bounds[:, 0].copy()
         self._upper: Array | None = None if bounds is None else bounds[:, 1].copy()
         self._maximize, self._restarts = settings["maximize"], settings["restarts"]
-        self._refit_options = settings["refit_about"] == "new_mean", settings["mean_lr"], settings["std_lr"]
+        self._sign = -1 if self._maximize else 1  # of scores that are compared
+        self._constant_options = None if isinstance(settings["extra_std"], tuple) else self._options(0)
         self._grain = float(np.finfo(settings["x0"].dtype).eps)
         self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
         self._largest_std_stop = float(self._std_stop.max())
@@ -261,47 +262,47 @@ class CEM:
 
     def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
         """The scores of the whole generation are there: refit, and look whether a rule says to stop."""
-        d, s = self._distribution, self.settings
-        elites, best = self._select(scores, self._n_elites, self._maximize)
-        found = scores.item(best) if best >= 0 else math.nan
+        d = self._distribution
+        elites, best, found, self._distribution, self._largest_std = self._update(
+            d, scores, self._n_elites, self._maximize, self._constant_options or self._options(d.stream & 0xFFFFFFFF)
+        )
+        self._elites.append(elites)
+        self._bad = 0 if len(elites) else self._bad + 1
+        self.generation += 1
         self.nfev += (self.popsize + (fun_mean is not None)) * self._repeats
         self._stale += 1
+        score = found
         if fun_mean is not None:
             self.fun_mean, self.x_mean = fun_mean, d.mean
-        if fun_mean is not None and math.isfinite(fun_mean) and self._better(fun_mean, found):
-            self._improve(fun_mean, self.popsize)
-        elif best >= 0:
-            self._improve(found, best)
-        if len(elites) >= 2:
-            added = noise_variance(s["extra_std"], d.stream & 0xFFFFFFFF)
-            self._distribution, self._largest_std = self._refit(d, elites, *self._refit_options, added, s["min_std"])
-            self._bad = 0
-        else:
-            self._distribution = d.replaced(stream=d.stream + 1)
-            elites = elites[:0]
-            self._bad += 1
-        self._elites.append(elites)
+            if math.isfinite(fun_mean) and not self._sign * fun_mean >= self._sign * found:  # found may be NaN
+                score, best = fun_mean, self.popsize
+        if best >= 0:
+            self._improve(score, d, best)
         self._history.append((self.restart, self.nfev, self.fun, found, self.fun_mean, self._largest_std))
-        self.generation += 1
         if scores is self._scores:
             self._of_population()
         self._look(fun_mean is not None)
+
+    def _options(self, generation: int) -> tuple[Any, ...]:
+        """The last arguments of a refit, for a generation of a restart."""
+        s = self.settings
+        added = noise_variance(s["extra_std"], generation)
+        return s["refit_about"] == "new_mean", s["mean_lr"], s["std_lr"], added, s["min_std"]
 
     def _finish_mean(self, score: float) -> None:
         """The distribution's mean was scored on its own, at the end."""
         self.nfev += self._repeats
         self.fun_mean, self.x_mean = score, self._distribution.mean
         if math.isfinite(score):
-            self._improve(score, self.popsize)
+            self._improve(score, self._distribution, self.popsize)
 
-    def _better(self, score: float, than: float) -> bool:
-        return than != than or (score > than if self._maximize else score < than)
-
-    def _improve(self, score: float, i: int) -> None:
-        if self._better(score, self._best_of_restart):
+    def _improve(self, score: float, d: Distribution, i: int) -> None:
+        """Candidate i of d has this finite score; those it is compared with are NaN at first."""
+        signed = self._sign * score
+        if not signed >= self._sign * self._best_of_restart:
             self._best_of_restart, self._stale = score, 0
-            if self._better(score, self.fun):
-                self.fun, self.x = score, self._sample(self._distribution, i, 1)[0]
+            if not signed >= self._sign * self.fun:
+                self.fun, self.x = score, self._sample(d, i, 1)[0]
 
     def _look(self, scores_mean: bool) -> None:
         """Apply the rules, in this order; those that concern one restart begin the next one, if there is one."""
@@ -389,11 +390,7 @@ class CEM:
         if d is None:
             d = self._first_distribution(restart)
         for k in range(at, generation):
-            if len(self._elites[k]):
-                added = noise_variance(self.settings["extra_std"], k - start)
-                d, _ = self._refit(d, self._elites[k], *self._refit_options, added, self.settings["min_std"])
-            else:
-                d = d.replaced(stream=d.stream + 1)
+            d, _ = self._refit(d, self._elites[k], *self._options(k - start))
         self._replayed = generation, d
         return d
 

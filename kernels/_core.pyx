@@ -12,7 +12,7 @@ from fastopt._checks import finite_number
 from fastopt._tree import SparseRows, same_structure
 
 cimport numpy as cnp
-from libc.math cimport isfinite
+from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset

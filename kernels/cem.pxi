@@ -209,7 +209,7 @@ def cem_score(Distribution distribution not None, int64_t first, int64_t count, 
     return None if failed else scores
 
 
-def cem_elites(scores, int64_t wanted, bint maximize):
+cpdef tuple cem_elites(scores, int64_t wanted, bint maximize):
     """Return (the numbers of the best `wanted` of the finite scores, rising; the number of the best, or -1)."""
     cdef ndarray s = checked(scores, "scores")
     if PyArray_TYPE(s) != NPY_DOUBLE or PyArray_NDIM(s) != 1 or not contiguous_order(s):
@@ -243,34 +243,52 @@ def cem_scores(values, int64_t count):
     return scores
 
 
-def cem_refit(Distribution distribution not None, elites, bint about_new_mean, double mean_lr, double std_lr, double extra_variance,
-              double min_std):
-    """Return the distribution of the next generation, refitted to the candidates of these numbers, and its largest std."""
+cpdef tuple cem_refit(Distribution distribution, elites, bint about_new_mean, double mean_lr, double std_lr,
+                      double extra_variance, double min_std):
+    """Return the distribution of the next generation, refitted to the candidates of these numbers, and its largest std.
+
+    Without elites it stays as it is."""
     cdef cem_refit_args args
     cdef ndarray numbers = cem_numbers(elites), work, candidates
     cdef npy_intp n = distribution.args.dimensions
     cdef int dtype = PyArray_TYPE(distribution.mean), element = element_type(distribution.mean)
-    cdef ndarray mean = PyArray_EMPTY(1, &n, dtype, 0), std = PyArray_EMPTY(1, &n, dtype, 0)
-    args.distribution = distribution.args
-    args.mean = PyArray_DATA(mean)
-    args.std = PyArray_DATA(std)
-    factor = None
-    args.elites = <const int64_t*>PyArray_DATA(numbers)
+    cdef ndarray mean = distribution.mean, std = distribution.std
+    factor = distribution.factor
     args.count = PyArray_SIZE(numbers)
-    args.mean_lr = mean_lr
-    args.std_lr = std_lr
-    args.extra_variance = extra_variance
-    args.min_std = min_std
-    args.about_new_mean = about_new_mean
-    if args.distribution.factor == NULL:
-        # To draw a number and to take it into the moments costs about twice what drawing it does.
-        cem_run(fastopt_kernels.cem_refit[element], &args, cem_padded(n) // 32, 64 * args.count)
-    else:
-        factor = np.empty((n, n), mean.dtype)
-        args.factor = PyArray_DATA(<ndarray>factor)
-        candidates = cem_candidates(distribution, 0, 0, numbers)
-        work = np.empty(2 * n * n + 3 * n)
-        args.elite_candidates = PyArray_DATA(candidates)
-        args.work = <double*>PyArray_DATA(work)
-        run(fastopt_kernels.cem_refit_full[element], &args, 1, 1)
-    return distribution.following(mean, std, factor), fastopt_largest(args.std, n, element)
+    if args.count > 0:
+        mean, std = PyArray_EMPTY(1, &n, dtype, 0), PyArray_EMPTY(1, &n, dtype, 0)
+        args.distribution = distribution.args
+        args.mean = PyArray_DATA(mean)
+        args.std = PyArray_DATA(std)
+        args.elites = <const int64_t*>PyArray_DATA(numbers)
+        args.mean_lr = mean_lr
+        args.std_lr = std_lr
+        args.extra_variance = extra_variance
+        args.min_std = min_std
+        args.about_new_mean = about_new_mean
+        if factor is None:
+            # To draw a number and to take it into the moments costs about twice what drawing it does.
+            cem_run(fastopt_kernels.cem_refit[element], &args, cem_padded(n) // 32, 64 * args.count)
+        else:
+            factor = np.empty((n, n), mean.dtype)
+            args.factor = PyArray_DATA(<ndarray>factor)
+            candidates = cem_candidates(distribution, 0, 0, numbers)
+            work = np.empty(2 * n * n + 3 * n)
+            args.elite_candidates = PyArray_DATA(candidates)
+            args.work = <double*>PyArray_DATA(work)
+            run(fastopt_kernels.cem_refit_full[element], &args, 1, 1)
+    return distribution.following(mean, std, factor), fastopt_largest(PyArray_DATA(std), n, element)
+
+
+def cem_update(Distribution distribution not None, scores, int64_t wanted, bint maximize, tuple options):
+    """Refit to the best `wanted` of the candidates; with fewer than two finite scores there are no elites.
+
+    `options` are the last arguments of cem_refit. Return (elites, number of the best or -1, its score or NaN, the next
+    distribution, its largest std)."""
+    elites, best = cem_elites(scores, wanted, maximize)
+    if PyArray_SIZE(<ndarray>elites) < 2:
+        elites = (<ndarray>elites)[:0]
+    about_new_mean, mean_lr, std_lr, extra_variance, min_std = options
+    following, largest = cem_refit(distribution, elites, about_new_mean, mean_lr, std_lr, extra_variance, min_std)
+    cdef int64_t k = best
+    return elites, best, (<double*>PyArray_DATA(<ndarray>scores))[k] if k >= 0 else NAN, following, largest
