@@ -50,6 +50,8 @@ class Distribution:
     population: int
     antithetic: bool
     reflect: bool
+    largest_mean: float
+    largest_std: float
     def __init__(
         self,
         mean: Any,
@@ -84,10 +86,10 @@ def cem_refit(
     std_lr: float,
     extra_variance: float,
     min_std: float,
-) -> tuple[Distribution, float]: ...
+) -> Distribution: ...
 def cem_update(
     distribution: Distribution, scores: NDArray[np.float64], wanted: int, maximize: bool, options: tuple[Any, ...]
-) -> tuple[NDArray[np.int64], int, float, Distribution, float]: ...
+) -> tuple[NDArray[np.int64], int, float, Distribution]: ...
 def dropout(x: Any, name: str, out: Any, p: float, seed: int, stream: int, domain: int) -> NDArray[Any]: ...
 def bias_leaky_relu_dropout_output(x: Any, bias: Any, negative_slope: float, out: Any) -> NDArray[Any]: ...
 def bias_leaky_relu_dropout(

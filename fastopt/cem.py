@@ -165,7 +165,6 @@ class CEM:
         self.restart = restart
         self._begun.append(self.generation)
         self._distribution = self._first_distribution(restart)
-        self._largest_std = float(self._distribution.std.max())
         self._of_population()
         self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
 
@@ -263,9 +262,9 @@ class CEM:
     def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
         """The scores of the whole generation are there: refit, and look whether a rule says to stop."""
         d = self._distribution
-        elites, best, found, self._distribution, self._largest_std = self._update(
-            d, scores, self._n_elites, self._maximize, self._constant_options or self._options(d.stream & 0xFFFFFFFF)
-        )
+        options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
+        elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
+        self._distribution = following
         self._elites.append(elites)
         self._bad = 0 if len(elites) else self._bad + 1
         self.generation += 1
@@ -278,7 +277,7 @@ class CEM:
                 score, best = fun_mean, self.popsize
         if best >= 0:
             self._improve(score, d, best)
-        self._history.append((self.restart, self.nfev, self.fun, found, self.fun_mean, self._largest_std))
+        self._history.append((self.restart, self.nfev, self.fun, found, self.fun_mean, following.largest_std))
         if scores is self._scores:
             self._of_population()
         self._look(fun_mean is not None)
@@ -326,9 +325,9 @@ class CEM:
     def _local_rule(self) -> str | None:
         if self._bad >= BAD_GENERATIONS:
             return "bad"
-        mean, std = self._distribution.mean, self._distribution.std
-        # The largest std, or the first one, alone nearly always says no, and sooner.
-        if self._largest_std <= self._largest_std_stop or std.item(0) <= self._grain * abs(mean.item(0)):
+        d = self._distribution
+        if d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
+            mean, std = d.mean, d.std
             if (std <= self._std_stop).all():
                 return "xtol"
             if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all():
@@ -390,7 +389,7 @@ class CEM:
         if d is None:
             d = self._first_distribution(restart)
         for k in range(at, generation):
-            d, _ = self._refit(d, self._elites[k], *self._options(k - start))
+            d = self._refit(d, self._elites[k], *self._options(k - start))
         self._replayed = generation, d
         return d
 
@@ -451,7 +450,7 @@ class CEM:
 
 _PLAIN_STATE = (
     *("seed", "generation", "restart", "nfev", "fun", "fun_mean", "_rule", "_told_mean", "_best_of_restart"),
-    *("_stale", "_bad", "_repeats", "_reserve", "_largest_std"),
+    *("_stale", "_bad", "_repeats", "_reserve"),
 )
 
 

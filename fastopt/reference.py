@@ -705,9 +705,9 @@ def cem_refit(
     std_lr: float,
     extra_variance: float,
     min_std: float,
-) -> tuple[Distribution, float]:
+) -> Distribution:
     """The distribution of the next generation, refitted in float64 to the elites u = (x - mean) / std in the order of
-    numbers, and its largest std. Without elites it stays as it is.
+    numbers. Without elites it stays as it is.
 
     The diagonal form moves the std towards std * sqrt(v), v the second moment of u about the new or the old mean. The
     full form moves the covariance of u, which is factor.T @ factor, towards that of the elites; the diagonal of the
@@ -716,7 +716,7 @@ def cem_refit(
     d = distribution
     mean, std, factor, lower, upper = d.mean, d.std, d.factor, d.lower, d.upper
     if not len(elites):
-        return d.replaced(stream=d.stream + 1), float(std.max())
+        return d.replaced(stream=d.stream + 1)
     unit = np.where(std > 0, std.astype(np.float64), 1.0)
     centre, before, n, count = mean.astype(np.float64), std.astype(np.float64), mean.size, len(elites)
     m1, m2 = np.zeros(n), np.zeros(n if factor is None else (n, n))
@@ -750,18 +750,18 @@ def cem_refit(
     if lower is not None and upper is not None:
         mean = _clip(mean, lower, upper)
     std = np.where(moved > min_std, moved, min_std).astype(mean.dtype)
-    return d.replaced(mean=mean, std=std, factor=factor, stream=d.stream + 1), float(std.max())
+    return d.replaced(mean=mean, std=std, factor=factor, stream=d.stream + 1)
 
 
 def cem_update(
     distribution: Distribution, scores: NDArray[np.float64], wanted: int, maximize: bool, options: tuple[Any, ...]
-) -> tuple[NDArray[np.int64], int, float, Distribution, float]:
-    """One generation: (elites, the number of the best, its score, the next distribution, its largest std). With fewer
-    than two finite scores there are no elites."""
+) -> tuple[NDArray[np.int64], int, float, Distribution]:
+    """One generation: (elites, the number of the best, its score, the next distribution). With fewer than two finite
+    scores there are no elites."""
     elites, best = cem_elites(scores, wanted, maximize)
     elites = elites if len(elites) >= 2 else elites[:0]
-    following, largest = cem_refit(distribution, elites, *options)
-    return elites, best, float(scores[best]) if best >= 0 else math.nan, following, largest
+    following = cem_refit(distribution, elites, *options)
+    return elites, best, float(scores[best]) if best >= 0 else math.nan, following
 
 
 class CEM(_cem.CEM):

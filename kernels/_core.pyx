@@ -337,7 +337,7 @@ cdef extern from "fastopt.h" nogil:
     double fastopt_clip(double norm, double max_norm)
     int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const double* scores, int64_t n, int64_t wanted,
                                   int maximize, double* work)
-    double fastopt_largest(const void* x, int64_t n, int element_type)
+    double fastopt_largest_magnitude(const void* x, int64_t n, int element_type)
 
     double fastopt_mean(const double* sums, int64_t count, int64_t size)
     double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps)

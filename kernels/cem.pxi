@@ -20,6 +20,7 @@ cdef class Distribution:
     cdef readonly uint64_t seed, stream
     cdef readonly int64_t population
     cdef readonly bint antithetic, reflect
+    cdef readonly double largest_mean, largest_std  # of their absolute values
     cdef cem_distribution_args args  # all of it, for the kernels
 
     def __init__(self, mean, std, factor, lower, upper, seed, stream, population, antithetic, reflect):
@@ -50,10 +51,13 @@ cdef class Distribution:
         self.point_to_what_moves()
 
     cdef void point_to_what_moves(self) noexcept:
+        cdef int element = element_type(self.mean)
         self.args.mean = PyArray_DATA(self.mean)
         self.args.std = PyArray_DATA(self.std)
         self.args.factor = NULL if self.factor is None else PyArray_DATA(<ndarray>self.factor)
         set_address(&self.args.address, self.seed, self.stream, 3)
+        self.largest_mean = fastopt_largest_magnitude(self.args.mean, self.args.dimensions, element)
+        self.largest_std = fastopt_largest_magnitude(self.args.std, self.args.dimensions, element)
 
     cdef Distribution following(self, ndarray mean, ndarray std, object factor):
         """The next generation's, of arrays that fit."""
@@ -243,9 +247,9 @@ def cem_scores(values, int64_t count):
     return scores
 
 
-cpdef tuple cem_refit(Distribution distribution, elites, bint about_new_mean, double mean_lr, double std_lr,
+cpdef Distribution cem_refit(Distribution distribution, elites, bint about_new_mean, double mean_lr, double std_lr,
                       double extra_variance, double min_std):
-    """Return the distribution of the next generation, refitted to the candidates of these numbers, and its largest std.
+    """Return the distribution of the next generation, refitted to the candidates of these numbers.
 
     Without elites it stays as it is."""
     cdef cem_refit_args args
@@ -277,18 +281,18 @@ cpdef tuple cem_refit(Distribution distribution, elites, bint about_new_mean, do
             args.elite_candidates = PyArray_DATA(candidates)
             args.work = <double*>PyArray_DATA(work)
             run(fastopt_kernels.cem_refit_full[element], &args, 1, 1)
-    return distribution.following(mean, std, factor), fastopt_largest(PyArray_DATA(std), n, element)
+    return distribution.following(mean, std, factor)
 
 
 def cem_update(Distribution distribution not None, scores, int64_t wanted, bint maximize, tuple options):
     """Refit to the best `wanted` of the candidates; with fewer than two finite scores there are no elites.
 
     `options` are the last arguments of cem_refit. Return (elites, number of the best or -1, its score or NaN, the next
-    distribution, its largest std)."""
+    distribution)."""
     elites, best = cem_elites(scores, wanted, maximize)
     if PyArray_SIZE(<ndarray>elites) < 2:
         elites = (<ndarray>elites)[:0]
     about_new_mean, mean_lr, std_lr, extra_variance, min_std = options
-    following, largest = cem_refit(distribution, elites, about_new_mean, mean_lr, std_lr, extra_variance, min_std)
+    following = cem_refit(distribution, elites, about_new_mean, mean_lr, std_lr, extra_variance, min_std)
     cdef int64_t k = best
-    return elites, best, (<double*>PyArray_DATA(<ndarray>scores))[k] if k >= 0 else NAN, following, largest
+    return elites, best, (<double*>PyArray_DATA(<ndarray>scores))[k] if k >= 0 else NAN, following

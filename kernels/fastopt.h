@@ -484,7 +484,7 @@ void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, doub
 int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
                               double *work);
 /* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
-double fastopt_largest(const void *x, int64_t n, int element_type);
+double fastopt_largest_magnitude(const void *x, int64_t n, int element_type);
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
