@@ -135,7 +135,7 @@ class Objective:
         try:
             if self.vectorized:
                 values = fun(x, *args) if keys is None else fun(x, *args, key=keys)
-                scores = _core.cem_scores(values, len(x))
+                scores = _core.cem_scores(values, x)
                 return as_scores(values, x.shape) if scores is None else scores
             if keys is None:
                 return np.array([as_score(fun(row, *args)) for row in x])

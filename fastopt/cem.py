@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ Array = NDArray[Any]
 
 BAD_GENERATIONS = 10
 HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
+_row = struct.Struct(f"{len(HISTORY)}d").pack
 
 
 def _defaults(dimensions: int, covariance: str) -> dict[str, Any]:
@@ -156,7 +158,7 @@ class CEM:
         self.fun_mean, self.x_mean = math.nan, settings["x0"].copy()
         self._rule: str | None = None
         self._elites: list[NDArray[np.int64]] = []  # of each generation: with them it can be computed again
-        self._history: list[tuple[Any, ...]] = []
+        self._history = bytearray()  # of rows of float64
         self._begun: list[int] = []  # the generation in which each restart began
         self._replayed: tuple[int, Distribution] | None = None
         self._begin(0)
@@ -277,7 +279,7 @@ class CEM:
                 score, best = fun_mean, self.popsize
         if best >= 0:
             self._improve(score, d, best)
-        self._history.append((self.restart, self.nfev, self.fun, found, self.fun_mean, following.largest_std))
+        self._history += _row(self.restart, self.nfev, self.fun, found, self.fun_mean, following.largest_std)
         if scores is self._scores:
             self._of_population()
         self._look(fun_mean is not None)
@@ -342,7 +344,6 @@ class CEM:
     def result(self) -> Result:
         """Return what was found so far (:func:`minimize_cem` has the fields)."""
         status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
-        columns = list(zip(*self._history, strict=True)) or [()] * len(HISTORY)
         d = self._distribution
         fields = {
             "x": self.x.copy(),
@@ -356,8 +357,8 @@ class CEM:
             "fun_mean": self.fun_mean,
             "std": self.std,
             "history": {
-                name: np.array(column, np.int64 if name in ("restart", "nfev") else np.float64)
-                for name, column in zip(HISTORY, columns, strict=True)
+                name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
+                for name, column in zip(HISTORY, self._history_rows().T, strict=True)
             },
             "settings": {**self.settings, "seed": self.seed},
         }
@@ -365,6 +366,9 @@ class CEM:
             scaled = d.factor.astype(np.float64) * d.std
             fields["covariance"] = scaled.T @ scaled
         return Result(fields, self)
+
+    def _history_rows(self) -> NDArray[np.float64]:
+        return np.frombuffer(self._history).reshape(-1, len(HISTORY))
 
     # ---- what was ----------------------------------------------------------------------------------------------------
 
@@ -402,7 +406,7 @@ class CEM:
             | ({} if d.factor is None else {"factor": d.factor.copy()}),
             "elites": np.concatenate([*self._elites, np.empty(0, np.int64)]),
             "elite_counts": np.array([len(e) for e in self._elites], np.int64),
-            "history": np.array(self._history, np.float64).reshape(-1, len(HISTORY)),
+            "history": self._history_rows().copy(),
             "scores": self._scores.copy(),
             "told": self._told.copy(),
             "begun": np.array(self._begun, np.int64),
@@ -435,7 +439,7 @@ class CEM:
         self._scores[:], self._told[:] = state["scores"], state["told"]
         edges = np.cumsum([0, *state["elite_counts"]])
         self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
-        self._history = [(int(row[0]), int(row[1]), *map(float, row[2:])) for row in state["history"]]
+        self._history = bytearray(np.ascontiguousarray(state["history"], np.float64).tobytes())
         self.x, self.x_mean = state["x"].copy(), state["x_mean"].copy()
         for name in _PLAIN_STATE:
             setattr(self, name, state[name])

@@ -235,14 +235,15 @@ cpdef tuple cem_elites(scores, int64_t wanted, bint maximize):
     return (elites if found == wanted else elites[:found]), best
 
 
-def cem_scores(values, int64_t count):
-    """Return an array of `count` real numbers as a new one of float64; None if `values` is something else."""
+def cem_scores(values, ndarray x):
+    """Return an array with a score for each row of x as a new one of float64; None if `values` is something else."""
     if not PyArray_CheckExact(values):
         return None
     cdef ndarray given = values, scores
+    cdef npy_intp count = PyArray_DIMS(x)[0]
     if PyArray_NDIM(given) != 1 or PyArray_SIZE(given) != count or PyArray_TYPE(given) not in (NPY_FLOAT, NPY_DOUBLE):
         return None
-    scores = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0)
+    scores = PyArray_EMPTY(1, &count, NPY_DOUBLE, 0)
     PyArray_CopyInto(scores, given)
     return scores
 
