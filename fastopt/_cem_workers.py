@@ -1,7 +1,7 @@
 """Where the candidates of the cross-entropy method are scored: here, in processes of our own, or by someone's executor.
 
-A worker is sent a `Distribution` (kernels/cem.pxi) and a range of candidate numbers and returns their scores. It makes the
-candidates itself, so no candidate travels, and a range that is done twice, late or elsewhere gives the same scores.
+A worker is sent a `Distribution` (kernels/cem.pxi) and a range of candidate numbers and returns their scores. It makes
+the candidates itself, so no candidate travels, and a range that is done twice, late or elsewhere gives the same scores.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Objective:
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._compiled: Any = None  # the fused function, its address; made for the dtype of the run
         self._planned: tuple[int, ...] = ()  # the range that was asked for last
-        self._blocks: list[list[tuple[int, int]]] = []  # its cuts, in groups of which the candidates are in memory at once
+        self._blocks: list[
+            list[tuple[int, int]]
+        ] = []  # its cuts, in groups of which the candidates are in memory at once
         self._at_once = False  # whether that is one call
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:

@@ -148,7 +148,8 @@ class pool {
         mutex_.lock();
     }
 
-    void unlock_after_fork() {
+    void unlock_after_fork(bool child) {
+        if (child) ahead_ = nullptr;  // its caller may be a thread that is not here
         mutex_.unlock();
         in_use.unlock();
     }
@@ -253,8 +254,8 @@ pool& the_pool() {
     static pool* const instance = [] {
         pool* made = new pool;
         pthread_atfork(
-            [] { the_pool().lock_for_fork(); }, [] { the_pool().unlock_after_fork(); },
-            [] { the_pool().unlock_after_fork(); });
+            [] { the_pool().lock_for_fork(); }, [] { the_pool().unlock_after_fork(false); },
+            [] { the_pool().unlock_after_fork(true); });
         return made;
     }();
     return *instance;
