@@ -97,7 +97,7 @@ struct cem_numbers {
     static constexpr int64_t BLOCKS = NORMAL_GROUP * sizeof(T) / 16, FOUR = BLOCKS / 8;  // of a group, of four elements
     static constexpr int64_t MOST = 64;                                                  // candidates
     const int64_t groups, fours;
-    alignas(64) T whole[CEM_PIECE], rest[CEM_PIECE / 2 + NORMAL_HALF] = {};
+    alignas(64) T whole[CEM_PIECE], rest[CEM_PIECE / 2 + NORMAL_HALF];
 
     explicit cem_numbers(int64_t n)
         : groups((n + NORMAL_GROUP - 13) / NORMAL_GROUP),
@@ -134,6 +134,7 @@ struct cem_numbers {
         while (k % 4 != 0) add(0);
         philox_blocks(words, s, block, k / 4 * BLOCKS);
         normal_first_halves(rest, words, k / 4);
+        for (int64_t j = 0; j < NORMAL_HALF; ++j) rest[4 * k + j] = 0;
     }
 
     // Candidate r, as far as whole halves of groups; `span` is of the n dimensions.
@@ -259,12 +260,12 @@ void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
         const int64_t n = (whole < p.dimensions ? whole : p.dimensions) - from;
         const cem_span<T, PIECE> span(p, from, n);
         cem_numbers<T> numbers(n);
-        for (int64_t d = 0; d < PIECE; ++d) {
+        const int64_t at_once = numbers.at_once(), halves = (n + NORMAL_HALF - 1) / NORMAL_HALF * NORMAL_HALF;
+        for (int64_t d = 0; d < halves; ++d) {
             centre[d] = d < n ? static_cast<double>(span.mean[d]) : 0.0;
             unit[d] = d < n && span.std[d] > 0 ? static_cast<double>(span.std[d]) : 1.0;
             first[d] = second[d] = 0;
         }
-        const int64_t at_once = numbers.at_once(), halves = (n + NORMAL_HALF - 1) / NORMAL_HALF * NORMAL_HALF;
         for (int64_t e = 0, elites; e < a.count; e += elites) {
             elites = at_once < a.count - e ? at_once : a.count - e;
             for (int64_t k = 0; k < elites; ++k) first_group[k] = p.first_group(a.elites[e + k]) + static_cast<uint64_t>(g);
