@@ -262,7 +262,7 @@ class CEM:
         return True
 
     def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
-        """The scores of the whole generation are there: refit, and look whether a rule says to stop."""
+        """The scores of the whole generation are there (and others may follow): refit, and look whether to stop."""
         d = self._distribution
         options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
         elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
@@ -320,9 +320,10 @@ class CEM:
             self._begin(self.restart + 1)
         if s["maxiter"] is not None and self.generation >= s["maxiter"]:
             self._rule = "maxiter"
-        next_one = (self.popsize + scores_mean) * self._repeats
-        if self._rule is None and s["maxfev"] is not None and self.nfev + next_one + self._reserve > s["maxfev"]:
-            self._rule = "maxfev"
+        if self._rule is None and s["maxfev"] is not None:
+            next_one = (self.popsize + scores_mean) * self._repeats
+            if self.nfev + next_one + self._reserve > s["maxfev"]:
+                self._rule = "maxfev"
 
     def _local_rule(self) -> str | None:
         if self._bad >= BAD_GENERATIONS:

@@ -756,9 +756,9 @@ def cem_refit(
 def cem_update(
     distribution: Distribution, scores: NDArray[np.float64], wanted: int, maximize: bool, options: tuple[Any, ...]
 ) -> tuple[NDArray[np.int64], int, float, Distribution]:
-    """One generation: (elites, the number of the best, its score, the next distribution). With fewer than two finite
-    scores there are no elites."""
-    elites, best = cem_elites(scores, wanted, maximize)
+    """One generation, of which the scores come first in `scores`: (elites, the number of the best, its score, the next
+    distribution). With fewer than two finite scores there are no elites."""
+    elites, best = cem_elites(scores[: distribution.population], wanted, maximize)
     elites = elites if len(elites) >= 2 else elites[:0]
     following = cem_refit(distribution, elites, *options)
     return elites, best, float(scores[best]) if best >= 0 else math.nan, following

@@ -213,26 +213,37 @@ def cem_score(Distribution distribution not None, int64_t first, int64_t count, 
     return None if failed else scores
 
 
-cpdef tuple cem_elites(scores, int64_t wanted, bint maximize):
-    """Return (the numbers of the best `wanted` of the finite scores, rising; the number of the best, or -1)."""
-    cdef ndarray s = checked(scores, "scores")
-    if PyArray_TYPE(s) != NPY_DOUBLE or PyArray_NDIM(s) != 1 or not contiguous_order(s):
-        raise TypeError(f"scores: expected a contiguous 1-D array of float64, got {s.dtype} and shape {shape(s)}")
-    cdef int64_t n = PyArray_SIZE(s), best, found
+cdef tuple elites_of(ndarray scores, int64_t n, int64_t wanted, bint maximize):
+    """cem_elites of the first n scores, a contiguous array of float64."""
+    cdef int64_t best, found
     wanted = min(wanted, n)
     cdef ndarray elites = PyArray_EMPTY(1, <npy_intp*>&wanted, NPY_INT64, 0)
+    cdef int64_t* numbers = <int64_t*>PyArray_DATA(elites)
+    cdef const double* s = <const double*>PyArray_DATA(scores)
     cdef double* work = <double*>malloc(max(1, n) * sizeof(double))
     if work == NULL:
         raise MemoryError
     if n < 2048:  # see run_jobs
-        found = fastopt_select_elites(<int64_t*>PyArray_DATA(elites), &best, <const double*>PyArray_DATA(s), n, wanted,
-                                      maximize, work)
+        found = fastopt_select_elites(numbers, &best, s, n, wanted, maximize, work)
     else:
         with nogil:
-            found = fastopt_select_elites(<int64_t*>PyArray_DATA(elites), &best, <const double*>PyArray_DATA(s), n,
-                                          wanted, maximize, work)
+            found = fastopt_select_elites(numbers, &best, s, n, wanted, maximize, work)
     free(work)
     return (elites if found == wanted else elites[:found]), best
+
+
+cdef ndarray checked_scores(scores, int64_t least):
+    cdef ndarray s = checked(scores, "scores")
+    if PyArray_TYPE(s) != NPY_DOUBLE or PyArray_NDIM(s) != 1 or not contiguous_order(s) or PyArray_SIZE(s) < least:
+        raise TypeError(f"scores: expected a contiguous 1-D array of at least {least} float64, "
+                        f"got {s.dtype} and shape {shape(s)}")
+    return s
+
+
+def cem_elites(scores, int64_t wanted, bint maximize):
+    """Return (the numbers of the best `wanted` of the finite scores, rising; the number of the best, or -1)."""
+    cdef ndarray s = checked_scores(scores, 0)
+    return elites_of(s, PyArray_SIZE(s), wanted, maximize)
 
 
 def cem_scores(values, ndarray x):
@@ -286,14 +297,16 @@ cpdef Distribution cem_refit(Distribution distribution, elites, bint about_new_m
 
 
 def cem_update(Distribution distribution not None, scores, int64_t wanted, bint maximize, tuple options):
-    """Refit to the best `wanted` of the candidates; with fewer than two finite scores there are no elites.
+    """Refit to the best `wanted` of the candidates, whose scores are the first of `scores`; with fewer than two finite
+    ones there are no elites.
 
     `options` are the last arguments of cem_refit. Return (elites, number of the best or -1, its score or NaN, the next
     distribution)."""
-    elites, best = cem_elites(scores, wanted, maximize)
+    cdef ndarray s = checked_scores(scores, distribution.population)
+    elites, best = elites_of(s, distribution.population, wanted, maximize)
     if PyArray_SIZE(<ndarray>elites) < 2:
         elites = (<ndarray>elites)[:0]
     about_new_mean, mean_lr, std_lr, extra_variance, min_std = options
     following = cem_refit(distribution, elites, about_new_mean, mean_lr, std_lr, extra_variance, min_std)
     cdef int64_t k = best
-    return elites, best, (<double*>PyArray_DATA(<ndarray>scores))[k] if k >= 0 else NAN, following
+    return elites, best, (<double*>PyArray_DATA(s))[k] if k >= 0 else NAN, following
