@@ -272,12 +272,12 @@ class CEM:
         self.generation += 1
         self.nfev += (self.popsize + (fun_mean is not None)) * self._repeats
         self._stale += 1
-        score = found
+        sign, score = self._sign, found
         if fun_mean is not None:
             self.fun_mean, self.x_mean = fun_mean, d.mean
-            if math.isfinite(fun_mean) and not self._sign * fun_mean >= self._sign * found:  # found may be NaN
+            if math.isfinite(fun_mean) and not sign * fun_mean >= sign * found:  # found may be NaN
                 score, best = fun_mean, self.popsize
-        if best >= 0:
+        if best >= 0 and not sign * score >= sign * self._best_of_restart:  # which is NaN at first
             self._improve(score, d, best)
         self._history += _row(self.restart, self.nfev, self.fun, found, self.fun_mean, following.largest_std)
         if scores is self._scores:
@@ -294,16 +294,14 @@ class CEM:
         """The distribution's mean was scored on its own, at the end."""
         self.nfev += self._repeats
         self.fun_mean, self.x_mean = score, self._distribution.mean
-        if math.isfinite(score):
+        if math.isfinite(score) and not self._sign * score >= self._sign * self._best_of_restart:
             self._improve(score, self._distribution, self.popsize)
 
     def _improve(self, score: float, d: Distribution, i: int) -> None:
-        """Candidate i of d has this finite score; those it is compared with are NaN at first."""
-        signed = self._sign * score
-        if not signed >= self._sign * self._best_of_restart:
-            self._best_of_restart, self._stale = score, 0
-            if not signed >= self._sign * self.fun:
-                self.fun, self.x = score, self._sample(d, i, 1)[0]
+        """Candidate i of d is the best of this restart."""
+        self._best_of_restart, self._stale = score, 0
+        if not self._sign * score >= self._sign * self.fun:
+            self.fun, self.x = score, self._sample(d, i, 1)[0]
 
     def _look(self, scores_mean: bool) -> None:
         """Apply the rules, in this order; those that concern one restart begin the next one, if there is one."""
@@ -312,7 +310,13 @@ class CEM:
         if target is not None and (self.fun >= target if self._maximize else self.fun <= target):
             self._rule = "ftarget"
             return
-        local = self._local_rule()
+        d, local = self._distribution, None
+        if self._bad >= BAD_GENERATIONS:
+            local = "bad"
+        elif d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
+            local = self._narrowed()
+        if local is None and s["patience"] is not None and self._stale >= s["patience"]:
+            local = "patience"
         if local is not None:
             if self.restart >= self._restarts:
                 self._rule = local
@@ -325,18 +329,11 @@ class CEM:
             if self.nfev + next_one + self._reserve > s["maxfev"]:
                 self._rule = "maxfev"
 
-    def _local_rule(self) -> str | None:
-        if self._bad >= BAD_GENERATIONS:
-            return "bad"
-        d = self._distribution
-        if d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
-            mean, std = d.mean, d.std
-            if (std <= self._std_stop).all():
-                return "xtol"
-            if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all():
-                return "resolution"
-        patience = self.settings["patience"]
-        return "patience" if patience is not None and self._stale >= patience else None
+    def _narrowed(self) -> str | None:
+        mean, std = self._distribution.mean, self._distribution.std
+        if (std <= self._std_stop).all():
+            return "xtol"
+        return "resolution" if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all() else None
 
     def stop(self) -> str | None:
         """Return None, or the rule that says to stop and why: a str that begins with the rule's name."""
