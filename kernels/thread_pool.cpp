@@ -100,6 +100,12 @@ void look_for(Condition met) {
         }
 }
 
+// For what a thread does within microseconds, unless the system has put it aside: then it is given this one's place.
+template <class Condition>
+void await(Condition met) {
+    for (look_for(met); !met(); look_for(met)) std::this_thread::yield();
+}
+
 class pool {
   public:
     std::mutex in_use;  // held by the caller whose job runs, and across a fork
@@ -137,8 +143,7 @@ class pool {
             std::lock_guard<std::mutex> lock(mutex_);
             if (ahead_ == &ahead) ahead_ = nullptr;  // nobody comes to it any more
         }
-        const auto left = [&ahead] { return ahead.working == 0; };
-        while (!left()) look_for(left);
+        await([&ahead] { return ahead.working == 0; });
     }
 
     // For a fork: the workers are joined and nobody holds the mutex.
@@ -309,7 +314,7 @@ extern "C" void fastopt_wait(fastopt_ahead* ahead, int64_t items) {
     while (ahead->seen < wanted) {
         const std::atomic<bool>& done = ahead->done[static_cast<size_t>(ahead->seen)];
         if (done.load(std::memory_order_acquire)) ++ahead->seen;
-        else if (!ahead->one_chunk()) look_for([&done] { return done.load(std::memory_order_acquire); });
+        else if (!ahead->one_chunk()) await([&done] { return done.load(std::memory_order_acquire); });
     }
 }
 
