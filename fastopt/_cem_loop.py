@@ -50,7 +50,7 @@ def minimize_with(
     try:
         while cem._rule is None:
             scores = team.scores(cem._distribution)
-            cem._finish(scores[:-1], scores[-1])
+            cem._finish(scores, scores.item(-1))
             if show is not None:
                 show(cem)
             if report is not None and not report(cem):

@@ -1,16 +1,17 @@
 """Where the candidates of the cross-entropy method are scored: here, in processes of our own, or by someone's executor.
 
-A worker is sent a :class:`Distribution` and a range of candidate numbers and returns their scores. It makes the
-candidates itself, so no candidate travels, and a range that is done twice, late or elsewhere gives the same scores.
+A worker is sent a `Distribution` (kernels/cem.pxi) and a range of candidate numbers and returns their scores. It makes
+the candidates itself, so no candidate travels, and a range that is done twice, late or elsewhere gives the same scores.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,33 +19,10 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._cem_njit import is_njit, score_function
 from fastopt._checks import finite_number, integer
+from fastopt._core import Distribution
 from fastopt.random import DOMAIN_KEY
 
 Array = NDArray[Any]
-
-
-class Distribution(NamedTuple):
-    """All that determines the candidates of one generation: candidate i is a function of this and of i.
-
-    Arrays are of one dtype, float32 or float64: `mean`, `std`, `lower` and `upper` (None: no bounds) have one element
-    for each dimension, `factor` (None: the identity) is upper triangular. `stream` is generation | restart << 32 under
-    the run's key `seed`. Candidates 0 .. population - 1 are drawn; number `population` is the mean itself.
-    """
-
-    mean: Array
-    std: Array
-    factor: Array | None
-    lower: Array | None
-    upper: Array | None
-    seed: int
-    stream: int
-    population: int
-    antithetic: bool
-    reflect: bool
-
-    @property
-    def where(self) -> str:
-        return f"generation {self.stream & 0xFFFFFFFF}, restart {self.stream >> 32}"
 
 
 CUT_ELEMENTS = 2**16  # of a cut, so that it stays in the cache until it is scored
@@ -85,8 +63,11 @@ class Objective:
         self.takes_key = _takes_key(fun)
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._compiled: Any = None  # the fused function, its address; made for the dtype of the run
-        self._asked: tuple[int, ...] = ()  # what _blocks was asked last, and its answer
-        self._answer: list[list[tuple[int, int]]] = []
+        self._planned: tuple[int, ...] = ()  # the range that was asked for last
+        self._blocks: list[
+            list[tuple[int, int]]
+        ] = []  # its cuts, in groups of which the candidates are in memory at once
+        self._at_once = False  # whether that is one call
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""
@@ -96,26 +77,27 @@ class Objective:
             together = self._fused(distribution, first, stop)
             if together is not None:
                 return together
-        keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
-        blocks = self._blocks(distribution, first, stop)
-        if len(blocks) == len(blocks[0]) == self.n_repeats == 1 and keys is None:  # for speed alone
+        if (distribution.population, first, stop) != self._planned:
+            self._plan(distribution, first, stop)
+        if self._at_once:  # for speed alone
             return self._scores(self.sample(distribution, first, stop - first), distribution, first, None)
+        keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
         scores = []
-        for block in blocks:
+        for block in self._blocks:
             start, end = block[0][0], block[-1][1]
             total: Any = None
             for repeat in range(self.n_repeats):
                 # Made anew each time: a function that wrote into its argument changes nothing for the next call.
-                x = self.sample(distribution, start, end - start)
-                parts = [
-                    self._scores(
-                        x[a - start : b - start],
-                        distribution,
-                        a,
-                        None if keys is None else keys[a - first : b - first, repeat],
-                    )
-                    for a, b in block
-                ]
+                with self._candidates(distribution, start, end - start) as x:
+                    parts = [
+                        self._scores(
+                            x[a - start : b - start],
+                            distribution,
+                            a,
+                            None if keys is None else keys[a - first : b - first, repeat],
+                        )
+                        for a, b in block
+                    ]
                 of_block = parts[0] if len(parts) == 1 else np.concatenate(parts)
                 total = of_block if repeat == 0 else total + of_block
             scores.append(total / self.n_repeats if self.n_repeats > 1 else total)
@@ -134,24 +116,29 @@ class Objective:
             total = scores if repeat == 0 else total + scores
         return total / self.n_repeats if self.n_repeats > 1 else total
 
+    def _candidates(self, distribution: Distribution, first: int, count: int) -> Any:
+        if self.sample is _core.cem_candidates:
+            return _core.CandidatesAhead(distribution, first, count)
+        return contextlib.nullcontext(self.sample(distribution, first, count))
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}
 
-    def _blocks(self, distribution: Distribution, first: int, stop: int) -> list[list[tuple[int, int]]]:
-        """Return the cuts of a range, in groups of which the candidates are made at once: a cut is too little work for
-        several threads."""
-        asked = distribution.population, distribution.mean.size, first, stop
-        if asked != self._asked:
-            pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*asked[:2]) if a < stop and b > first]
-            at_once = max(1, BLOCK_ELEMENTS // (cut_rows(*asked[:2]) * distribution.mean.size))
-            self._asked, self._answer = asked, [pieces[k : k + at_once] for k in range(0, len(pieces), at_once)]
-        return self._answer
+    def _plan(self, distribution: Distribution, first: int, stop: int) -> None:
+        problem = distribution.population, distribution.mean.size
+        pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*problem) if a < stop and b > first]
+        together = max(1, BLOCK_ELEMENTS // (cut_rows(*problem) * distribution.mean.size))
+        self._blocks = [pieces[k : k + together] for k in range(0, len(pieces), together)]
+        self._at_once = len(pieces) == self.n_repeats == 1 and not self.takes_key
+        self._planned = distribution.population, first, stop
 
     def _scores(self, x: Array, distribution: Distribution, first: int, keys: Array | None) -> NDArray[np.float64]:
         fun, args = self.fun, self.args
         try:
             if self.vectorized:
-                return as_scores(fun(x, *args) if keys is None else fun(x, *args, key=keys), x.shape)
+                values = fun(x, *args) if keys is None else fun(x, *args, key=keys)
+                scores = _core.cem_scores(values, x)
+                return as_scores(values, x.shape) if scores is None else scores
             if keys is None:
                 return np.array([as_score(fun(row, *args)) for row in x])
             given = keys if is_njit(fun) else keys.tolist()  # Numba has no int above 2**63, NumPy's uint64 it knows
@@ -198,7 +185,7 @@ def as_score(value: Any) -> float:
 
 def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the result of a vectorised function as float64, one number for each row of its argument."""
-    scores = values if type(values) is np.ndarray else np.asarray(values)
+    scores = np.asarray(values)
     if scores.shape != shape[:1]:
         raise ValueError(
             f"fun: expected a result of shape {shape[:1]} for candidates of shape {shape}, got {scores.shape}; with "
@@ -260,9 +247,7 @@ class Elsewhere(Here):
 def score_range(task: tuple[Objective, Distribution, int, int]) -> NDArray[np.float64]:
     """What a worker does: the scores of a range."""
     objective, distribution, first, stop = task
-    # Engines may hand over arrays as they lie in a message, not aligned for their type (Dask does).
-    aligned = (np.require(a, requirements=["C", "A"]) if isinstance(a, np.ndarray) else a for a in distribution)
-    return objective(Distribution._make(aligned), first, stop)
+    return objective(distribution, first, stop)
 
 
 class ByMap(Elsewhere):

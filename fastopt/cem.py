@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,15 @@ from fastopt import random as _random
 from fastopt._cem_arguments import choice, noise, noise_variance, start
 from fastopt._cem_loop import minimize_with
 from fastopt._cem_result import STOPS, Result
-from fastopt._cem_workers import Distribution, as_score
+from fastopt._cem_workers import as_score
 from fastopt._checks import finite_number, flag, integer
+from fastopt._core import Distribution
 
 Array = NDArray[Any]
 
 BAD_GENERATIONS = 10
 HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
+_row = struct.Struct(f"{len(HISTORY)}d").pack
 
 
 def _defaults(dimensions: int, covariance: str) -> dict[str, Any]:
@@ -72,7 +75,7 @@ class CEM:
 
     # What fastopt.reference.CEM does in NumPy.
     _sample = staticmethod(_core.cem_candidates)
-    _select = staticmethod(_core.cem_elites)
+    _update = staticmethod(_core.cem_update)
     _refit = staticmethod(_core.cem_refit)
 
     def __init__(
@@ -144,17 +147,18 @@ class CEM:
         self._lower: Array | None = None if bounds is None else bounds[:, 0].copy()
         self._upper: Array | None = None if bounds is None else bounds[:, 1].copy()
         self._maximize, self._restarts = settings["maximize"], settings["restarts"]
-        self._refit_options = settings["refit_about"] == "new_mean", settings["mean_lr"], settings["std_lr"]
+        self._sign = -1 if self._maximize else 1  # of scores that are compared
+        self._constant_options = None if isinstance(settings["extra_std"], tuple) else self._options(0)
         self._grain = float(np.finfo(settings["x0"].dtype).eps)
         self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
-        self._std_stop_first = float(self._std_stop[0])
+        self._largest_std_stop = float(self._std_stop.max())
         self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
         self.generation = self.nfev = 0
         self.fun, self.x = math.nan, settings["x0"].copy()
         self.fun_mean, self.x_mean = math.nan, settings["x0"].copy()
         self._rule: str | None = None
         self._elites: list[NDArray[np.int64]] = []  # of each generation: with them it can be computed again
-        self._history: list[tuple[Any, ...]] = []
+        self._history = bytearray()  # of rows of float64
         self._begun: list[int] = []  # the generation in which each restart began
         self._replayed: tuple[int, Distribution] | None = None
         self._begin(0)
@@ -163,7 +167,6 @@ class CEM:
         self.restart = restart
         self._begun.append(self.generation)
         self._distribution = self._first_distribution(restart)
-        self._largest_std = float(self._distribution.std.max())
         self._of_population()
         self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
 
@@ -191,8 +194,8 @@ class CEM:
             s["bound_handling"] == "reflect",
         )
         if restart > 0:
-            first = first._replace(mean=self._sample(first, 0, 1)[0])
-        return first._replace(stream=restart << 32)
+            first = first.replaced(mean=self._sample(first, 0, 1)[0])
+        return first.replaced(stream=restart << 32)
 
     # ---- ask and tell ------------------------------------------------------------------------------------------------
 
@@ -259,51 +262,46 @@ class CEM:
         return True
 
     def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
-        """The scores of the whole generation are there: refit, and look whether a rule says to stop."""
-        d, s = self._distribution, self.settings
-        restart_before = self.restart
-        elites, best = self._select(scores, self._n_elites, self._maximize)
+        """The scores of the whole generation are there (and others may follow): refit, and look whether to stop."""
+        d = self._distribution
+        options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
+        elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
+        self._distribution = following
+        self._elites.append(elites)
+        self._bad = 0 if len(elites) else self._bad + 1
+        self.generation += 1
         self.nfev += (self.popsize + (fun_mean is not None)) * self._repeats
         self._stale += 1
-        found = math.nan
-        if best >= 0:
-            found = float(scores[best])
-            self._improve(found, best)
+        sign, score = self._sign, found
         if fun_mean is not None:
-            self.fun_mean, self.x_mean = float(fun_mean), d.mean.copy()
-            if math.isfinite(fun_mean):
-                self._improve(self.fun_mean, self.popsize)
-        if len(elites) >= 2:
-            g = d.stream & 0xFFFFFFFF
-            added = noise_variance(s["extra_std"], g)
-            self._largest_std = self._refit(d, elites, *self._refit_options, added, s["min_std"])
-            self._bad = 0
-        else:
-            elites = elites[:0]
-            self._bad += 1
-        self._elites.append(elites)
-        self._history.append((restart_before, self.nfev, self.fun, found, self.fun_mean, self._largest_std))
-        self.generation += 1
-        self._distribution = Distribution(*d[:6], d.stream + 1, *d[7:])
+            self.fun_mean, self.x_mean = fun_mean, d.mean
+            if math.isfinite(fun_mean) and not sign * fun_mean >= sign * found:  # found may be NaN
+                score, best = fun_mean, self.popsize
+        if best >= 0 and not sign * score >= sign * self._best_of_restart:  # which is NaN at first
+            self._improve(score, d, best)
+        self._history += _row(self.restart, self.nfev, self.fun, found, self.fun_mean, following.largest_std)
         if scores is self._scores:
             self._of_population()
         self._look(fun_mean is not None)
 
+    def _options(self, generation: int) -> tuple[Any, ...]:
+        """The last arguments of a refit, for a generation of a restart."""
+        s = self.settings
+        added = noise_variance(s["extra_std"], generation)
+        return s["refit_about"] == "new_mean", s["mean_lr"], s["std_lr"], added, s["min_std"]
+
     def _finish_mean(self, score: float) -> None:
         """The distribution's mean was scored on its own, at the end."""
         self.nfev += self._repeats
-        self.fun_mean, self.x_mean = score, self.mean
-        if math.isfinite(score):
-            self._improve(score, self.popsize)
+        self.fun_mean, self.x_mean = score, self._distribution.mean
+        if math.isfinite(score) and not self._sign * score >= self._sign * self._best_of_restart:
+            self._improve(score, self._distribution, self.popsize)
 
-    def _better(self, score: float, than: float) -> bool:
-        return than != than or (score > than if self._maximize else score < than)
-
-    def _improve(self, score: float, i: int) -> None:
-        if self._better(score, self._best_of_restart):
-            self._best_of_restart, self._stale = score, 0
-        if self._better(score, self.fun):
-            self.fun, self.x = score, self._sample(self._distribution, i, 1)[0]
+    def _improve(self, score: float, d: Distribution, i: int) -> None:
+        """Candidate i of d is the best of this restart."""
+        self._best_of_restart, self._stale = score, 0
+        if not self._sign * score >= self._sign * self.fun:
+            self.fun, self.x = score, self._sample(d, i, 1)[0]
 
     def _look(self, scores_mean: bool) -> None:
         """Apply the rules, in this order; those that concern one restart begin the next one, if there is one."""
@@ -312,7 +310,13 @@ class CEM:
         if target is not None and (self.fun >= target if self._maximize else self.fun <= target):
             self._rule = "ftarget"
             return
-        local = self._local_rule()
+        d, local = self._distribution, None
+        if self._bad >= BAD_GENERATIONS:
+            local = "bad"
+        elif d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
+            local = self._narrowed()
+        if local is None and s["patience"] is not None and self._stale >= s["patience"]:
+            local = "patience"
         if local is not None:
             if self.restart >= self._restarts:
                 self._rule = local
@@ -320,22 +324,16 @@ class CEM:
             self._begin(self.restart + 1)
         if s["maxiter"] is not None and self.generation >= s["maxiter"]:
             self._rule = "maxiter"
-        next_one = (self.popsize + scores_mean) * self._repeats
-        if self._rule is None and s["maxfev"] is not None and self.nfev + next_one + self._reserve > s["maxfev"]:
-            self._rule = "maxfev"
+        if self._rule is None and s["maxfev"] is not None:
+            next_one = (self.popsize + scores_mean) * self._repeats
+            if self.nfev + next_one + self._reserve > s["maxfev"]:
+                self._rule = "maxfev"
 
-    def _local_rule(self) -> str | None:
-        if self._bad >= BAD_GENERATIONS:
-            return "bad"
+    def _narrowed(self) -> str | None:
         mean, std = self._distribution.mean, self._distribution.std
-        one = std.item(0)  # the first dimension alone nearly always says no, and sooner
-        if one <= self._std_stop_first or one <= self._grain * abs(mean.item(0)):
-            if (std <= self._std_stop).all():
-                return "xtol"
-            if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all():
-                return "resolution"
-        patience = self.settings["patience"]
-        return "patience" if patience is not None and self._stale >= patience else None
+        if (std <= self._std_stop).all():
+            return "xtol"
+        return "resolution" if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all() else None
 
     def stop(self) -> str | None:
         """Return None, or the rule that says to stop and why: a str that begins with the rule's name."""
@@ -344,7 +342,6 @@ class CEM:
     def result(self) -> Result:
         """Return what was found so far (:func:`minimize_cem` has the fields)."""
         status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
-        columns = list(zip(*self._history, strict=True)) or [()] * len(HISTORY)
         d = self._distribution
         fields = {
             "x": self.x.copy(),
@@ -358,8 +355,8 @@ class CEM:
             "fun_mean": self.fun_mean,
             "std": self.std,
             "history": {
-                name: np.array(column, np.int64 if name in ("restart", "nfev") else np.float64)
-                for name, column in zip(HISTORY, columns, strict=True)
+                name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
+                for name, column in zip(HISTORY, self._history_rows().T, strict=True)
             },
             "settings": {**self.settings, "seed": self.seed},
         }
@@ -367,6 +364,9 @@ class CEM:
             scaled = d.factor.astype(np.float64) * d.std
             fields["covariance"] = scaled.T @ scaled
         return Result(fields, self)
+
+    def _history_rows(self) -> NDArray[np.float64]:
+        return np.frombuffer(self._history).reshape(-1, len(HISTORY))
 
     # ---- what was ----------------------------------------------------------------------------------------------------
 
@@ -391,10 +391,7 @@ class CEM:
         if d is None:
             d = self._first_distribution(restart)
         for k in range(at, generation):
-            if len(self._elites[k]):
-                added = noise_variance(self.settings["extra_std"], k - start)
-                self._refit(d, self._elites[k], *self._refit_options, added, self.settings["min_std"])
-            d = d._replace(stream=d.stream + 1)
+            d = self._refit(d, self._elites[k], *self._options(k - start))
         self._replayed = generation, d
         return d
 
@@ -407,7 +404,7 @@ class CEM:
             | ({} if d.factor is None else {"factor": d.factor.copy()}),
             "elites": np.concatenate([*self._elites, np.empty(0, np.int64)]),
             "elite_counts": np.array([len(e) for e in self._elites], np.int64),
-            "history": np.array(self._history, np.float64).reshape(-1, len(HISTORY)),
+            "history": self._history_rows().copy(),
             "scores": self._scores.copy(),
             "told": self._told.copy(),
             "begun": np.array(self._begun, np.int64),
@@ -435,12 +432,12 @@ class CEM:
         self._begun = [int(b) for b in state["begun"]]
         d = self._first_distribution(state["restart"])
         new: Any = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
-        self._distribution = d._replace(**new)
+        self._distribution = d.replaced(**new)
         self._of_population()
         self._scores[:], self._told[:] = state["scores"], state["told"]
         edges = np.cumsum([0, *state["elite_counts"]])
         self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
-        self._history = [(int(row[0]), int(row[1]), *map(float, row[2:])) for row in state["history"]]
+        self._history = bytearray(np.ascontiguousarray(state["history"], np.float64).tobytes())
         self.x, self.x_mean = state["x"].copy(), state["x_mean"].copy()
         for name in _PLAIN_STATE:
             setattr(self, name, state[name])
@@ -455,7 +452,7 @@ class CEM:
 
 _PLAIN_STATE = (
     *("seed", "generation", "restart", "nfev", "fun", "fun_mean", "_rule", "_told_mean", "_best_of_restart"),
-    *("_stale", "_bad", "_repeats", "_reserve", "_largest_std"),
+    *("_stale", "_bad", "_repeats", "_reserve"),
 )
 
 

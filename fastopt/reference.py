@@ -19,7 +19,7 @@ from fastopt import cem as _cem
 from fastopt import random as _random
 from fastopt._cem_loop import minimize_with
 from fastopt._cem_result import Result
-from fastopt._cem_workers import Distribution
+from fastopt._core import Distribution
 from fastopt._tree import ArrayTree, SparseRows, group_dicts, leaves, rebuilt, same_structure
 from fastopt.masking import DropoutMask, mask_address
 
@@ -668,21 +668,22 @@ def cem_candidates(distribution: Distribution, first: int, count: int, indices: 
     a factor, an upper triangular matrix, z is first multiplied by it, its rows added in order. Candidate number
     `population` is the mean.
     """
-    mean, std, factor, lower, upper, seed, stream, population, antithetic, reflect = distribution
+    d, mean = distribution, distribution.mean
     n, padded = mean.size, (mean.size + 31) // 32 * 32
     numbers = np.arange(first, first + count) if indices is None else np.asarray(indices)
     x = np.empty((len(numbers), n), mean.dtype)
     for row, i in enumerate(numbers.tolist()):
-        address = i - i % 2 if antithetic else i
-        z = normals(mean.dtype, seed, stream, address * padded, n, _random.DOMAIN_CEM)
-        if factor is not None:
+        address = i - i % 2 if d.antithetic else i
+        z = normals(mean.dtype, d.seed, d.stream, address * padded, n, _random.DOMAIN_CEM)
+        if d.factor is not None:
             numbers_z, z = z, np.zeros_like(z)
             for k in range(n):
-                z[k:] += numbers_z[k] * factor[k, k:]
-        x[row] = mean if i == population else mean + std * (-z if antithetic and i % 2 else z)
+                z[k:] += numbers_z[k] * d.factor[k, k:]
+        x[row] = mean if i == d.population else mean + d.std * (-z if d.antithetic and i % 2 else z)
+    lower, upper = d.lower, d.upper
     if lower is None or upper is None:
         return x
-    if reflect:
+    if d.reflect:
         x = np.where(x < lower, lower + (lower - x), x)
         x = np.where(x > upper, upper - (x - upper), x)
     return _clip(x, lower, upper)
@@ -704,15 +705,18 @@ def cem_refit(
     std_lr: float,
     extra_variance: float,
     min_std: float,
-) -> float:
-    """Refit mean, std and factor in place, in float64, to the elites u = (x - mean) / std in the order of numbers;
-    return the largest std.
+) -> Distribution:
+    """The distribution of the next generation, refitted in float64 to the elites u = (x - mean) / std in the order of
+    numbers. Without elites it stays as it is.
 
     The diagonal form moves the std towards std * sqrt(v), v the second moment of u about the new or the old mean. The
     full form moves the covariance of u, which is factor.T @ factor, towards that of the elites; the diagonal of the
     result goes into std, the rest is factored again by Cholesky's method.
     """
-    mean, std, factor, lower, upper, *_ = distribution
+    d = distribution
+    mean, std, factor, lower, upper = d.mean, d.std, d.factor, d.lower, d.upper
+    if not len(elites):
+        return d.replaced(stream=d.stream + 1)
     unit = np.where(std > 0, std.astype(np.float64), 1.0)
     centre, before, n, count = mean.astype(np.float64), std.astype(np.float64), mean.size, len(elites)
     m1, m2 = np.zeros(n), np.zeros(n if factor is None else (n, n))
@@ -741,17 +745,28 @@ def cem_refit(
         products = np.outer(scale, scale)
         c = np.divide(c, products, out=np.zeros((n, n)), where=products > 0)
         c[np.diag_indices(n)] = 1
-        factor[...] = _cholesky(c)
-    mean[...] = (centre + mean_lr * (unit * m1)).astype(mean.dtype)
+        factor = _cholesky(c).astype(mean.dtype)
+    mean = (centre + mean_lr * (unit * m1)).astype(mean.dtype)
     if lower is not None and upper is not None:
-        mean[...] = _clip(mean, lower, upper)
-    std[...] = np.where(moved > min_std, moved, min_std)
-    return float(std.max())
+        mean = _clip(mean, lower, upper)
+    std = np.where(moved > min_std, moved, min_std).astype(mean.dtype)
+    return d.replaced(mean=mean, std=std, factor=factor, stream=d.stream + 1)
+
+
+def cem_update(
+    distribution: Distribution, scores: NDArray[np.float64], wanted: int, maximize: bool, options: tuple[Any, ...]
+) -> tuple[NDArray[np.int64], int, float, Distribution]:
+    """One generation, of which the scores come first in `scores`: (elites, the number of the best, its score, the next
+    distribution). With fewer than two finite scores there are no elites."""
+    elites, best = cem_elites(scores[: distribution.population], wanted, maximize)
+    elites = elites if len(elites) >= 2 else elites[:0]
+    following = cem_refit(distribution, elites, *options)
+    return elites, best, float(scores[best]) if best >= 0 else math.nan, following
 
 
 class CEM(_cem.CEM):
     _sample = staticmethod(cem_candidates)
-    _select = staticmethod(cem_elites)
+    _update = staticmethod(cem_update)
     _refit = staticmethod(cem_refit)
 
 

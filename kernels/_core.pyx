@@ -12,7 +12,7 @@ from fastopt._checks import finite_number
 from fastopt._tree import SparseRows, same_structure
 
 cimport numpy as cnp
-from libc.math cimport isfinite
+from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -337,7 +337,7 @@ cdef extern from "fastopt.h" nogil:
     double fastopt_clip(double norm, double max_norm)
     int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const double* scores, int64_t n, int64_t wanted,
                                   int maximize, double* work)
-    double fastopt_largest(const void* x, int64_t n, int element_type)
+    double fastopt_largest_magnitude(const void* x, int64_t n, int element_type)
 
     double fastopt_mean(const double* sums, int64_t count, int64_t size)
     double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps)
@@ -405,6 +405,11 @@ cdef extern from "fastopt.h" nogil:
         int64_t size
         int64_t grain
     void fastopt_run(fastopt_job* jobs, int64_t count)
+    ctypedef struct fastopt_ahead:
+        pass
+    fastopt_ahead* fastopt_begin(const fastopt_job* job)
+    void fastopt_wait(fastopt_ahead* ahead, int64_t items)
+    void fastopt_end(fastopt_ahead* ahead)
     int fastopt_get_num_threads()
     void fastopt_set_num_threads(int count)
 

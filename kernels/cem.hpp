@@ -2,6 +2,13 @@
 // (element i * padded + d of a stream, `padded` being the dimensions rounded up to whole groups of normal numbers), and
 // the elites are computed again from their numbers when the distribution is refitted.
 
+// GCC unrolls a loop over 16 elements before it comes to vectorising it.
+#if defined(__clang__)
+#define UNROLLED_NEVER
+#else
+#define UNROLLED_NEVER _Pragma("GCC unroll 1")
+#endif
+
 // z[0 .. 32 * groups) = the normal numbers of groups first, first + 1, ...; at most CEM_GROUPS of them.
 constexpr int64_t CEM_GROUPS = 32, CEM_PIECE = CEM_GROUPS * NORMAL_GROUP;
 
@@ -38,17 +45,17 @@ struct cem_distribution {
 
     // out[d] = mean + std * (sign * z), brought within the bounds, for dimensions [from, to); z and out begin at `from`.
     // An output may be z itself.
-    void place(T* out, const T* z, T sign, int64_t from, int64_t to) const {
+    FASTOPT_INLINE void place(T* out, const T* z, T sign, int64_t from, int64_t to) const {
         const T *m = mean + from, *s = std + from;
         const int64_t n = to - from;
         if (lower == nullptr) {
-            FASTOPT_INDEPENDENT
+            FASTOPT_INDEPENDENT UNROLLED_NEVER
             for (int64_t d = 0; d < n; ++d) out[d] = m[d] + s[d] * (sign * z[d]);
             return;
         }
         const T *low = lower + from, *high = upper + from;
         if (reflect) {
-            FASTOPT_INDEPENDENT
+            FASTOPT_INDEPENDENT UNROLLED_NEVER
             for (int64_t d = 0; d < n; ++d) {
                 T x = m[d] + s[d] * (sign * z[d]);
                 x = x < low[d] ? low[d] + (low[d] - x) : x;
@@ -56,13 +63,93 @@ struct cem_distribution {
                 out[d] = x < low[d] ? low[d] : x;
             }
         } else {
-            FASTOPT_INDEPENDENT
+            FASTOPT_INDEPENDENT UNROLLED_NEVER
             for (int64_t d = 0; d < n; ++d) {
                 T x = m[d] + s[d] * (sign * z[d]);
                 x = x < low[d] ? low[d] : x;
                 out[d] = x > high[d] ? high[d] : x;
             }
         }
+    }
+};
+
+// Dimensions [from, from + n) of a distribution, followed by zeros: for loops over whole vectors alone.
+template <class T, int64_t MOST>
+struct cem_span : cem_distribution<T> {
+    alignas(64) T values[4][MOST];
+    cem_span(const cem_distribution<T>& p, int64_t from, int64_t n) : cem_distribution<T>(p) {
+        const T** pointers[4] = {&this->mean, &this->std, &this->lower, &this->upper};
+        const int64_t whole = (n + NORMAL_HALF - 1) / NORMAL_HALF * NORMAL_HALF;
+        for (int64_t v = 0; v < 4; ++v) {
+            if (*pointers[v] == nullptr) continue;
+            for (int64_t d = 0; d < whole; ++d) values[v][d] = d < n ? (*pointers[v])[from + d] : T(0);
+            *pointers[v] = values[v];
+        }
+    }
+    cem_span(const cem_span&) = delete;
+};
+
+// The normal numbers of n dimensions, from the beginning of a group on, of several candidates at once: Philox is fastest in
+// long runs. Of a group that they have no more than 12 elements of, these are made alone, in fours, those of the candidates
+// together: for 100 dimensions 100 numbers and not 128.
+template <class T>
+struct cem_numbers {
+    static constexpr int64_t BLOCKS = NORMAL_GROUP * sizeof(T) / 16, FOUR = BLOCKS / 8;  // of a group, of four elements
+    static constexpr int64_t MOST = 64;                                                  // candidates
+    const int64_t groups, fours;
+    alignas(64) T whole[CEM_PIECE], rest[CEM_PIECE / 2 + NORMAL_HALF];
+
+    explicit cem_numbers(int64_t n)
+        : groups((n + NORMAL_GROUP - 13) / NORMAL_GROUP),
+          fours(n > groups * NORMAL_GROUP ? (n - groups * NORMAL_GROUP + 3) / 4 : 0) {}
+
+    int64_t at_once() const {
+        const int64_t by_groups = groups > 0 ? CEM_GROUPS / groups : MOST;
+        const int64_t by_fours = fours > 0 ? 4 * CEM_GROUPS / fours : MOST;
+        const int64_t rows = by_groups < by_fours ? by_groups : by_fours;
+        return rows < MOST ? rows : MOST;
+    }
+
+    // `first` are the candidates' first groups.
+    void make(const philox_stream& s, const uint64_t* first, int64_t rows) {
+        alignas(64) uint32_t words[CEM_PIECE * sizeof(T) / 4];
+        uint64_t group[CEM_GROUPS], block[CEM_GROUPS * BLOCKS];
+        for (int64_t r = 0; r < rows; ++r)
+            for (int64_t g = 0; g < groups; ++g) group[r * groups + g] = first[r] + static_cast<uint64_t>(g);
+        philox_groups<BLOCKS>(words, s, group, rows * groups);
+        normal_groups(whole, words, rows * groups);
+        if (fours == 0) return;
+        int64_t k = 0;
+        const auto add = [&](uint64_t from) {
+            uint64_t* to = block + k / 4 * BLOCKS + k % 4 * FOUR;
+            for (int64_t b = 0; b < FOUR; ++b) {
+                to[b] = from + static_cast<uint64_t>(b);
+                to[b + BLOCKS / 2] = to[b] + BLOCKS / 2;
+            }
+            ++k;
+        };
+        for (int64_t r = 0; r < rows; ++r)
+            for (int64_t f = 0; f < fours; ++f)
+                add((first[r] + static_cast<uint64_t>(groups)) * BLOCKS + static_cast<uint64_t>(f * FOUR));
+        while (k % 4 != 0) add(0);
+        philox_blocks(words, s, block, k / 4 * BLOCKS);
+        normal_first_halves(rest, words, k / 4);
+        for (int64_t j = 0; j < NORMAL_HALF; ++j) rest[4 * k + j] = 0;
+    }
+
+    // Candidate r, as far as whole halves of groups; `span` is of the n dimensions.
+    template <class Span>
+    FASTOPT_INLINE void place(T* out, const Span& span, T sign, int64_t r) const {
+        const int64_t to = groups * NORMAL_GROUP;
+        if (to > 0) span.place(out, whole + r * to, sign, 0, to);
+        if (fours > 0) span.place(out + to, rest + r * fours * 4, sign, to, to + NORMAL_HALF);
+    }
+
+    // Its numbers.
+    void copy(T* out, int64_t r) const {
+        const int64_t to = groups * NORMAL_GROUP;
+        __builtin_memcpy(out, whole + r * to, static_cast<size_t>(to) * sizeof(T));
+        __builtin_memcpy(out + to, rest + r * fours * 4, static_cast<size_t>(fours * 4) * sizeof(T));
     }
 };
 
@@ -84,46 +171,46 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
     const cem_distribution<T> p(a.distribution);
     const T* factor = static_cast<const T*>(a.distribution.factor);
     const int64_t n = p.dimensions, padded = p.groups * NORMAL_GROUP;
+    const auto index_of = [&](int64_t row) { return a.indices != nullptr ? a.indices[row] : a.first + row; };
     T* out = static_cast<T*>(a.out);
-    alignas(64) T z[CEM_PIECE];
-    // The numbers of several short candidates are made at once: Philox is fastest in long runs.
-    const int64_t before_mean = a.indices != nullptr ? end : a.distribution.population - a.first;
-    const bool neighbours = a.indices == nullptr && !p.antithetic && padded <= CEM_PIECE / 2;
-    // They are placed with their padding: a loop over whole vectors alone (0.3 ns less for a number of 100 dimensions).
-    alignas(64) T values[4][CEM_PIECE / 2];
-    cem_distribution<T> whole = p;
-    if (neighbours && factor == nullptr) {
-        const T** pointers[4] = {&whole.mean, &whole.std, &whole.lower, &whole.upper};
-        for (int64_t v = 0; v < 4; ++v) {
-            if (*pointers[v] == nullptr) continue;
-            for (int64_t d = 0; d < padded; ++d) values[v][d] = d < n ? (*pointers[v])[d] : T(0);
-            *pointers[v] = values[v];
-        }
-    }
-    for (int64_t row = begin, rows = 1; row < end; row += rows) {
-        const int64_t index = a.indices != nullptr ? a.indices[row] : a.first + row;
-        if (index == a.distribution.population) {
-            rows = 1;
-            __builtin_memcpy(out + row * n, p.mean, static_cast<size_t>(n) * sizeof(T));
-            continue;
-        }
-        if (neighbours) {
-            const int64_t left = before_mean < end ? before_mean - row : end - row;
-            rows = CEM_PIECE / padded < left ? CEM_PIECE / padded : left;
-            cem_normals(z, p.stream, p.first_group(index), rows * p.groups);
+    if (padded <= CEM_PIECE / 2) {
+        cem_numbers<T> numbers(n);
+        const cem_span<T, CEM_PIECE / 2> span(p, 0, n);
+        const int64_t at_once = numbers.at_once();
+        uint64_t first[cem_numbers<T>::MOST];
+        for (int64_t row = begin, rows; row < end; row += rows) {
+            for (rows = 0; rows < at_once && row + rows < end && index_of(row + rows) != a.distribution.population; ++rows)
+                first[rows] = p.first_group(index_of(row + rows));
+            numbers.make(p.stream, first, rows);
             for (int64_t k = 0; k < rows; ++k) {
-                T* x = out + (row + k) * n;
-                if (factor == nullptr) {
-                    whole.place(z + k * padded, z + k * padded, 1, 0, padded);
-                    __builtin_memcpy(x, z + k * padded, static_cast<size_t>(n) * sizeof(T));
+                T *x = out + (row + k) * n, alone[CEM_PIECE / 2];
+                const T sign = p.sign(index_of(row + k));
+                if (factor != nullptr) {
+                    numbers.copy(alone, k);
+                    cem_correlate(x, alone, factor, n);
+                    p.place(x, x, sign, 0, n);
+                } else if ((end - (row + k)) * n >= padded) {
+                    numbers.place(x, span, sign, k);  // what is written beyond the row's end is where the next one goes
                 } else {
-                    cem_correlate(x, z + k * padded, factor, n);
-                    p.place(x, x, 1, 0, n);
+                    numbers.place(alone, span, sign, k);
+                    __builtin_memcpy(x, alone, static_cast<size_t>(n) * sizeof(T));
                 }
             }
+            if (rows < at_once && row + rows < end) {  // the mean
+                __builtin_memcpy(out + (row + rows) * n, p.mean, static_cast<size_t>(n) * sizeof(T));
+                ++rows;
+            }
+        }
+        return;
+    }
+    alignas(64) T z[CEM_PIECE];
+    for (int64_t row = begin; row < end; ++row) {
+        const int64_t index = index_of(row);
+        T* x = out + row * n;
+        if (index == a.distribution.population) {
+            __builtin_memcpy(x, p.mean, static_cast<size_t>(n) * sizeof(T));
             continue;
         }
-        T* x = out + row * n;
         T* numbers = factor == nullptr ? x : static_cast<T*>(a.scratch) + row * padded;
         for (int64_t g = 0; g < p.groups; g += CEM_GROUPS) {
             const int64_t groups = p.groups - g < CEM_GROUPS ? p.groups - g : CEM_GROUPS;
@@ -157,8 +244,7 @@ void cem_score(const cem_score_args& a, int64_t begin, int64_t end) {
     }
 }
 
-// The range is over groups of 32 dimensions. The mean and std are written where they are read: a dimension's elites
-// depend on its own alone.
+// The range is over groups of 32 dimensions.
 template <class T>
 void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
     constexpr int64_t GROUPS = 8, PIECE = GROUPS * NORMAL_GROUP;
@@ -166,25 +252,32 @@ void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
     T *mean = static_cast<T*>(a.mean), *std = static_cast<T*>(a.std);
     const double count = static_cast<double>(a.count);
     const double mean_lr = a.mean_lr, std_lr = a.std_lr, extra_variance = a.extra_variance, min_std = a.min_std;
+    alignas(64) T x[PIECE];
+    alignas(64) double centre[PIECE], unit[PIECE], first[PIECE], second[PIECE];
+    uint64_t first_group[cem_numbers<T>::MOST];
     for (int64_t g = begin; g < end; g += GROUPS) {
-        const int64_t groups = end - g < GROUPS ? end - g : GROUPS;
-        const int64_t from = g * NORMAL_GROUP, whole = from + groups * NORMAL_GROUP;
-        const int64_t to = whole < p.dimensions ? whole : p.dimensions, n = to - from;
-        alignas(64) T x[PIECE];
-        alignas(64) double centre[PIECE], unit[PIECE], first[PIECE] = {}, second[PIECE] = {};
-        for (int64_t d = 0; d < n; ++d) {
-            centre[d] = static_cast<double>(p.mean[from + d]);
-            unit[d] = p.std[from + d] > 0 ? static_cast<double>(p.std[from + d]) : 1.0;
+        const int64_t from = g * NORMAL_GROUP, whole = (end - g < GROUPS ? end : g + GROUPS) * NORMAL_GROUP;
+        const int64_t n = (whole < p.dimensions ? whole : p.dimensions) - from;
+        const cem_span<T, PIECE> span(p, from, n);
+        cem_numbers<T> numbers(n);
+        const int64_t at_once = numbers.at_once(), halves = (n + NORMAL_HALF - 1) / NORMAL_HALF * NORMAL_HALF;
+        for (int64_t d = 0; d < halves; ++d) {
+            centre[d] = d < n ? static_cast<double>(span.mean[d]) : 0.0;
+            unit[d] = d < n && span.std[d] > 0 ? static_cast<double>(span.std[d]) : 1.0;
+            first[d] = second[d] = 0;
         }
-        for (int64_t e = 0; e < a.count; ++e) {
-            const int64_t index = a.elites[e];
-            cem_normals(x, p.stream, p.first_group(index) + static_cast<uint64_t>(g), groups);
-            p.place(x, x, p.sign(index), from, to);
-            FASTOPT_INDEPENDENT
-            for (int64_t d = 0; d < n; ++d) {
-                const double u = (static_cast<double>(x[d]) - centre[d]) / unit[d];
-                first[d] += u;
-                second[d] += u * u;
+        for (int64_t e = 0, elites; e < a.count; e += elites) {
+            elites = at_once < a.count - e ? at_once : a.count - e;
+            for (int64_t k = 0; k < elites; ++k) first_group[k] = p.first_group(a.elites[e + k]) + static_cast<uint64_t>(g);
+            numbers.make(p.stream, first_group, elites);
+            for (int64_t k = 0; k < elites; ++k) {
+                numbers.place(x, span, p.sign(a.elites[e + k]), k);
+                FASTOPT_INDEPENDENT
+                for (int64_t d = 0; d < halves; ++d) {
+                    const double u = (static_cast<double>(x[d]) - centre[d]) / unit[d];
+                    first[d] += u;
+                    second[d] += u * u;
+                }
             }
         }
         for (int64_t d = 0; d < n; ++d) {
@@ -193,7 +286,7 @@ void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
             variance = variance > 0 ? variance : 0;
             double fitted = unit[d] * square_root(variance);
             if (extra_variance > 0) fitted = square_root(fitted * fitted + extra_variance);
-            const double before = static_cast<double>(p.std[from + d]), moved = before + std_lr * (fitted - before);
+            const double before = static_cast<double>(span.std[d]), moved = before + std_lr * (fitted - before);
             T centred = static_cast<T>(centre[d] + mean_lr * (unit[d] * m1));
             if (p.lower != nullptr) {
                 centred = centred < p.lower[from + d] ? p.lower[from + d] : centred;

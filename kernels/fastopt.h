@@ -129,7 +129,7 @@ typedef struct {
    m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
    fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
    std = max(std, min_std)
-   `mean` and `std` are written and may be those of the distribution; the range is over groups of 32 dimensions. With a
+   `mean` and `std` are written; the range is over groups of 32 dimensions. With a
    factor (cem_refit_full, range [0, 1)) see fastopt/reference.py; `work` has 2 n^2 + 3 n elements then. */
 typedef struct {
     void *mean;
@@ -484,7 +484,7 @@ void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, doub
 int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
                               double *work);
 /* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
-double fastopt_largest(const void *x, int64_t n, int element_type);
+double fastopt_largest_magnitude(const void *x, int64_t n, int element_type);
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
@@ -571,6 +571,14 @@ typedef struct {
 
 /* Runs all jobs to the end, on as many threads as the work is worth. Any thread may call it at any time. */
 void fastopt_run(fastopt_job *jobs, int64_t count);
+
+/* A job that the pool's other threads do while the caller does something else; what lies behind `job->args` has to stay.
+ * NULL: no memory. fastopt_wait returns once items [0, items) are done, and does those that no thread has taken.
+ * fastopt_end gives the job up, whatever is left of it. Both are for the thread that began it. */
+typedef struct fastopt_ahead fastopt_ahead;
+fastopt_ahead *fastopt_begin(const fastopt_job *job);
+void fastopt_wait(fastopt_ahead *ahead, int64_t items);
+void fastopt_end(fastopt_ahead *ahead);
 
 int fastopt_get_num_threads(void);
 void fastopt_set_num_threads(int count); /* count >= 1 */

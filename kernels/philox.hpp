@@ -43,7 +43,8 @@ inline void philox_block(uint32_t* out, const philox_stream& s, uint64_t block) 
 typedef __m512i philox_lanes;
 constexpr int PHILOX_LANES = 8;
 inline philox_lanes lanes_set(uint64_t x) { return _mm512_set1_epi64(static_cast<int64_t>(x)); }
-inline philox_lanes lanes_counter() { return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7); }
+inline philox_lanes lanes_order() { return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7); }
+inline philox_lanes lanes_ordered(const uint64_t* x) { return _mm512_permutexvar_epi64(lanes_order(), _mm512_loadu_si512(x)); }
 inline philox_lanes lanes_add(philox_lanes a, philox_lanes b) { return _mm512_add_epi64(a, b); }
 inline philox_lanes lanes_mul(philox_lanes a, philox_lanes b) { return _mm512_mul_epu32(a, b); }
 inline philox_lanes lanes_high(philox_lanes a) { return _mm512_srli_epi64(a, 32); }
@@ -61,7 +62,10 @@ inline void lanes_store(uint32_t* out, philox_lanes a, philox_lanes b) {
 typedef __m256i philox_lanes;
 constexpr int PHILOX_LANES = 4;
 inline philox_lanes lanes_set(uint64_t x) { return _mm256_set1_epi64x(static_cast<int64_t>(x)); }
-inline philox_lanes lanes_counter() { return _mm256_setr_epi64x(0, 2, 1, 3); }
+inline philox_lanes lanes_order() { return _mm256_setr_epi64x(0, 2, 1, 3); }
+inline philox_lanes lanes_ordered(const uint64_t* x) {
+    return _mm256_permute4x64_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)), 0xD8);
+}
 inline philox_lanes lanes_add(philox_lanes a, philox_lanes b) { return _mm256_add_epi64(a, b); }
 inline philox_lanes lanes_mul(philox_lanes a, philox_lanes b) { return _mm256_mul_epu32(a, b); }
 inline philox_lanes lanes_high(philox_lanes a) { return _mm256_srli_epi64(a, 32); }
@@ -77,13 +81,15 @@ inline void lanes_store(uint32_t* out, philox_lanes a, philox_lanes b) {
 }
 #endif
 
-// Counters are laid out so that the two unpacks at the end put the words in element order.
-template <int CHAINS>
-inline void philox_registers(uint32_t* out, const philox_stream& s, uint64_t block) {
+inline philox_lanes lanes_from(uint64_t first) { return lanes_add(lanes_set(first), lanes_order()); }
+
+// Chain c is of the blocks blocks(c), laid out so that the two unpacks at the end put the words in element order.
+template <int CHAINS, class Blocks>
+inline void philox_registers(uint32_t* out, const philox_stream& s, Blocks blocks) {
     const philox_lanes m0 = lanes_set(PHILOX_M0), m1 = lanes_set(PHILOX_M1);
     philox_lanes x0[CHAINS], x1[CHAINS], x2[CHAINS], x3[CHAINS];
     for (int c = 0; c < CHAINS; ++c) {
-        x0[c] = lanes_add(lanes_set(block + static_cast<uint64_t>(c * PHILOX_LANES)), lanes_counter());
+        x0[c] = blocks(c);
         x1[c] = lanes_high(x0[c]);
         x2[c] = lanes_set(s.c2);
         x3[c] = lanes_set(s.c3);
@@ -105,18 +111,53 @@ inline void philox_registers(uint32_t* out, const philox_stream& s, uint64_t blo
 
 typedef uint16_t __attribute__((may_alias)) value16;  // the 16-bit values of a word, low half first
 
+#if defined(__AVX512F__) || defined(__AVX2__)
+// Several independent chains hide the latency of the multiplies, as far as the registers go (Zen 4, ns a word: AVX-512 0.33
+// with four and 0.35 with three; AVX2 0.57 with three, 0.62 with two and 0.73 with four).
+constexpr int PHILOX_CHAINS = PHILOX_LANES == 8 ? 4 : 3;
+
+// out = the words of `count` registers of blocks, blocks(0), blocks(1), ...
+template <class Blocks>
+inline void philox_chains(uint32_t* out, const philox_stream& s, int64_t count, Blocks blocks) {
+    int64_t v = 0;
+    for (; v + PHILOX_CHAINS <= count; v += PHILOX_CHAINS, out += PHILOX_CHAINS * 4 * PHILOX_LANES)
+        philox_registers<PHILOX_CHAINS>(out, s, [=](int c) { return blocks(v + c); });
+    for (; v < count; ++v, out += 4 * PHILOX_LANES) philox_registers<1>(out, s, [=](int) { return blocks(v); });
+}
+#endif
+
 // out[0 .. 4 * blocks) = the words of blocks first, first + 1, ... in element order.
 __attribute__((noinline)) void philox_words(uint32_t* out, const philox_stream& s, uint64_t first, int64_t blocks) {
     int64_t b = 0;
 #if defined(__AVX512F__) || defined(__AVX2__)
-    // Several independent chains hide the latency of the multiplies, as far as the registers go (Zen 4, ns a word:
-    // AVX-512 0.33 with four and 0.35 with three; AVX2 0.57 with three, 0.62 with two and 0.73 with four).
-    constexpr int CHAINS = PHILOX_LANES == 8 ? 4 : 3, STEP = CHAINS * PHILOX_LANES;
-    for (; b + STEP <= blocks; b += STEP) philox_registers<CHAINS>(out + 4 * b, s, first + static_cast<uint64_t>(b));
-    for (; b + PHILOX_LANES <= blocks; b += PHILOX_LANES)
-        philox_registers<1>(out + 4 * b, s, first + static_cast<uint64_t>(b));
+    const int64_t whole = blocks / PHILOX_LANES;
+    philox_chains(out, s, whole, [=](int64_t v) { return lanes_from(first + static_cast<uint64_t>(v * PHILOX_LANES)); });
+    b = whole * PHILOX_LANES;
 #endif
     for (; b < blocks; ++b) philox_block(out + 4 * b, s, first + static_cast<uint64_t>(b));
+}
+
+// out = the words of groups of BLOCKS blocks each, which need not be neighbours.
+template <int BLOCKS>
+__attribute__((noinline)) void philox_groups(uint32_t* out, const philox_stream& s, const uint64_t* groups, int64_t count) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+    constexpr int EACH = BLOCKS / PHILOX_LANES;
+    static_assert(EACH * PHILOX_LANES == BLOCKS, "whole registers");
+    philox_chains(out, s, count * EACH, [=](int64_t v) {
+        return lanes_from(groups[v / EACH] * BLOCKS + static_cast<uint64_t>(v % EACH * PHILOX_LANES));
+    });
+#else
+    for (int64_t g = 0; g < count; ++g) philox_words(out + g * 4 * BLOCKS, s, groups[g] * BLOCKS, BLOCKS);
+#endif
+}
+
+// out = the words of any blocks, a multiple of 8 of them.
+__attribute__((noinline)) void philox_blocks(uint32_t* out, const philox_stream& s, const uint64_t* blocks, int64_t count) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+    philox_chains(out, s, count / PHILOX_LANES, [=](int64_t v) { return lanes_ordered(blocks + v * PHILOX_LANES); });
+#else
+    for (int64_t b = 0; b < count; ++b) philox_block(out + 4 * b, s, blocks[b]);
+#endif
 }
 
 // Runs loop(words, from, to) over pieces of [begin, end), where words[0] is word number `first_word + from`.

@@ -4,6 +4,9 @@
 // the system has put aside delays one chunk and not the step. One caller at a time has the pool: a second one does its
 // work alone. A thread that waits looks for work for a moment before it sleeps. Before a fork the running job ends and
 // the workers are joined; parent and child make new ones on need.
+//
+// Besides, the workers may do one job ahead of its caller, chunk by chunk when there is nothing else to do. Nobody holds
+// the pool for it, and nobody waits for them to come: its caller does what they have not begun.
 #include "fastopt.h"
 #include "float_mode.hpp"
 
@@ -15,6 +18,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -59,6 +63,29 @@ struct schedule {
     }
 };
 
+}  // namespace
+
+struct fastopt_ahead {
+    const fastopt_job job;
+    const int64_t chunks, helpers;        // workers that may be at it at once
+    std::vector<std::atomic<bool>> done;  // of each chunk
+    int64_t seen = 0;                     // chunks that the caller has found done
+    std::atomic<int64_t> next{0}, working{0};
+
+    fastopt_ahead(const fastopt_job& job_, int64_t chunks_, int64_t helpers_)
+        : job(job_), chunks(chunks_), helpers(helpers_), done(static_cast<size_t>(chunks_)) {}
+
+    bool one_chunk() {
+        const int64_t chunk = next.fetch_add(1, std::memory_order_relaxed);
+        if (chunk >= chunks) return false;
+        run_chunk(job, chunk);
+        done[static_cast<size_t>(chunk)].store(true, std::memory_order_release);
+        return true;
+    }
+};
+
+namespace {
+
 // To put a thread to sleep and wake it costs some 30 microseconds in a virtual machine, as much as a step of a small model:
 // whoever waits looks for that long first. (Calls one after the other on 2^17 elements of dropout: 32 to 25 microseconds.)
 template <class Condition>
@@ -73,25 +100,21 @@ void look_for(Condition met) {
         }
 }
 
+// For what a thread does within microseconds, unless the system has put it aside: then it is given this one's place.
+template <class Condition>
+void await(Condition met) {
+    for (look_for(met); !met(); look_for(met)) std::this_thread::yield();
+}
+
 class pool {
   public:
     std::mutex in_use;  // held by the caller whose job runs, and across a fork
 
     void run(schedule& work, int64_t helpers) {  // in_use is held
-        make_workers(helpers);
-        int64_t asleep;
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
+        post(helpers, [&] {
             current_ = &work;
             invited_ = helpers;
-            posted_.fetch_add(1);
-            asleep = asleep_;
-        }
-        if (helpers < asleep) {
-            for (int64_t k = 0; k < helpers; ++k) wake_.notify_one();
-        } else if (asleep > 0) {
-            wake_.notify_all();
-        }
+        });
         {
             default_float_mode mode;
             work.work();
@@ -106,6 +129,57 @@ class pool {
         idle_.wait(lock, [this] { return working_ == 0; });
     }
 
+    // Where the pool is in use or has such a job already the caller does all of it.
+    void begin(fastopt_ahead& ahead) {
+        const std::unique_lock<std::mutex> lock(in_use, std::try_to_lock);
+        if (!lock.owns_lock()) return;
+        post(ahead.helpers, [&] {
+            if (ahead_ == nullptr) ahead_ = &ahead;
+        });
+    }
+
+    void end(fastopt_ahead& ahead) {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            if (ahead_ == &ahead) ahead_ = nullptr;  // nobody comes to it any more
+        }
+        await([&ahead] { return ahead.working == 0; });
+    }
+
+    // For a fork: the workers are joined and nobody holds the mutex.
+    void lock_for_fork() {
+        in_use.lock();
+        join_workers();
+        mutex_.lock();
+    }
+
+    void unlock_after_fork(bool child) {
+        if (child) ahead_ = nullptr;  // its caller may be a thread that is not here
+        mutex_.unlock();
+        in_use.unlock();
+    }
+
+    std::atomic<int> num_threads{1};
+
+  private:
+    // Make the workers that are missing, let `set` say what there is to do, and wake those who sleep. in_use is held.
+    template <class Set>
+    void post(int64_t helpers, Set set) {
+        make_workers(helpers);
+        int64_t asleep;
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            set();
+            posted_.fetch_add(1);
+            asleep = asleep_;
+        }
+        if (helpers < asleep) {
+            for (int64_t k = 0; k < helpers; ++k) wake_.notify_one();
+        } else if (asleep > 0) {
+            wake_.notify_all();
+        }
+    }
+
     void join_workers() {  // in_use is held
         {
             std::lock_guard<std::mutex> lock(mutex_);
@@ -118,9 +192,6 @@ class pool {
         stop_ = false;
     }
 
-    std::atomic<int> num_threads{1};
-
-  private:
     void make_workers(int64_t wanted) {
         if (static_cast<int64_t>(workers_.size()) >= wanted) return;
         sigset_t all, saved;
@@ -138,7 +209,18 @@ class pool {
         default_float_mode mode;
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
-            if (!stop_ && (current_ == nullptr || invited_ == 0)) {
+            const bool invited = current_ != nullptr && invited_ > 0;
+            if (!stop_ && !invited && ahead_ != nullptr && ahead_->working < ahead_->helpers) {
+                fastopt_ahead* ahead = ahead_;
+                ++ahead->working;
+                lock.unlock();
+                const bool all_taken = !ahead->one_chunk();
+                lock.lock();
+                if (all_taken && ahead_ == ahead) ahead_ = nullptr;
+                --ahead->working;  // from here on it may be gone
+                continue;
+            }
+            if (!stop_ && !invited) {
                 const uint64_t seen = posted_;
                 const auto posted = [this, seen] { return posted_ != seen; };
                 lock.unlock();
@@ -164,6 +246,7 @@ class pool {
     std::mutex mutex_;  // guards what follows
     std::condition_variable wake_, idle_;
     schedule* current_ = nullptr;
+    fastopt_ahead* ahead_ = nullptr;
     int64_t invited_ = 0, asleep_ = 0;
     bool stop_ = false;
     // Changed under the mutex, and read without it by those who look for a change.
@@ -176,11 +259,8 @@ pool& the_pool() {
     static pool* const instance = [] {
         pool* made = new pool;
         pthread_atfork(
-            [] {
-                the_pool().in_use.lock();
-                the_pool().join_workers();
-            },
-            [] { the_pool().in_use.unlock(); }, [] { the_pool().in_use.unlock(); });
+            [] { the_pool().lock_for_fork(); }, [] { the_pool().unlock_after_fork(false); },
+            [] { the_pool().unlock_after_fork(true); });
         return made;
     }();
     return *instance;
@@ -188,18 +268,23 @@ pool& the_pool() {
 
 }  // namespace
 
+// How many threads so many chunks are worth; `work` is in grains, each worth waking a thread for.
+static int64_t threads_for(int64_t chunks, double work) {
+    int64_t threads = the_pool().num_threads.load(std::memory_order_relaxed);
+    if (threads > chunks) threads = chunks;
+    return static_cast<double>(threads) > work ? static_cast<int64_t>(work) : threads;
+}
+
 extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
     int64_t chunks = 0;
-    double work = 0;  // in grains, each worth waking a thread for
+    double work = 0;
     for (int64_t k = 0; k < count; ++k) {
         jobs[k].first_chunk = chunks;
         chunks += chunks_of(jobs[k]);
         work += static_cast<double>(jobs[k].size) / static_cast<double>(jobs[k].grain);
     }
+    const int64_t threads = threads_for(chunks, work);
     pool& p = the_pool();
-    int64_t threads = p.num_threads.load(std::memory_order_relaxed);
-    if (threads > chunks) threads = chunks;
-    if (static_cast<double>(threads) > work) threads = static_cast<int64_t>(work);
     if (threads > 1) {
         std::unique_lock<std::mutex> lock(p.in_use, std::try_to_lock);
         if (lock.owns_lock()) {
@@ -209,6 +294,33 @@ extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
         }
     }
     run_serial(jobs, count);
+}
+
+extern "C" fastopt_ahead* fastopt_begin(const fastopt_job* job) {
+    try {
+        const int64_t chunks = chunks_of(*job);
+        const int64_t threads = threads_for(chunks, static_cast<double>(job->size) / static_cast<double>(job->grain));
+        fastopt_ahead* ahead = new fastopt_ahead(*job, chunks, threads - 1);
+        if (threads > 1) the_pool().begin(*ahead);
+        return ahead;
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+extern "C" void fastopt_wait(fastopt_ahead* ahead, int64_t items) {
+    default_float_mode mode;
+    const int64_t wanted = (items + ahead->job.grain - 1) / ahead->job.grain;
+    while (ahead->seen < wanted) {
+        const std::atomic<bool>& done = ahead->done[static_cast<size_t>(ahead->seen)];
+        if (done.load(std::memory_order_acquire)) ++ahead->seen;
+        else if (!ahead->one_chunk()) await([&done] { return done.load(std::memory_order_acquire); });
+    }
+}
+
+extern "C" void fastopt_end(fastopt_ahead* ahead) {
+    the_pool().end(*ahead);
+    delete ahead;
 }
 
 extern "C" int fastopt_get_num_threads(void) { return the_pool().num_threads.load(); }

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt._cem_workers import ByExecutor, Distribution, Objective, score_range
+from fastopt._cem_workers import ByExecutor, Objective, score_range
+from fastopt._core import Distribution
 
 from .support import assert_same_bits, run_python
 

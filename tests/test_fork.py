@@ -124,6 +124,41 @@ thread.join()
 fastopt.set_num_threads(3)
 assert right()
 """,
+    "while candidates are made ahead": """
+def minimize(at_cut=None):
+    cut = 0
+    def fun(x):
+        nonlocal cut
+        cut += 1
+        if cut == at_cut:
+            assert ended_well(in_child(right))
+        return np.abs(x).max(axis=1)
+    return fastopt.minimize_cem(fun, np.ones(300), popsize=1000, maxiter=2, rng=1, vectorized=True).x.tobytes()
+alone = minimize()
+for k in range(1, 10):
+    assert minimize(at_cut=k) == alone
+def goes_on(cut):
+    "What was begun in the parent ends in the child."
+    child, pid = None, os.getpid()
+    def fun(x):
+        nonlocal child, cut
+        cut -= 1
+        if cut == 0:
+            child = os.fork()
+        return np.abs(x).max(axis=1)
+    try:
+        x = fastopt.minimize_cem(fun, np.ones(300), popsize=1000, maxiter=2, rng=1, vectorized=True).x.tobytes()
+        assert x == alone
+    except BaseException:
+        if os.getpid() != pid:
+            os._exit(1)
+        raise
+    if os.getpid() != pid:
+        os._exit(0)
+    return child
+for cut in (1, 2, 5, 8):
+    assert ended_well(goes_on(cut))
+""",
     "an optimiser goes on in parent and child": """
 def train(optimizer, param):
     for k in range(3):
