@@ -115,14 +115,15 @@ FASTOPT_INLINE T exponential(T x) {
 }
 
 #if defined(__AVX512F__)
-// The same of a register: AVX-512 rounds to an integer and applies 2^k in one instruction each, and what is beyond the ends
-// is put in place by masks, since minima would wait for the additions' units (0.22 ns a float32 instead of 0.37).
+// The same of a register: AVX-512 rounds to an integer and applies 2^k in one instruction each, and what is beyond the
+// ends is put in place by masks, since minima would wait for the additions' units (0.22 ns a float32 instead of 0.37).
 FASTOPT_INLINE __m512 exponential(__m512 x) {
     typedef exponential_of<float> of;
     const __m512 k = _mm512_roundscale_ps(x * 1.4426950408889634f, _MM_FROUND_TO_NEAREST_INT);
     const __mmask16 not_high = _mm512_cmp_ps_mask(x, _mm512_set1_ps(of::HIGH), _CMP_NGT_UQ);
     const __mmask16 not_low = _mm512_cmp_ps_mask(x, _mm512_set1_ps(of::LOW), _CMP_NLT_UQ);
-    const __m512 y = _mm512_mask_add_ps(_mm512_set1_ps(__builtin_inff()), not_high, _mm512_set1_ps(1), exponential_less_one<float>(x, k));
+    const __m512 infinity = _mm512_set1_ps(__builtin_inff()), less_one = exponential_less_one<float>(x, k);
+    const __m512 y = _mm512_mask_add_ps(infinity, not_high, _mm512_set1_ps(1), less_one);
     return _mm512_maskz_scalef_ps(not_low, y, k);
 }
 FASTOPT_INLINE __m512d exponential(__m512d x) {
@@ -130,7 +131,8 @@ FASTOPT_INLINE __m512d exponential(__m512d x) {
     const __m512d k = _mm512_roundscale_pd(x * 1.4426950408889634, _MM_FROUND_TO_NEAREST_INT);
     const __mmask8 not_high = _mm512_cmp_pd_mask(x, _mm512_set1_pd(of::HIGH), _CMP_NGT_UQ);
     const __mmask8 not_low = _mm512_cmp_pd_mask(x, _mm512_set1_pd(of::LOW), _CMP_NLT_UQ);
-    const __m512d y = _mm512_mask_add_pd(_mm512_set1_pd(__builtin_inf()), not_high, _mm512_set1_pd(1), exponential_less_one<double>(x, k));
+    const __m512d infinity = _mm512_set1_pd(__builtin_inf()), less_one = exponential_less_one<double>(x, k);
+    const __m512d y = _mm512_mask_add_pd(infinity, not_high, _mm512_set1_pd(1), less_one);
     return _mm512_maskz_scalef_pd(not_low, y, k);
 }
 #endif

@@ -1,5 +1,5 @@
-// Policies over few actions: categorical ones given by logits, diagonal Gaussian ones by mean and log_std. Sums along a row
-// are taken column by column.
+// Policies over few actions: categorical ones given by logits, diagonal Gaussian ones by mean and log_std. Sums along a
+// row are taken column by column.
 
 // x = logits - the row's largest, e = e^x and their sum, of the rows of a tile.
 template <class T>
@@ -209,8 +209,8 @@ void categorical_policy_gradient(const categorical_policy_gradient_args& a, int6
 // ---- Gaussian policies ---------------------------------------------------------------------------------------------
 //
 // What is elementwise is done in the order in which the arrays lie, and only sums along a row transpose their terms.
-// As many rows at once, up to a tile, as 32 KiB of L1 hold of `arrays` arrays (the gradient of 4096 x 18 float32 takes 0.52 ns
-// an element by 32 rows, 0.56 by 64; log-probabilities take 0.43 by 32, 0.41 by 64).
+// As many rows at once, up to a tile, as 32 KiB of L1 hold of `arrays` arrays (4096 x 18 float32: the gradient takes
+// 0.52 ns an element by 32 rows, 0.56 by 64; log-probabilities take 0.43 by 32, 0.41 by 64).
 template <class T>
 inline int64_t rows_at_once(int64_t arrays, int64_t columns) {
     const int64_t row_bytes = arrays * at_most(columns, COLUMNS) * static_cast<int64_t>(sizeof(T));
@@ -219,7 +219,8 @@ inline int64_t rows_at_once(int64_t arrays, int64_t columns) {
     return rows;
 }
 
-// Runs run(j, length) for runs of elements that begin with row j of a tile: all of it where its arrays are `joined` there.
+// Runs run(j, length) for runs of elements that begin with row j of a tile: all of it at once where it is `joined`, one
+// row after the other.
 template <class Run>
 FASTOPT_INLINE void in_runs(bool joined, int64_t rows, int64_t columns, Run run) {
     const int64_t runs = joined ? 1 : rows, length = joined ? rows * columns : columns;
@@ -286,7 +287,8 @@ void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
 
 // log_std and exp(-log_std) for the rows of a tile, where one is for all and fits it; returns whether.
 template <class T>
-ONCE_A_TILE bool spread_for_all(T* log_std, T* inverse, const T* of_all, int64_t stride, int64_t columns, int64_t rows) {
+ONCE_A_TILE bool spread_for_all(T* log_std, T* inverse, const T* of_all, int64_t stride, int64_t columns,
+                                int64_t rows) {
     if (stride != 0 || columns > COLUMNS) return false;
     elementwise<T>(columns, [&](auto at) {
         at.store(log_std, at.load(of_all));
@@ -303,7 +305,8 @@ void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t e
     const T *log_std = static_cast<const T*>(a.log_std), constant = static_cast<T>(a.constant);
     const int64_t step = rows_at_once<T>(4, a.columns);
     alignas(64) T terms[TILE], spread_of_all[TILE], inverse[TILE];
-    const bool for_all = spread_for_all(spread_of_all, inverse, log_std, a.stride, a.columns, at_most(end - begin, step));
+    const int64_t first_rows = at_most(end - begin, step);
+    const bool for_all = spread_for_all(spread_of_all, inverse, log_std, a.stride, a.columns, first_rows);
     for (int64_t row = begin; row < end; row += step) {
         const int64_t rows = at_most(end - row, step);
         T sum[ROWS] = {};
@@ -355,7 +358,9 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
         random_normal<T>({z, a.address, static_cast<uint64_t>(i)}, 0, n);
         if (for_all) {
             const T* of_row = std + i % a.columns;
-            elementwise<T>(n, [&](auto at) { at.store(actions + i, at.load(mean + i) + at.load(of_row) * at.load(z)); });
+            elementwise<T>(n, [&](auto at) {
+                at.store(actions + i, at.load(mean + i) + at.load(of_row) * at.load(z));
+            });
             continue;
         }
         for (int64_t k = 0, column = i % a.columns; k < n && a.stride == 0; ++k) {
@@ -403,11 +408,13 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
     T *dmean = static_cast<T*>(a.dmean), *dlog_std = static_cast<T*>(a.dlog_std), *losses = static_cast<T*>(a.losses);
     const T scale = static_cast<T>(a.scale), coef = static_cast<T>(a.entropy_coef);
     const T entropy_scale = a.entropy_coef != 0 ? static_cast<T>(a.entropy_scale) : T(0);  // x - 0 is x
-    const T entropy_constant = static_cast<T>(a.entropy_constant), log_prob_constant = static_cast<T>(a.log_prob_constant);
+    const T entropy_constant = static_cast<T>(a.entropy_constant);
+    const T log_prob_constant = static_cast<T>(a.log_prob_constant);
     const int64_t first = begin * FASTOPT_ROW_BLOCK, last = at_most(end * FASTOPT_ROW_BLOCK, a.rows);
     const int64_t step = rows_at_once<T>(8, a.columns);
     gradient_buffers<T> run;
-    const bool for_all = spread_for_all(run.log_std, run.inverse, log_std, a.stride, a.columns, at_most(last - first, step));
+    const int64_t first_rows = at_most(last - first, step);
+    const bool for_all = spread_for_all(run.log_std, run.inverse, log_std, a.stride, a.columns, first_rows);
     T entropy[ROWS];
     for (int64_t row = first; row < last; row += step) {
         const int64_t rows = at_most(last - row, step);

@@ -102,7 +102,7 @@ cdef ndarray one_a_row(ndarray x):
 
 
 cdef double sum_of(ndarray x, fastopt_kernel kernel, double mean):
-    """The sum over a C-contiguous array by a kernel of block sums, in float64 and the fixed order of kernels/reduce.hpp."""
+    """The sum over a C-contiguous array by a kernel of block sums, in float64 and the order of kernels/reduce.hpp."""
     cdef sum_args args
     cdef double few[SUM_GRAIN]
     cdef int64_t blocks = (PyArray_SIZE(x) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK

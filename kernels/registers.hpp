@@ -1,5 +1,5 @@
-// Loops that GCC does not vectorise well by itself: what one turn does is written once, for one element and for a register
-// of them with AVX-512, whose instructions for exponentials and conversions it does not choose.
+// Loops that GCC does not vectorise well by itself: what one turn does is written once, for one element and for a
+// register of them with AVX-512, whose instructions for exponentials and conversions it does not choose.
 
 template <class T>
 struct one_element {
@@ -35,8 +35,8 @@ template <class T>
 using whole_register = one_element<T>;
 #endif
 
-// Runs loop(at) for the elements [0, n), where at.load(x) and at.store(y, value) are those of arrays x and y. An output may
-// be an input.
+// Runs loop(at) for the elements [0, n), where at.load(x) and at.store(y, value) are those of arrays x and y. An output
+// may be an input.
 template <class T, class Loop>
 FASTOPT_INLINE void elementwise(int64_t n, Loop loop) {
     int64_t i = 0;

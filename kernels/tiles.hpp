@@ -1,6 +1,6 @@
-// Short rows are worked on side by side, ROWS at once: a tile holds column k of its rows together, at [k * ROWS], and every
-// operation is on whole registers however short the rows are. Rows of more than COLUMNS go through the tile in pieces, once
-// for each pass.
+// Short rows are worked on side by side, ROWS at once: a tile holds column k of its rows together, at [k * ROWS], and
+// every operation is on whole registers however short the rows are. Rows of more than COLUMNS go through the tile in
+// pieces, once for each pass.
 
 constexpr int64_t ROWS = 64, COLUMNS = 32, TILE = ROWS * COLUMNS;
 
@@ -9,9 +9,9 @@ constexpr int64_t ROWS = 64, COLUMNS = 32, TILE = ROWS * COLUMNS;
 
 inline int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
-// Rows become columns in registers, whose 16-byte parts hold as many elements of a row each: four float or two double,
-// and so many rows make a square. Registers of two parts do two squares at once. (Sums of rows of 18 float32, cycles for 16
-// elements: 4.6 with two parts, 6.5 with one, 30 by single elements.)
+// Rows become columns in registers, of which each part of 16 bytes holds elements of one row: four float or two double,
+// and so many rows make a square. Registers of two parts do two squares at once (sums of rows of 18 float32 take 4.6
+// cycles for 16 elements, 6.5 with one part).
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector) && defined(__AVX__)
 #define TWO_PARTS 1
@@ -63,7 +63,7 @@ struct parts_of<double> {
 #endif
 };
 
-// SIDE columns of DEEP rows: one register for each column, or before it is transposed, for each row of the first square.
+// SIDE columns of DEEP rows: a register for each column, or before they are transposed, for each row of a square.
 template <class T>
 struct squares {
     typedef typename parts_of<T>::type type;
