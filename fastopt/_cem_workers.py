@@ -136,10 +136,8 @@ class Objective:
         fun, args = self.fun, self.args
         try:
             if self.vectorized:
-                if keys is not None:
-                    values = fun(x, *args, key=keys)
-                else:
-                    values = fun(x, *args) if args else fun(x)  # 50 ns less
+                # A call without *args takes 50 ns less.
+                values = fun(x, *args, key=keys) if keys is not None else fun(x, *args) if args else fun(x)
                 scores = _core.cem_scores(values, x)
                 return as_scores(values, x.shape) if scores is None else scores
             if keys is None:
