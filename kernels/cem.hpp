@@ -103,11 +103,14 @@ struct cem_numbers {
         : groups((n + NORMAL_GROUP - 13) / NORMAL_GROUP),
           fours(n > groups * NORMAL_GROUP ? (n - groups * NORMAL_GROUP + 3) / 4 : 0) {}
 
-    int64_t at_once() const {
+    // How many at once, of `all`: batches of about one size, since a last one of a few would take as long as a whole one.
+    int64_t at_once(int64_t all) const {
         const int64_t by_groups = groups > 0 ? CEM_GROUPS / groups : MOST;
         const int64_t by_fours = fours > 0 ? 4 * CEM_GROUPS / fours : MOST;
-        const int64_t rows = by_groups < by_fours ? by_groups : by_fours;
-        return rows < MOST ? rows : MOST;
+        int64_t rows = by_groups < by_fours ? by_groups : by_fours;
+        rows = rows < MOST ? rows : MOST;
+        const int64_t batches = (all + rows - 1) / rows;
+        return batches > 0 ? (all + batches - 1) / batches : rows;
     }
 
     // `first` are the candidates' first groups.
@@ -176,7 +179,7 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
     if (padded <= CEM_PIECE / 2) {
         cem_numbers<T> numbers(n);
         const cem_span<T, CEM_PIECE / 2> span(p, 0, n);
-        const int64_t at_once = numbers.at_once();
+        const int64_t at_once = numbers.at_once(end - begin);
         uint64_t first[cem_numbers<T>::MOST];
         for (int64_t row = begin, rows; row < end; row += rows) {
             for (rows = 0; rows < at_once && row + rows < end && index_of(row + rows) != a.distribution.population; ++rows)
@@ -260,7 +263,7 @@ void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
         const int64_t n = (whole < p.dimensions ? whole : p.dimensions) - from;
         const cem_span<T, PIECE> span(p, from, n);
         cem_numbers<T> numbers(n);
-        const int64_t at_once = numbers.at_once(), halves = (n + NORMAL_HALF - 1) / NORMAL_HALF * NORMAL_HALF;
+        const int64_t at_once = numbers.at_once(a.count), halves = (n + NORMAL_HALF - 1) / NORMAL_HALF * NORMAL_HALF;
         for (int64_t d = 0; d < halves; ++d) {
             centre[d] = d < n ? static_cast<double>(span.mean[d]) : 0.0;
             unit[d] = d < n && span.std[d] > 0 ? static_cast<double>(span.std[d]) : 1.0;
