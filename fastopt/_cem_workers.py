@@ -24,7 +24,6 @@ from fastopt.random import DOMAIN_KEY
 
 Array = NDArray[Any]
 
-
 CUT_ELEMENTS = 2**16  # of a cut, so that it stays in the cache until it is scored
 BLOCK_ELEMENTS = 2**20  # of the candidates that are in memory at once
 CUT_LEAST, CUTS = 64, 8  # rows that are worth a call; cuts of a population, so that as many workers have one
@@ -64,10 +63,9 @@ class Objective:
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._compiled: Any = None  # the fused function, its address; made for the dtype of the run
         self._planned: tuple[int, ...] = ()  # the range that was asked for last
-        self._blocks: list[
-            list[tuple[int, int]]
-        ] = []  # its cuts, in groups of which the candidates are in memory at once
-        self._at_once = False  # whether that is one call
+        # Its cuts, in groups of which the candidates are in memory at once; whether that is one call.
+        self._blocks: list[list[tuple[int, int]]] = []
+        self._at_once = False
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""

@@ -73,7 +73,7 @@ class CEM:
     array([1., 2., 3.])
     """
 
-    # What fastopt.reference.CEM does in NumPy.
+    # What fastopt.reference_cem.CEM does in NumPy.
     _sample = staticmethod(_core.cem_candidates)
     _update = staticmethod(_core.cem_update)
     _refit = staticmethod(_core.cem_refit)

@@ -97,7 +97,7 @@ cdef extern from "fastopt.h" nogil:
         int64_t first
         void* scratch
 
-    const int64_t FASTOPT_SCORE_ELEMENTS
+    const int64_t FASTOPT_CEM_SHORT, FASTOPT_SCORE_ELEMENTS
     ctypedef struct cem_score_args:
         double* scores
         cem_candidates_args candidates

@@ -176,9 +176,10 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
     const int64_t n = p.dimensions, padded = p.groups * NORMAL_GROUP;
     const auto index_of = [&](int64_t row) { return a.indices != nullptr ? a.indices[row] : a.first + row; };
     T* out = static_cast<T*>(a.out);
-    if (padded <= CEM_PIECE / 2) {
+    static_assert(FASTOPT_CEM_SHORT <= CEM_PIECE, "one candidate at least");
+    if (padded <= FASTOPT_CEM_SHORT) {
         cem_numbers<T> numbers(n);
-        const cem_span<T, CEM_PIECE / 2> span(p, 0, n);
+        const cem_span<T, FASTOPT_CEM_SHORT> span(p, 0, n);
         const int64_t at_once = numbers.at_once(end - begin);
         uint64_t first[cem_numbers<T>::MOST];
         for (int64_t row = begin, rows; row < end; row += rows) {
@@ -186,7 +187,7 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
                 first[rows] = p.first_group(index_of(row + rows));
             numbers.make(p.stream, first, rows);
             for (int64_t k = 0; k < rows; ++k) {
-                T *x = out + (row + k) * n, alone[CEM_PIECE / 2];
+                T *x = out + (row + k) * n, alone[FASTOPT_CEM_SHORT];
                 const T sign = p.sign(index_of(row + k));
                 if (factor != nullptr) {
                     numbers.copy(alone, k);

@@ -2,8 +2,10 @@
 
 
 cdef ndarray cem_vector(object x, str name, ndarray like):
-    cdef ndarray a = checked_like(np.require(x, requirements="CA"), name, like, "mean")
-    return a
+    return checked_like(np.require(x, requirements="CA"), name, like, "mean")
+
+
+_FIELDS = ("mean", "std", "factor", "lower", "upper", "seed", "stream", "population", "antithetic", "reflect")
 
 
 cdef class Distribution:
@@ -70,13 +72,11 @@ cdef class Distribution:
         return d
 
     def __reduce__(self):
-        return Distribution, (self.mean, self.std, self.factor, self.lower, self.upper, self.seed, self.stream,
-                              self.population, self.antithetic, self.reflect)
+        return Distribution, tuple([getattr(self, name) for name in _FIELDS])
 
     def replaced(self, **changes):
         """Return a copy of which these fields are others."""
-        names = ("mean", "std", "factor", "lower", "upper", "seed", "stream", "population", "antithetic", "reflect")
-        return Distribution(**{name: getattr(self, name) for name in names} | changes)
+        return Distribution(**{name: getattr(self, name) for name in _FIELDS} | changes)
 
     @property
     def where(self):
@@ -120,10 +120,11 @@ cdef ndarray cem_output(cem_candidates_args* args, ndarray mean, int64_t count):
 
 
 cdef object cem_scratch(cem_candidates_args* args, ndarray mean, int64_t count):
+    cdef int64_t padded = cem_padded(args.distribution.dimensions)
     args.scratch = NULL
-    if args.distribution.factor == NULL:
+    if args.distribution.factor == NULL or padded <= FASTOPT_CEM_SHORT:
         return None
-    scratch = np.empty((count, cem_padded(args.distribution.dimensions)), mean.dtype)
+    scratch = np.empty((count, padded), mean.dtype)
     args.scratch = PyArray_DATA(<ndarray>scratch)
     return scratch
 

@@ -105,13 +105,14 @@ typedef struct {
     int reflect;
 } cem_distribution_args;
 
+#define FASTOPT_CEM_SHORT 512
 /* out[k, :] = candidate indices[k], or first + k; the range is over k */
 typedef struct {
     void *out;
     cem_distribution_args distribution;
     const int64_t *indices; /* or NULL */
     int64_t first;
-    void *scratch; /* as many rows of `padded` elements; with a factor only */
+    void *scratch; /* as many rows of `padded` elements; with a factor and padded > FASTOPT_CEM_SHORT only */
 } cem_candidates_args;
 
 /* scores[k] = what `score` makes of candidate first + k, for k in the range: it is given that many rows of `dimensions`

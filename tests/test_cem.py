@@ -1,8 +1,7 @@
-"""The cross-entropy method: kernels against their definition, bits and threads, rules, errors, ask and tell."""
+"""The cross-entropy method: bits of a run and threads, rules, ask and tell."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 
@@ -10,9 +9,8 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import _core, reference
+from fastopt import reference_cem
 from fastopt._cem_workers import cut_rows, cuts
-from fastopt._core import Distribution
 
 from .support import DTYPES, assert_same_bits
 
@@ -25,104 +23,6 @@ def sphere(x):
 
 def largest(x):
     return np.abs(x - 0.25).max(axis=-1)
-
-
-def distribution(n, dtype, *, full=False, bounds=False, antithetic=False, reflect=False, population=70, seed=1):
-    rng = np.random.default_rng(seed)
-    mean, std = rng.standard_normal(n).astype(dtype), np.abs(rng.standard_normal(n)).astype(dtype)
-    std[n // 2] = 0  # a dimension that no longer moves
-    factor = np.triu(rng.standard_normal((n, n)))
-    factor = (factor / np.sqrt(np.square(factor).sum(axis=0))).astype(dtype) if full else None
-    lower, upper = (mean - dtype(0.5), mean + dtype(0.75)) if bounds else (None, None)
-    return Distribution(mean, std, factor, lower, upper, 2**63 + 12345, 3 | 2 << 32, population, antithetic, reflect)
-
-
-KINDS = [
-    dict(zip(("full", "bounds", "antithetic", "reflect"), flags, strict=True))
-    for flags in itertools.product((False, True), repeat=4)
-    if flags[1] or not flags[3]
-]
-
-
-# ---- the kernels -----------------------------------------------------------------------------------------------------
-
-
-@each_dtype
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(k for k, v in kind.items() if v) or "plain")
-def test_kernels_have_the_bits_of_their_definition(kind, dtype):
-    elites = np.array([1, 4, 9, 30, 31, 64])
-    # Of a last group with up to 12 dimensions only those are computed.
-    for n in (1, 5, 13, 31, 32, 33, 100) if kind["full"] else (1, 5, 12, 13, 31, 32, 33, 44, 100, 257, 600, 1100):
-        d = distribution(n, dtype, **kind)
-        x = reference.cem_candidates(d, 0, 71)
-        assert_same_bits(_core.cem_candidates(d, 3, 68), x[3:], f"n {n}")
-        assert_same_bits(x[70], d.mean)
-        some = np.array([33, 0, 70, 1, 7])
-        assert_same_bits(_core.cem_candidates(d, 0, 0, some), x[some], f"n {n}")
-        for about_new_mean, extra_variance in ((False, 0.0), (True, 0.0), (False, 0.01)):
-            options = (about_new_mean, 0.7, 0.3, extra_variance, 1e-3)
-            ours, theirs = _core.cem_refit(d, elites, *options), reference.cem_refit(d, elites, *options)
-            assert ours.largest_std == ours.std.max()
-            assert ours.largest_mean == np.abs(ours.mean).max()
-            assert ours.stream == theirs.stream == d.stream + 1
-            for name in ("mean", "std", "factor") if kind["full"] else ("mean", "std"):
-                assert_same_bits(getattr(ours, name), getattr(theirs, name), f"n {n}, {options}: {name}")
-
-
-@each_dtype
-def test_kernels_on_threads_and_in_other_cuts(dtype):
-    for kind in ({}, {"antithetic": True, "bounds": True}, {"full": True}):
-        n = 150 if kind.get("full") else 2000
-        d = distribution(n, dtype, population=300, **kind)
-        with fastopt.num_threads(1):
-            x = _core.cem_candidates(d, 0, 301)
-        elites = np.arange(0, 300, 7)
-        after = []
-        for threads in (1, 2, 3):
-            with fastopt.num_threads(threads):
-                assert_same_bits(_core.cem_candidates(d, 0, 301), x)
-                pieces = [_core.cem_candidates(d, a, min(a + 37, 301) - a) for a in range(0, 301, 37)]
-                assert_same_bits(np.concatenate(pieces), x)
-                with _core.CandidatesAhead(d, 0, 301) as ahead:
-                    pieces = [ahead[a : min(a + 37, 301)].copy() for a in range(0, 301, 37)]
-                assert_same_bits(np.concatenate(pieces), x)
-                after.append(_core.cem_refit(d, elites, False, 1.0, 0.5, 0.0, 0.0))
-        for other in after[1:]:
-            assert_same_bits(other.mean, after[0].mean)
-            assert_same_bits(other.std, after[0].std)
-
-
-def test_candidates_are_normal_numbers_of_their_address():
-    d = distribution(40, np.float32)
-    z = reference.normals(np.float32, d.seed, d.stream, 7 * 64, 40, domain=3)
-    assert_same_bits(_core.cem_candidates(d, 7, 1)[0], d.mean + d.std * z)
-
-
-def test_antithetic_candidates_come_in_mirrored_pairs():
-    d = distribution(40, np.float64, antithetic=True).replaced(mean=np.zeros(40))
-    x = _core.cem_candidates(d, 0, 70)
-    assert_same_bits(x[1::2], -x[0::2] + 0.0 if (x[0::2] == 0).any() else -x[0::2])
-    assert len(np.unique(x[0::2], axis=0)) == 35
-
-
-def test_elites():
-    rng = np.random.default_rng(1)
-    for n, maximize in itertools.product((1, 2, 10, 1000), (False, True)):
-        scores = rng.integers(0, max(2, n // 3), n).astype(float)  # many ties
-        for bad in (np.nan, np.inf, -np.inf):
-            scores[rng.random(n) < 0.1] = bad
-        for wanted in (1, 2, n // 3 + 1, n, n + 5):
-            elites, best = _core.cem_elites(scores, wanted, maximize)
-            expected, expected_best = reference.cem_elites(scores, wanted, maximize)
-            assert elites.tolist() == expected.tolist()
-            assert best == expected_best
-            assert np.isfinite(scores[elites]).all()
-
-
-def test_equal_scores_go_by_their_number():
-    assert _core.cem_elites(np.zeros(9), 4, False)[0].tolist() == [0, 1, 2, 3]
-    assert _core.cem_elites(np.array([0.0, 1.0, -0.0, 1.0, 1.0]), 3, True)[0].tolist() == [1, 3, 4]
-    assert _core.cem_elites(np.full(3, np.inf), 2, False) == (pytest.approx([]), -1)
 
 
 # ---- a run -----------------------------------------------------------------------------------------------------------
@@ -152,7 +52,7 @@ def assert_same_run(a, b):
 def test_a_run_has_the_bits_of_its_definition(options, dtype):
     a, b = (
         ops.minimize_cem(largest, np.zeros(6, dtype), 0.5, vectorized=True, popsize=30, maxiter=12, rng=3, **options)
-        for ops in (fastopt, reference)
+        for ops in (fastopt, reference_cem)
     )
     assert_same_run(a, b)
     assert a.x.dtype == a.x_mean.dtype == a.std.dtype == dtype
@@ -591,115 +491,7 @@ def test_args():
     assert fastopt.minimize_cem(lambda x, a: sphere(x) + a, np.zeros(2), args=3.0, rng=0).fun == pytest.approx(3)
 
 
-# ---- errors ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_result_of_the_wrong_shape_names_both():
-    with pytest.raises(ValueError, match=r"shape \(41,\) for candidates of shape \(41, 3\), got \(3,\).*transpose"):
-        fastopt.minimize_cem(lambda x: x[0], np.zeros(3), popsize=40, vectorized=True)
-
-
-@pytest.mark.parametrize("value", [np.zeros(3), "one", 1j, [1, 2]])
-def test_a_score_that_is_no_number(value):
-    with pytest.raises(TypeError, match="fun: expected one real number") as caught:
-        fastopt.minimize_cem(lambda x: value, np.zeros(3))
-    assert "generation 0, restart 0" in caught.value.__notes__[0]
-
-
-def test_an_error_in_the_function_says_where():
-    def fun(x):
-        raise ZeroDivisionError("mine")
-
-    with pytest.raises(ZeroDivisionError, match="mine") as caught:
-        fastopt.minimize_cem(fun, np.zeros(3))
-    assert "candidates 0 to" in caught.value.__notes__[0]
-
-
-BAD_ARGUMENTS = [
-    ({"x0": None}, TypeError, "x0: expected a point to start from, or bounds, got neither"),
-    ({"x0": "start"}, TypeError, "x0: expected real numbers"),
-    ({"x0": np.zeros(2, complex)}, TypeError, "x0: expected real numbers, got dtype complex128"),
-    ({"x0": [0.0, math.nan]}, ValueError, "x0: expected a 1-D array of finite numbers"),
-    ({"x0": np.zeros((2, 2))}, ValueError, r"x0: expected a 1-D array of finite numbers, got shape \(2, 2\)"),
-    ({"x0": []}, ValueError, "x0: expected a 1-D array"),
-    ({"x0": None, "bounds": [(0, None)]}, ValueError, "x0: expected a point to start from where"),
-    ({"sigma0": 0.0}, ValueError, "sigma0: expected finite numbers > 0"),
-    ({"sigma0": [1.0, 2.0, 3.0]}, ValueError, r"sigma0: .* shape \(2,\) like x0, got \(3,\)"),
-    ({"bounds": [(0, 1)] * 3}, ValueError, "bounds: expected 2 pairs"),
-    ({"bounds": [(1, 0)] * 2}, ValueError, r"bounds: expected min <= max .*, got \(1.0, 0.0\) in dimension 0"),
-    ({"bounds": 3}, ValueError, r"bounds: expected a sequence of \(min, max\) pairs"),
-    (
-        {"bounds": [(1, 2), (0, 1)]},
-        ValueError,
-        r"x0: expected a point within bounds, got x0\[0\] = 0.0 for \(1.0, 2.0\)",
-    ),
-    ({"popsize": 1}, ValueError, "popsize: expected 2 <= popsize"),
-    ({"popsize": 10.0}, TypeError, "popsize: expected an int, got float"),
-    ({"elite_frac": 0}, ValueError, "elite_frac: expected a finite number <= 1 and > 0, got 0"),
-    ({"elite_frac": 1.5}, ValueError, "elite_frac"),
-    ({"mean_lr": 0}, ValueError, "mean_lr"),
-    ({"std_lr": 2}, ValueError, "std_lr"),
-    ({"extra_std": -1}, ValueError, "extra_std: expected a finite number >= 0"),
-    ({"extra_std": (1, 0)}, ValueError, r"extra_std\[1\]"),
-    ({"min_std": math.nan}, ValueError, "min_std"),
-    ({"refit_about": "mean"}, ValueError, "refit_about: expected 'old_mean' or 'new_mean', got 'mean'"),
-    ({"covariance": "Full"}, ValueError, "covariance: expected 'diag' or 'full', got 'Full'"),
-    ({"bound_handling": "wrap"}, ValueError, "bound_handling: expected 'clip' or 'reflect'"),
-    ({"maximize": "no"}, TypeError, "maximize: expected True or False"),
-    ({"antithetic": 1}, TypeError, "antithetic: expected True or False"),
-    ({"xtol": -1.0}, ValueError, "xtol"),
-    ({"ftarget": math.inf}, ValueError, "ftarget"),
-    ({"patience": 0}, ValueError, "patience"),
-    ({"restarts": -1}, ValueError, "restarts"),
-    ({"maxiter": 0}, ValueError, "maxiter"),
-    ({"rng": "seed"}, TypeError, "rng: expected"),
-    ({"rng": -1}, ValueError, "seed: expected"),
-]
-OF_THE_LOOP = [
-    ({"fun": 3}, TypeError, "fun: expected a function, got int"),
-    ({"n_repeats": 0}, ValueError, "n_repeats"),
-    ({"popsize": 50, "maxfev": 51}, ValueError, "maxfev: expected at least 52, .* got 51"),
-    ({"workers": 0}, ValueError, "workers: expected 1 <= workers"),
-    ({"workers": 1.5}, TypeError, "workers: expected an int, a map-like callable or a concurrent.futures.Executor"),
-    ({"timeout": 0}, ValueError, "timeout"),
-    ({"vectorized": "no"}, TypeError, "vectorized: expected True or False"),
-    ({"callback": 1}, TypeError, "callback: expected a function, got int"),
-    ({"progress": None}, TypeError, "progress: expected True or False"),
-]
-
-
-@pytest.mark.parametrize(("options", "error", "message"), BAD_ARGUMENTS + OF_THE_LOOP, ids=lambda v: str(v)[:40])
-def test_bad_arguments(options, error, message):
-    calls = []
-    with pytest.raises(error, match=message):
-        fastopt.minimize_cem(**({"fun": calls.append, "x0": [0.0, 0.0]} | options))
-    assert not calls
-
-
-@pytest.mark.parametrize(("options", "error", "message"), BAD_ARGUMENTS, ids=lambda v: str(v)[:40])
-def test_bad_arguments_of_the_class(options, error, message):
-    with pytest.raises(error, match=message):
-        fastopt.CEM(**({"x0": [0.0, 0.0]} | options))
-
-
-def test_bad_asks_and_tells():
-    cem = fastopt.CEM(np.zeros(2), popsize=10, rng=0)
-    with pytest.raises(ValueError, match="count: expected"):
-        cem.ask(5, 6)
-    with pytest.raises(ValueError, match=r"scores: expected at most 5 numbers, .* got shape \(6,\)"):
-        cem.tell(np.zeros(6), first=5)
-    with pytest.raises(ValueError, match=r"got shape \(10, 2\)"):
-        cem.tell(np.zeros((10, 2)))
-    with pytest.raises(TypeError, match="expected one real number"):
-        cem.tell(["a"] * 10)
-    with pytest.raises(ValueError, match="generation: expected"):
-        cem.tell(np.zeros(10), generation=1)
-    with pytest.raises(ValueError, match="generation: expected"):
-        cem.candidate(1, 0)
-    with pytest.raises(ValueError, match="i: expected"):
-        cem.candidate(0, 11)
-    assert cem.generation == 0
-    assert not cem._told.any()  # nothing was taken
+# ---- what is returned ------------------------------------------------------------------------------------------------
 
 
 def test_the_result_is_a_dict_with_attributes():

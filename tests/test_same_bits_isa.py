@@ -28,6 +28,7 @@ FILES = (
     "test_small_states",
     "test_policy_bits",
     "test_cem",
+    "test_cem_kernels",
 )
 OTHERS = [isa for isa in _core.available_isas() if isa != fastopt.get_isa()]
 
