@@ -105,7 +105,8 @@ typedef struct {
     int reflect;
 } cem_distribution_args;
 
-#define FASTOPT_CEM_SHORT 512
+#define FASTOPT_CEM_SHORT 512 /* padded dimensions of a candidate that needs no scratch */
+
 /* out[k, :] = candidate indices[k], or first + k; the range is over k */
 typedef struct {
     void *out;
