@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or later and a C++ compiler; they make .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-KERNELS := $(wildcard kernels/*)
+KERNELS := $(shell find kernels -type f)
 
 .PHONY: demo test lint bench benchmarks-once goals wheel clean
 
@@ -32,7 +32,7 @@ wheel: .venv/installed-dev
 # An editable install: Python files count at once, a change in kernels/ is compiled by the next make.
 .venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -Ccmake.define.FASTOPT_STRICT=ON --editable ".[$*]"
 	touch $@
 
 clean:

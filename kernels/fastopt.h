@@ -6,7 +6,11 @@
    as an input where the record says so; apart from that, nothing written may overlap anything else. Nothing is
    checked here and nothing can fail: whoever fills a record has checked it.
 
-   Every kernel exists for float and double; scalars are passed as double and rounded once to the arrays' type. */
+   Every kernel exists for float and double; scalars are passed as double and rounded once to the arrays' type.
+
+   Behind a pointer stands how many elements it has, [rows, columns], where n is the end of the range; behind a number what
+   it may be where not anything. kernels/declarations.py reads this file, for the door and for the fuzzer: one declaration
+   a line. */
 #ifndef FASTOPT_H
 #define FASTOPT_H
 
@@ -120,10 +124,11 @@ typedef struct {
    elements and writes a score for each; a status other than 0 sets `failed`. No candidate is longer than
    FASTOPT_SCORE_ELEMENTS with its padding; `out`, `indices` and `scratch` are not used. */
 #define FASTOPT_SCORE_ELEMENTS 16384
+typedef int64_t (*fastopt_score)(void *x, int64_t rows, int64_t dimensions, double *scores);
 typedef struct {
     double *scores;
     cem_candidates_args candidates;
-    int64_t (*score)(void *x, int64_t rows, int64_t dimensions, double *scores);
+    fastopt_score score;
     int *failed;
 } cem_score_args;
 
@@ -148,7 +153,6 @@ typedef struct {
     double min_std;
     int about_new_mean;
 } cem_refit_args;
-typedef cem_refit_args cem_refit_full_args;
 
 /* z = x + bias;  y = (z where z > 0, else z * negative_slope) * scale, as -0.0 where it is zero; +0.0 where the element's
    16-bit value < threshold. Rows of `columns` >= 1 elements; the range is over elements.                    y may be x */
@@ -219,38 +223,36 @@ typedef struct {
 } sgd_scalars;
 
 /* One parameter array of an optimiser, updated in place with its states; in the same pass, where asked for,
-   ema += ema_rate * (p - ema) of the new p, and grad = +0.0. */
+   ema += ema_rate * (p - ema) of the new p, and grad = +0.0. States are in the order of the rule: momentum first (exp_avg of
+   Adam, momentum_buffer of SGD: not touched while its momentum is 0), then exp_avg_sq and max_exp_avg_sq; NULL for those
+   that a rule does not have. */
 typedef struct {
     void *param;
-    void *momentum;       /* exp_avg of Adam; momentum_buffer of SGD, not touched while its momentum is 0 */
-    void *exp_avg_sq;     /* Adam only, as the next */
-    void *max_exp_avg_sq; /* NULL without AMSGrad */
-    void *ema;            /* NULL without an average */
-    void *grad;           /* only read unless zero_grad */
-    const void *scalars;  /* adam_scalars or sgd_scalars */
-    double ema_rate;      /* 1 - ema_decay */
+    void *states[3];
+    void *ema; /* or NULL: no average */
+    void *grad; /* only read unless zero_grad */
+    const void *scalars; /* the rule's: adam_scalars or sgd_scalars */
+    double ema_rate; /* 1 - ema_decay */
     int zero_grad;
-} optimizer_args;
+} optimizer_step;
 
-/* The record of every step on a whole array. What follows `step` is for states of fewer bits alone
-   (kernels/small_states.hpp): bfloat16, or 8 bits with an exponent for each block of FASTOPT_STATE_BLOCK elements; ranges
-   begin at multiples of the block. */
+/* A step on a whole array. What follows `step` is for states of fewer bits alone (kernels/optimizers/small_states.hpp):
+   bfloat16, or 8 bits with an exponent for each block of FASTOPT_STATE_BLOCK elements; ranges begin at multiples of the
+   block. */
 #define FASTOPT_STATE_BLOCK 256
 typedef struct {
-    optimizer_args step;           /* its states point to the codes, uint16_t or uint8_t */
-    uint8_t *exponents[3];         /* of the 8-bit states: momentum, exp_avg_sq, max_exp_avg_sq */
-    random_address rounding;       /* the word of the element's block there and the step decide how it is rounded */
-    uint32_t step_number;          /* modulo 2^32 */
-} small_state_args;
-typedef small_state_args adam_args, adam_bfloat16_args, adam_8bit_args, sgd_args, sgd_bfloat16_args, sgd_8bit_args;
+    optimizer_step step; /* its states are then codes, uint16_t or uint8_t */
+    uint8_t *exponents[3]; /* of the 8-bit states */
+    random_address rounding; /* the word of the element's block there and the step decide how it is rounded */
+    uint32_t step_number; /* modulo 2^32 */
+} optimizer_args;
 
-/* The step on some rows of a 2-D parameter: row rows[k] with gradient row k; the range is over k. */
+/* A step on some rows of a 2-D parameter: row rows[k] with gradient row k; the range is over k. */
 typedef struct {
-    optimizer_args step; /* grad is (number of rows, width) */
+    optimizer_step step; /* grad is (number of rows, width) */
     const int64_t *rows; /* distinct */
     int64_t width;
 } optimizer_rows_args;
-typedef optimizer_rows_args adam_rows_args, sgd_rows_args;
 
 /* out[group[k]] += values[k] for k = 0, 1, ..., the first of a group being copied; groups are numbered as they come; rows
    of `width` elements, the range is over columns */
@@ -275,23 +277,15 @@ typedef struct {
     double factor;
 } scale_args;
 
-/* block_sums[k] = sum of x*x over the k-th block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of
-   kernels/reduce.hpp; the range is over blocks */
+/* block_sums[k] = sum of x * x (sum_squares), x (sum_values) or (x - mean)^2 (sum_squared_deviations) over the k-th block
+   of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
 #define FASTOPT_SUM_BLOCK 4096
 typedef struct {
     double *block_sums;
     const void *x;
     int64_t size;
-} sum_squares_args;
-
-/* block_sums[k] = sum of x, or of (x - mean)^2, over the k-th block, likewise */
-typedef struct {
-    double *block_sums;
-    const void *x;
-    int64_t size;
-    double mean; /* sum_squared_deviations alone */
+    double mean;
 } sum_args;
-typedef sum_args sum_values_args, sum_squared_deviations_args;
 
 /* y = (x - mean) * scale, in double, rounded once                                                  y may be x */
 typedef struct {
@@ -458,11 +452,25 @@ typedef struct {
 
 /* ---- scalars: computed in double, in one place for every caller ---------------------------------------------------- */
 
-/* The scalars of step t (>= 1). */
-void fastopt_adam_scalars(adam_scalars *out, double t, double lr, double beta1, double beta2, double eps,
-                          double weight_decay, int decoupled_weight_decay, double grad_scale);
-void fastopt_sgd_scalars(sgd_scalars *out, double t, double lr, double momentum, double dampening, double weight_decay,
-                         int nesterov, double grad_scale);
+/* The scalars of step t (>= 1) from a rule's hyper-parameters, all as double, in the order of NAME_hyper. Returned is 0, or
+   the place, from 1, of a hyper-parameter that may not be 0 in the arrays' type (0 float, 1 double) and is. */
+typedef struct {
+    double lr;
+    double beta1;
+    double beta2;
+    double eps;
+    double weight_decay;
+    double decoupled_weight_decay; /* 0 or 1 */
+} adam_hyper;
+typedef struct {
+    double lr;
+    double momentum;
+    double dampening;
+    double weight_decay;
+    double nesterov; /* 0 or 1 */
+} sgd_hyper;
+int fastopt_adam_scalars(void *adam_scalars, double t, const double *hyper, double grad_scale, int element_type);
+int fastopt_sgd_scalars(void *sgd_scalars, double t, const double *hyper, double grad_scale, int element_type);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
 /* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them:
@@ -488,70 +496,132 @@ int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scor
 /* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
 double fastopt_largest_magnitude(const void *x, int64_t n, int element_type);
 
-/* ---- the table ---------------------------------------------------------------------------------------------------- */
+/* ---- the one list of kernels ---------------------------------------------------------------------------------------- */
 
 typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 
-/* One line a kernel: NAME is a template over the element type that takes a NAME_args. Two tables, since the optimisers are
-   compiled apart from the others (kernels/isa.cpp). */
-#define FASTOPT_KERNELS(KERNEL)              \
-    KERNEL(leaky_relu)                       \
-    KERNEL(leaky_relu_backward)              \
-    KERNEL(count_inactive)                   \
-    KERNEL(random_raw)                       \
-    KERNEL(random_uniform)                   \
-    KERNEL(random_normal)                    \
-    KERNEL(dropout)                          \
-    KERNEL(bias_leaky_relu_dropout)          \
-    KERNEL(bias_leaky_relu_dropout_backward) \
-    KERNEL(add_row_blocks)                   \
-    KERNEL(sum_squares)                      \
-    KERNEL(sum_values)                       \
-    KERNEL(sum_squared_deviations)           \
-    KERNEL(standardize)                      \
-    KERNEL(categorical_kl)                   \
-    KERNEL(categorical_log_prob)             \
-    KERNEL(categorical_entropy)              \
-    KERNEL(categorical_sample)               \
-    KERNEL(categorical_policy_gradient)      \
-    KERNEL(gaussian_kl)                      \
-    KERNEL(gaussian_log_prob)                \
-    KERNEL(gaussian_entropy)                 \
-    KERNEL(gaussian_sample)                  \
-    KERNEL(gaussian_policy_gradient)         \
-    KERNEL(discounted_returns)               \
-    KERNEL(gae)                              \
-    KERNEL(cem_candidates)                   \
-    KERNEL(cem_score)                        \
-    KERNEL(cem_refit)                        \
-    KERNEL(cem_refit_full)                   \
-    KERNEL(stream)
+/* A family is a folder of kernels/, and compiled by itself. A line a kernel: KERNEL(NAME, RECORD), where NAME is a template
+   over the element type that takes a RECORD. The door, the tests of equal bits and golden hashes, and the fuzzer follow
+   this list. */
+#define FASTOPT_FAMILIES(FAMILY) \
+    FAMILY(core)                 \
+    FAMILY(activations)          \
+    FAMILY(masking)              \
+    FAMILY(random)               \
+    FAMILY(optimizers)           \
+    FAMILY(policy)               \
+    FAMILY(cem)
 
-#define FASTOPT_OPTIMIZERS(KERNEL) \
-    KERNEL(adam)                   \
-    KERNEL(adam_bfloat16)          \
-    KERNEL(adam_8bit)              \
-    KERNEL(adam_rows)              \
-    KERNEL(sgd)                    \
-    KERNEL(sgd_bfloat16)           \
-    KERNEL(sgd_8bit)               \
-    KERNEL(sgd_rows)               \
-    KERNEL(sum_rows)               \
-    KERNEL(ema)                    \
-    KERNEL(scale)
+#define FASTOPT_KERNELS_core(KERNEL)           \
+    KERNEL(stream, stream_args)                \
+    KERNEL(add_row_blocks, add_row_blocks_args) \
+    KERNEL(sum_squares, sum_args)              \
+    KERNEL(sum_values, sum_args)               \
+    KERNEL(sum_squared_deviations, sum_args)
 
-/* Indexed by element type: 0 float, 1 double. */
-#define FASTOPT_TABLE_ENTRY(NAME) fastopt_kernel NAME[2];
+#define FASTOPT_KERNELS_activations(KERNEL)               \
+    KERNEL(leaky_relu, leaky_relu_args)                   \
+    KERNEL(leaky_relu_backward, leaky_relu_backward_args) \
+    KERNEL(count_inactive, count_inactive_args)
+
+#define FASTOPT_KERNELS_masking(KERNEL)                           \
+    KERNEL(dropout, dropout_args)                                 \
+    KERNEL(bias_leaky_relu_dropout, bias_leaky_relu_dropout_args) \
+    KERNEL(bias_leaky_relu_dropout_backward, bias_leaky_relu_dropout_backward_args)
+
+#define FASTOPT_KERNELS_random(KERNEL)          \
+    KERNEL(random_raw, random_raw_args)         \
+    KERNEL(random_uniform, random_uniform_args) \
+    KERNEL(random_normal, random_normal_args)
+
+#define FASTOPT_KERNELS_optimizers(KERNEL) \
+    KERNEL(adam, optimizer_args)           \
+    KERNEL(adam_bfloat16, optimizer_args)  \
+    KERNEL(adam_8bit, optimizer_args)      \
+    KERNEL(adam_rows, optimizer_rows_args) \
+    KERNEL(sgd, optimizer_args)            \
+    KERNEL(sgd_bfloat16, optimizer_args)   \
+    KERNEL(sgd_8bit, optimizer_args)       \
+    KERNEL(sgd_rows, optimizer_rows_args)  \
+    KERNEL(sum_rows, sum_rows_args)        \
+    KERNEL(ema, ema_args)                  \
+    KERNEL(scale, scale_args)
+
+#define FASTOPT_KERNELS_policy(KERNEL)                                    \
+    KERNEL(categorical_kl, categorical_kl_args)                           \
+    KERNEL(categorical_log_prob, categorical_log_prob_args)               \
+    KERNEL(categorical_entropy, categorical_entropy_args)                 \
+    KERNEL(categorical_sample, categorical_sample_args)                   \
+    KERNEL(categorical_policy_gradient, categorical_policy_gradient_args) \
+    KERNEL(gaussian_kl, gaussian_kl_args)                                 \
+    KERNEL(gaussian_log_prob, gaussian_log_prob_args)                     \
+    KERNEL(gaussian_entropy, gaussian_entropy_args)                       \
+    KERNEL(gaussian_sample, gaussian_sample_args)                         \
+    KERNEL(gaussian_policy_gradient, gaussian_policy_gradient_args)       \
+    KERNEL(discounted_returns, discounted_returns_args)                   \
+    KERNEL(gae, gae_args)                                                 \
+    KERNEL(standardize, standardize_args)
+
+#define FASTOPT_KERNELS_cem(KERNEL)             \
+    KERNEL(cem_candidates, cem_candidates_args) \
+    KERNEL(cem_score, cem_score_args)           \
+    KERNEL(cem_refit, cem_refit_args)           \
+    KERNEL(cem_refit_full, cem_refit_args)
+
+/* The rules of the optimisers: each has the kernels NAME, NAME_bfloat16, NAME_8bit and NAME_rows above, NAME_scalars, and
+   fastopt_NAME_scalars. */
+#define FASTOPT_RULES(RULE) \
+    RULE(adam)              \
+    RULE(sgd)
+
+/* A table a family and instruction set, indexed by element type: 0 float, 1 double. */
+#define FASTOPT_TABLE_OF(FAMILY) fastopt_##FAMILY##_table
+#define FASTOPT_TABLE_NAME(FAMILY, ISA) fastopt_##FAMILY##_##ISA
+#define FASTOPT_TABLE_ENTRY(NAME, RECORD) fastopt_kernel NAME[2];
+#define FASTOPT_TABLE(FAMILY)                         \
+    typedef struct {                                  \
+        FASTOPT_KERNELS_##FAMILY(FASTOPT_TABLE_ENTRY) \
+    } fastopt_##FAMILY##_table;
+FASTOPT_FAMILIES(FASTOPT_TABLE)
+
+/* Those of the instruction set in use, set by fastopt_select_isa. */
+#define FASTOPT_TABLE_POINTER(FAMILY) const fastopt_##FAMILY##_table *FAMILY;
 typedef struct {
-    FASTOPT_KERNELS(FASTOPT_TABLE_ENTRY)
-} fastopt_kernel_table;
-typedef struct {
-    FASTOPT_OPTIMIZERS(FASTOPT_TABLE_ENTRY)
-} fastopt_optimizer_table;
+    FASTOPT_FAMILIES(FASTOPT_TABLE_POINTER)
+} fastopt_tables;
+extern fastopt_tables fastopt_kernels;
 
-/* The tables of the instruction set in use, set by fastopt_select_isa. */
-extern const fastopt_kernel_table *fastopt_kernels;
-extern const fastopt_optimizer_table *fastopt_optimizers;
+/* The k-th kernel of the list, as it is in the named instruction set, or the one in use; 0 past the end. */
+typedef struct {
+    const char *family;
+    const char *name;
+    const char *record;
+    const fastopt_kernel *kernels;
+} fastopt_listed_kernel;
+int fastopt_kernel_at(fastopt_listed_kernel *kernel, const char *isa, int k);
+
+/* Between 1 and 0 the kernels note that they ran; fastopt_traced then says whether the k-th did, for an element type. */
+void fastopt_trace(int on);
+int fastopt_traced(int k, int element_type);
+
+/* A rule by its name; NULL if there is none. The kernels of `form`, for both element types. */
+#define FASTOPT_RULE_SCALARS(NAME) NAME##_scalars NAME;
+typedef union {
+    FASTOPT_RULES(FASTOPT_RULE_SCALARS)
+} rule_scalars;
+typedef int (*fastopt_scalars)(void *scalars, double t, const double *hyper, double grad_scale, int element_type);
+typedef struct {
+    const char *name;
+    fastopt_scalars scalars;
+    int64_t hyper; /* how many hyper-parameters */
+    int64_t offsets[4]; /* of its kernels in the table */
+} fastopt_rule;
+#define FASTOPT_WHOLE 0
+#define FASTOPT_BFLOAT16 1
+#define FASTOPT_8BIT 2
+#define FASTOPT_ROWS 3
+const fastopt_rule *fastopt_find_rule(const char *name);
+const fastopt_kernel *fastopt_rule_kernels(const fastopt_rule *rule, int form);
 
 /* Chooses the best instruction set that the CPU has, or the one named. Returns NULL, or what is wrong. */
 const char *fastopt_select_isa(const char *name);
@@ -585,7 +655,7 @@ void fastopt_end(fastopt_ahead *ahead);
 int fastopt_get_num_threads(void);
 void fastopt_set_num_threads(int count); /* count >= 1 */
 
-/* ---- functions for compiled callers (kernels/njit.cpp) -------------------------------------------------------------- */
+/* ---- functions for compiled callers (kernels/core/njit.cpp) --------------------------------------------------------- */
 
 typedef struct {
     const char *name; /* with a contract number; NULL ends the table */

@@ -1,0 +1,299 @@
+# The cross-entropy method: candidates from their numbers, the choice of elites, the refit of the distribution.
+
+cdef enum:
+    DOMAIN_CEM = 3
+
+
+cdef ndarray cem_vector(object x, str name, ndarray like):
+    return checked_like(np.require(x, requirements="CA"), name, like, "mean")
+
+
+_FIELDS = ("mean", "std", "factor", "lower", "upper", "seed", "stream", "population", "antithetic", "reflect")
+
+
+cdef class Distribution:
+    """All that determines the candidates of one generation: candidate i is a function of this and of i.
+
+    Arrays are of one dtype, float32 or float64, and are not to be changed: `mean`, `std`, `lower` and `upper` (None: no
+    bounds) have one element for each dimension, `factor` (None: the identity) is upper triangular. `stream` is
+    generation | restart << 32 under the run's key `seed`. Candidates 0 .. population - 1 are drawn; number `population`
+    is the mean itself.
+    """
+
+    cdef readonly ndarray mean, std
+    cdef readonly object factor, lower, upper
+    cdef readonly uint64_t seed, stream
+    cdef readonly int64_t population
+    cdef readonly bint antithetic, reflect
+    cdef readonly double largest_mean, largest_std  # of their absolute values
+    cdef cem_distribution_args args  # all of it, for the kernels
+
+    def __init__(self, mean, std, factor, lower, upper, seed, stream, population, antithetic, reflect):
+        # Aligned: engines may hand over arrays as they lie in a message (Dask does).
+        self.mean = checked(np.require(mean, requirements="CA"), "mean")
+        if PyArray_NDIM(self.mean) != 1 or PyArray_SIZE(self.mean) == 0:
+            raise ValueError(f"mean: expected a 1-D array that is not empty, got shape {shape(self.mean)}")
+        self.std = cem_vector(std, "std", self.mean)
+        self.lower = None if lower is None else cem_vector(lower, "lower", self.mean)
+        self.upper = None if upper is None else cem_vector(upper, "upper", self.mean)
+        self.seed, self.stream, self.population = seed, stream, population
+        self.antithetic, self.reflect = antithetic, reflect
+        cdef int64_t n = PyArray_SIZE(self.mean)
+        cdef ndarray f
+        self.factor = None
+        if factor is not None:
+            f = checked(np.require(factor, requirements="CA"), "factor")
+            if PyArray_TYPE(f) != PyArray_TYPE(self.mean) or shape(f) != (n, n):
+                raise ValueError(f"factor: expected an array of {self.mean.dtype} and shape {(n, n)}, "
+                                 f"got {f.dtype} and {shape(f)}")
+            self.factor = f
+        self.args.lower = NULL if lower is None else PyArray_DATA(<ndarray>self.lower)
+        self.args.upper = NULL if upper is None else PyArray_DATA(<ndarray>self.upper)
+        self.args.dimensions = n
+        self.args.population = population
+        self.args.antithetic = antithetic
+        self.args.reflect = reflect
+        self.point_to_what_moves()
+
+    cdef void point_to_what_moves(self) noexcept:
+        cdef int element = element_type(self.mean)
+        self.args.mean = PyArray_DATA(self.mean)
+        self.args.std = PyArray_DATA(self.std)
+        self.args.factor = NULL if self.factor is None else PyArray_DATA(<ndarray>self.factor)
+        self.args.address = address_of(self.seed, self.stream, DOMAIN_CEM)
+        self.largest_mean = fastopt_largest_magnitude(self.args.mean, self.args.dimensions, element)
+        self.largest_std = fastopt_largest_magnitude(self.args.std, self.args.dimensions, element)
+
+    cdef Distribution following(self, ndarray mean, ndarray std, object factor):
+        """The next generation's, of arrays that fit."""
+        cdef Distribution d = Distribution.__new__(Distribution)
+        d.mean, d.std, d.factor, d.lower, d.upper = mean, std, factor, self.lower, self.upper
+        d.seed, d.stream, d.population = self.seed, self.stream + 1, self.population
+        d.antithetic, d.reflect = self.antithetic, self.reflect
+        d.args = self.args
+        d.point_to_what_moves()
+        return d
+
+    def __reduce__(self):
+        return Distribution, tuple([getattr(self, name) for name in _FIELDS])
+
+    def replaced(self, **changes):
+        """Return a copy of which these fields are others."""
+        return Distribution(**{name: getattr(self, name) for name in _FIELDS} | changes)
+
+    @property
+    def where(self):
+        return f"generation {self.stream & 0xFFFFFFFF}, restart {self.stream >> 32}"
+
+
+cdef inline int64_t cem_padded(int64_t dimensions) noexcept:
+    return (dimensions + 31) // 32 * 32
+
+
+cdef inline fastopt_job cem_job(fastopt_kernel kernel, const void* args, int64_t size, int64_t numbers_each) noexcept:
+    """A job over `size` items that each need so many normal numbers. Where there are many, its chunks are small: all
+    threads are to end together, with the scores that the caller waits for."""
+    cdef int64_t numbers = size * numbers_each, grain = RANDOM_GRAIN
+    if numbers >= 2 * RANDOM_GRAIN:
+        grain = min(RANDOM_GRAIN, max(RANDOM_GRAIN // 4, numbers // 32))
+    return fastopt_job(kernel=kernel, args=args, size=size, grain=max(1, grain // max(1, numbers_each)), first_chunk=0)
+
+
+cdef inline void cem_run(fastopt_kernel kernel, const void* args, int64_t size, int64_t numbers_each) noexcept:
+    cdef fastopt_job job = cem_job(kernel, args, size, numbers_each)
+    run_jobs(&job, 1)
+
+
+cdef ndarray cem_numbers(object indices):
+    if PyArray_CheckExact(indices) and PyArray_TYPE(<ndarray>indices) == NPY_INT64 and contiguous_order(<ndarray>indices):
+        return <ndarray>indices
+    return np.ascontiguousarray(indices, np.int64)
+
+
+cdef ndarray cem_output(cem_candidates_args* args, ndarray mean, int64_t count):
+    cdef npy_intp[2] dimensions = [count, args.distribution.dimensions]
+    cdef ndarray out = PyArray_EMPTY(2, dimensions, PyArray_TYPE(mean), 0)
+    args.out = PyArray_DATA(out)
+    return out
+
+
+cdef object cem_scratch(cem_candidates_args* args, ndarray mean, int64_t count):
+    cdef int64_t padded = cem_padded(args.distribution.dimensions)
+    if args.distribution.factor == NULL or padded <= FASTOPT_CEM_SHORT:
+        return None
+    scratch = np.empty((count, padded), mean.dtype)
+    args.scratch = PyArray_DATA(<ndarray>scratch)
+    return scratch
+
+
+def cem_candidates(Distribution distribution not None, int64_t first, int64_t count, indices=None):
+    """Return candidates first, first + 1, ..., or those of the int64 array `indices`, as rows of a new array."""
+    cdef cem_candidates_args args = cem_candidates_args(
+        out=NULL, distribution=distribution.args, indices=NULL, first=first, scratch=NULL)
+    cdef ndarray mean = distribution.mean, numbers, out
+    if indices is not None:
+        numbers = cem_numbers(indices)
+        args.indices = <const int64_t*>PyArray_DATA(numbers)
+        count = PyArray_SIZE(numbers)
+    out = cem_output(&args, mean, count)
+    scratch = cem_scratch(&args, mean, count)
+    cem_run(fastopt_kernels.cem.cem_candidates[element_type(mean)], &args, count, cem_padded(args.distribution.dimensions))
+    return out
+
+
+cdef class CandidatesAhead:
+    """Candidates first, first + 1, ... as rows of a new array, made by the pool while the caller scores the first of them.
+
+    A context manager: within it a slice is an array of rows that are there."""
+
+    cdef cem_candidates_args args
+    cdef fastopt_ahead* ahead
+    cdef object distribution, scratch
+    cdef ndarray out
+
+    def __cinit__(self, Distribution distribution not None, int64_t first, int64_t count):
+        cdef ndarray mean = distribution.mean
+        self.args = cem_candidates_args(
+            out=NULL, distribution=distribution.args, indices=NULL, first=first, scratch=NULL)
+        self.distribution = distribution
+        self.out = cem_output(&self.args, mean, count)
+        self.scratch = cem_scratch(&self.args, mean, count)
+        cdef fastopt_job job = cem_job(fastopt_kernels.cem.cem_candidates[element_type(mean)], &self.args, count,
+                                       cem_padded(self.args.distribution.dimensions))
+        self.ahead = fastopt_begin(&job)
+        if self.ahead == NULL:
+            raise MemoryError
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.end()
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        if self.ahead != NULL:
+            with nogil:
+                fastopt_end(self.ahead)
+            self.ahead = NULL
+
+    def __getitem__(self, rows):
+        cdef int64_t stop = rows.stop
+        if self.ahead == NULL:
+            raise RuntimeError("the candidates were given up")
+        with nogil:
+            fastopt_wait(self.ahead, stop)
+        return self.out[rows]
+
+
+def cem_score(Distribution distribution not None, int64_t first, int64_t count, uintptr_t function):
+    """Return the scores of candidates first, first + 1, ... by the compiled function at that address (fastopt.h).
+
+    None if it failed, or if a candidate is too long to be scored where it is made."""
+    cdef int failed = 0
+    cdef int64_t padded = cem_padded(distribution.args.dimensions)
+    if padded > FASTOPT_SCORE_ELEMENTS:
+        return None
+    cdef ndarray scores = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0)
+    cdef cem_score_args args = cem_score_args(
+        scores=<double*>PyArray_DATA(scores),
+        candidates=cem_candidates_args(out=NULL, distribution=distribution.args, indices=NULL, first=first, scratch=NULL),
+        score=<fastopt_score>function, failed=&failed)
+    cem_run(fastopt_kernels.cem.cem_score[element_type(distribution.mean)], &args, count, padded)
+    return None if failed else scores
+
+
+cdef tuple elites_of(ndarray scores, int64_t n, int64_t wanted, bint maximize):
+    """cem_elites of the first n scores, a contiguous array of float64."""
+    cdef int64_t best, found
+    wanted = min(wanted, n)
+    cdef ndarray elites = PyArray_EMPTY(1, <npy_intp*>&wanted, NPY_INT64, 0)
+    cdef int64_t* numbers = <int64_t*>PyArray_DATA(elites)
+    cdef const double* s = <const double*>PyArray_DATA(scores)
+    cdef double* work = <double*>malloc(max(1, n) * sizeof(double))
+    if work == NULL:
+        raise MemoryError
+    if n < 2048:  # over in microseconds: see run_jobs
+        found = fastopt_select_elites(numbers, &best, s, n, wanted, maximize, work)
+    else:
+        with nogil:
+            found = fastopt_select_elites(numbers, &best, s, n, wanted, maximize, work)
+    free(work)
+    return (elites if found == wanted else elites[:found]), best
+
+
+cdef ndarray checked_scores(scores, int64_t least):
+    cdef ndarray s = checked(scores, "scores")
+    if PyArray_TYPE(s) != NPY_DOUBLE or PyArray_NDIM(s) != 1 or not contiguous_order(s) or PyArray_SIZE(s) < least:
+        raise TypeError(f"scores: expected a contiguous 1-D array of at least {least} float64, "
+                        f"got {s.dtype} and shape {shape(s)}")
+    return s
+
+
+def cem_elites(scores, int64_t wanted, bint maximize):
+    """Return (the numbers of the best `wanted` of the finite scores, rising; the number of the best, or -1)."""
+    cdef ndarray s = checked_scores(scores, 0)
+    return elites_of(s, PyArray_SIZE(s), wanted, maximize)
+
+
+def cem_scores(values, ndarray x):
+    """Return an array with a score for each row of x as a new one of float64; None if `values` is something else."""
+    if not PyArray_CheckExact(values):
+        return None
+    cdef ndarray given = values, scores
+    cdef npy_intp count = PyArray_DIMS(x)[0]
+    if PyArray_NDIM(given) != 1 or PyArray_SIZE(given) != count or PyArray_TYPE(given) not in (NPY_FLOAT, NPY_DOUBLE):
+        return None
+    scores = PyArray_EMPTY(1, &count, NPY_DOUBLE, 0)
+    PyArray_CopyInto(scores, given)
+    return scores
+
+
+cpdef Distribution cem_refit(Distribution distribution, elites, bint about_new_mean, double mean_lr, double std_lr,
+                      double extra_variance, double min_std):
+    """Return the distribution of the next generation, refitted to the candidates of these numbers.
+
+    Without elites it stays as it is."""
+    cdef ndarray numbers = cem_numbers(elites), work, candidates
+    cdef npy_intp n = distribution.args.dimensions
+    cdef int dtype = PyArray_TYPE(distribution.mean), element = element_type(distribution.mean)
+    cdef ndarray mean = distribution.mean, std = distribution.std
+    cdef int64_t count = PyArray_SIZE(numbers)
+    factor = distribution.factor
+    if count == 0:
+        return distribution.following(mean, std, factor)
+    mean, std = PyArray_EMPTY(1, &n, dtype, 0), PyArray_EMPTY(1, &n, dtype, 0)
+    cdef cem_refit_args args = cem_refit_args(
+        mean=PyArray_DATA(mean), std=PyArray_DATA(std), factor=NULL, work=NULL, distribution=distribution.args,
+        elites=<const int64_t*>PyArray_DATA(numbers), elite_candidates=NULL, count=count, mean_lr=mean_lr, std_lr=std_lr,
+        extra_variance=extra_variance, min_std=min_std, about_new_mean=about_new_mean)
+    if factor is None:
+        # To draw a number and to take it into the moments costs about twice what drawing it does.
+        cem_run(fastopt_kernels.cem.cem_refit[element], &args, cem_padded(n) // 32, 64 * count)
+    else:
+        factor = np.empty((n, n), mean.dtype)
+        candidates = cem_candidates(distribution, 0, 0, numbers)
+        work = np.empty(2 * n * n + 3 * n)
+        args.factor = PyArray_DATA(<ndarray>factor)
+        args.elite_candidates = PyArray_DATA(candidates)
+        args.work = <double*>PyArray_DATA(work)
+        run(fastopt_kernels.cem.cem_refit_full[element], &args, 1, 1)
+    return distribution.following(mean, std, factor)
+
+
+def cem_update(Distribution distribution not None, scores, int64_t wanted, bint maximize, tuple options):
+    """Refit to the best `wanted` of the candidates, whose scores are the first of `scores`; with fewer than two finite
+    ones there are no elites.
+
+    `options` are the last arguments of cem_refit. Return (elites, number of the best or -1, its score or NaN, the next
+    distribution)."""
+    cdef ndarray s = checked_scores(scores, distribution.population)
+    elites, best = elites_of(s, distribution.population, wanted, maximize)
+    if PyArray_SIZE(<ndarray>elites) < 2:
+        elites = (<ndarray>elites)[:0]
+    about_new_mean, mean_lr, std_lr, extra_variance, min_std = options
+    following = cem_refit(distribution, elites, about_new_mean, mean_lr, std_lr, extra_variance, min_std)
+    cdef int64_t k = best
+    return elites, best, (<double*>PyArray_DATA(s))[k] if k >= 0 else NAN, following

@@ -1,0 +1,117 @@
+// What the cross-entropy method computes once a generation: the choice of elites (no sort, and equal scores go by their
+// number), and the largest std.
+#include "fastopt.h"
+#include "core/float_mode.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace {
+
+// Bring those of x that satisfy `first` to the front; return how many they are. Without a branch on the numbers: half of
+// such branches are mispredicted, and std::nth_element takes three times as long for that on scores it has not seen before.
+template <class Condition>
+int64_t bring_to_front(double* x, int64_t n, Condition first) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const double value = x[i];
+        x[i] = x[count];
+        x[count] = value;
+        count += first(value) ? 1 : 0;
+    }
+    return count;
+}
+
+// The k-th smallest of x, counted from 0, and how many are smaller than it.
+struct ranked {
+    double value;
+    int64_t smaller;
+};
+
+// By counting, for the few.
+ranked rank_among_few(const double* x, int64_t n, int64_t k) {
+    for (int64_t i = 0;; ++i) {
+        int64_t smaller = 0, not_greater = 0;
+        for (int64_t j = 0; j < n; ++j) {
+            smaller += x[j] < x[i] ? 1 : 0;
+            not_greater += x[j] <= x[i] ? 1 : 0;
+        }
+        if (smaller <= k && k < not_greater) return {x[i], smaller};
+    }
+}
+
+// x is rearranged.
+ranked rank(double* x, int64_t n, int64_t k) {
+    constexpr int64_t FEW = 16;
+    int64_t smaller = 0;  // than all that is left
+    for (int round = 0; n > FEW; ++round) {
+        double sample[FEW];
+        for (int64_t j = 0; j < FEW; ++j) sample[j] = x[j * n / FEW];
+        // A little beyond where k would be in the sample: the part that is gone through again is mostly the shorter one.
+        double pivot = rank_among_few(sample, FEW, std::min(FEW - 1, k * FEW / n + 1)).value;
+        if (round >= 32) {  // the samples were misleading time and again
+            std::nth_element(x, x + k, x + n);
+            pivot = x[k];
+        }
+        const int64_t below = bring_to_front(x, n, [=](double value) { return value < pivot; });
+        if (k < below) {
+            n = below;
+            continue;
+        }
+        x += below, n -= below, k -= below, smaller += below;
+        const int64_t equal = bring_to_front(x, n, [=](double value) { return value <= pivot; });
+        if (k < equal) return {pivot, smaller};
+        x += equal, n -= equal, k -= equal, smaller += equal;
+    }
+    const ranked found = rank_among_few(x, n, k);
+    return {found.value, smaller + found.smaller};
+}
+
+}  // namespace
+
+extern "C" int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const double* scores, int64_t n, int64_t wanted,
+                                         int maximize, double* work) {
+    default_float_mode mode;
+    const double sign = maximize ? -1 : 1;
+    int64_t finite = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        work[finite] = sign * scores[i];
+        finite += std::isfinite(scores[i]) ? 1 : 0;
+    }
+    *best = -1;
+    const int64_t count = std::min(wanted, finite);
+    if (count == 0) return 0;
+    const ranked last = rank(work, finite, count - 1);
+    int64_t equal = count - last.smaller;  // of those that are as good as the last, so many are elites
+    for (int64_t i = 0, k = 0; k < count; ++i) {
+        const double score = sign * scores[i];
+        const int tie = (score == last.value) & (equal > 0);
+        elites[k] = i;
+        k += (std::isfinite(score) & (score < last.value)) | tie;
+        equal -= tie;
+    }
+    *best = elites[0];
+    for (int64_t k = 1; k < count; ++k)
+        if (sign * scores[elites[k]] < sign * scores[*best]) *best = elites[k];
+    return count;
+}
+
+namespace {
+
+template <class T>
+double largest_magnitude(const T* x, int64_t n) {
+    constexpr int64_t LANES = 16;
+    T lanes[LANES] = {};
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t count = std::min(LANES, n - i);
+        for (int64_t j = 0; j < count; ++j) lanes[j] = std::max(lanes[j], std::fabs(x[i + j]));
+    }
+    return *std::max_element(lanes, lanes + LANES);
+}
+
+}  // namespace
+
+extern "C" double fastopt_largest_magnitude(const void* x, int64_t n, int element_type) {
+    return element_type == 0 ? largest_magnitude(static_cast<const float*>(x), n)
+                             : largest_magnitude(static_cast<const double*>(x), n);
+}

@@ -1,0 +1,54 @@
+# cython: language_level=3, cdivision=True, binding=False, embedsignature=True, embedsignature.format=clinic
+"""The only door between Python and the kernels: it checks, takes pointers, cuts the work into chunks and calls.
+
+Everything that can be wrong is found before a kernel is entered, so that an array is written whole or not at all. Loops
+over elements are in kernels/; those here are over arrays, over what a call is given, and over numbers to be checked.
+"""
+
+import os
+
+import numpy as np
+
+from fastopt._checks import finite_number
+from fastopt._tree import SparseRows, same_structure
+
+cimport numpy as cnp
+from libc.math cimport NAN, isfinite
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+from numpy cimport (
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_BOOL, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT,
+    NPY_FORTRANORDER, NPY_INT64, NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
+    PyArray_FLAGS, PyArray_ISBYTESWAPPED,
+    PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
+    PyArray_TYPE, ndarray, npy_intp,
+)
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(ndarray prototype, int order, void* descr, int subok)
+
+include "fastopt.pxi"  # made from fastopt.h
+
+cdef extern from *:
+    const char* FASTOPT_VERSION  # defined by CMakeLists.txt, from pyproject.toml
+
+cnp.import_array()
+
+__version__ = FASTOPT_VERSION.decode()
+
+include "core/checks.pxi"
+include "core/run.pxi"
+include "core/sums.pxi"
+include "activations/activations.pxi"
+include "random/random.pxi"
+include "masking/masking.pxi"
+include "policy/rows.pxi"
+include "policy/categorical.pxi"
+include "policy/gaussian.pxi"
+include "policy/advantage.pxi"
+include "cem/cem.pxi"
+include "optimizers/sparse_rows.pxi"
+include "optimizers/optimizer.pxi"
+include "optimizers/arrays.pxi"
+include "core/machine.pxi"

@@ -1,0 +1,64 @@
+// The kernels for compiled callers: flat functions on whole arrays, reached by name (fastopt/_njit/). Always serial: the
+// caller's own loop is what runs in parallel.
+//
+// Numba's cache outlives an upgrade of this package: code that was compiled with an older one calls these functions by
+// their names, which carry a contract number. So a name keeps its arguments and its meaning for ever. What changes gets
+// the next number, and the old function stays in the table, as a shim.
+//
+// Arguments: the arrays, outputs first; the number of elements of the first; scalars (int64_t, uint64_t, double). The
+// caller has checked kinds, shapes and ranges. Returned is 0, or what only shows here, before anything is written.
+#pragma once
+
+#include "fastopt.h"
+
+#include "core/float_mode.hpp"
+
+#include <cstring>
+
+namespace {
+
+enum status : int64_t { DONE = 0, OVERLAP = 1, EPS_IS_ZERO = 2, NO_ACTION = 3 };
+
+template <class T>
+constexpr int TYPE = sizeof(T) == 4 ? 0 : 1;
+
+int64_t run(fastopt_kernel kernel, const void* args, int64_t size) {
+    default_float_mode mode;
+    if (size > 0) kernel(args, 0, size);
+    return DONE;
+}
+
+bool overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
+    const uintptr_t first = reinterpret_cast<uintptr_t>(a), second = reinterpret_cast<uintptr_t>(b);
+    return first < second + static_cast<uintptr_t>(b_bytes) && second < first + static_cast<uintptr_t>(a_bytes) &&
+           a != nullptr && b != nullptr;
+}
+
+bool overlap(const void* a, const void* b, int64_t bytes) { return overlap(a, bytes, b, bytes); }
+
+template <size_t COUNT>
+bool any_overlap(const void* const (&arrays)[COUNT], int64_t bytes) {
+    for (size_t k = 1; k < COUNT; ++k)
+        for (size_t other = 0; other < k; ++other)
+            if (overlap(arrays[k], arrays[other], bytes)) return true;
+    return false;
+}
+
+random_address address(uint64_t seed, uint64_t stream, int64_t domain) {
+    return {seed, stream, static_cast<uint32_t>(domain)};
+}
+
+int around_cache(const void* y, const void* x, int64_t bytes) { return bytes >= FASTOPT_NONTEMPORAL_BYTES && y != x; }
+
+template <class Function>
+const void* address_of(Function* function) {
+    return reinterpret_cast<const void*>(function);
+}
+
+}  // namespace
+
+// A line of the table of symbols: for one function, and for one of both element types.
+#define ONE(CONTRACT, NAME) {"fastopt_" #CONTRACT "_" #NAME, address_of(NAME)}
+#define BOTH(CONTRACT, NAME)                                             \
+    {"fastopt_" #CONTRACT "_" #NAME "_float32", address_of(NAME<float>)}, \
+    {"fastopt_" #CONTRACT "_" #NAME "_float64", address_of(NAME<double>)}

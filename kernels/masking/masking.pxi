@@ -1,0 +1,104 @@
+# Dropout and the fused layer. The address of an element is its C-order index, so arrays must be in that order: others are
+# worked on as copies.
+
+
+def dropout(x, str name, out, double p, uint64_t seed, uint64_t stream, uint32_t domain):
+    """Forward and backward are one function: `name` is what errors call x; 0 <= p <= 1 has been checked."""
+    cdef ndarray xa = checked(x, name)
+    cdef ndarray y = output_for(out, xa, name)
+    if p == 0:
+        return copied_into(y, xa)
+    if p == 1:
+        y.fill(0)
+        return y
+    if not contiguous_order(xa) & contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
+        return copied_into(y, dropout(c_copy(xa), name, None, p, seed, stream, domain))
+    cdef dropout_args args = dropout_args(
+        y=PyArray_DATA(y), x=PyArray_DATA(xa), address=address_of(seed, stream, domain), threshold=0, scale=1,
+        nontemporal=around_cache(y, xa))
+    fastopt_dropout_scalars(p, &args.threshold, &args.scale)
+    run(fastopt_kernels.masking.dropout[element_type(xa)], &args, PyArray_SIZE(xa), RANDOM_GRAIN)
+    return y
+
+
+cdef double checked_fused(ndarray x, object bias, object negative_slope) except? -1:
+    """Check what the fused layer asks of x, bias and slope beyond being arrays and a number; return the slope."""
+    if PyArray_NDIM(x) == 0:
+        raise ValueError("x: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    cdef ndarray b = checked(bias, "bias")
+    if PyArray_TYPE(b) != PyArray_TYPE(x):
+        raise TypeError(f"bias: expected {x.dtype} like x, got {b.dtype}; bias.astype(np.{x.dtype}) converts it")
+    if PyArray_NDIM(b) != 1 or PyArray_DIMS(b)[0] != PyArray_DIMS(x)[PyArray_NDIM(x) - 1]:
+        raise ValueError(f"bias: expected shape {shape(x)[-1:]}, one for each column of x, got {shape(b)}")
+    return checked_positive_slope(negative_slope)
+
+
+cdef double checked_positive_slope(object negative_slope) except? -1:
+    cdef double slope = checked_slope(negative_slope)
+    if slope < 0:
+        finite_number("negative_slope", slope, 0)
+    return slope
+
+
+def bias_leaky_relu_dropout_output(x, bias, negative_slope, out):
+    """`out` or a new array for y, when all the arguments are right."""
+    checked_fused(checked(x, "x"), bias, negative_slope)
+    cdef ndarray y = output_for(out, x, "x")
+    distinct(y, "out", bias, "bias")
+    return y
+
+
+def bias_leaky_relu_dropout(x, bias, negative_slope, ndarray y, double p, uint64_t seed, uint64_t stream, uint32_t domain):
+    """`y` comes from the function above; 0 <= p <= 1 has been checked."""
+    cdef ndarray xa = <ndarray>x, b = <ndarray>bias
+    cdef double slope = checked_fused(xa, b, negative_slope)
+    if p == 1 or PyArray_SIZE(xa) == 0:
+        y.fill(0)
+        return y
+    if not contiguous_order(xa) & contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
+        values = c_copy(xa)
+        return copied_into(y, bias_leaky_relu_dropout(values, bias, negative_slope, values, p, seed, stream, domain))
+    if not contiguous_order(b):
+        b = c_copy(b)
+    cdef bias_leaky_relu_dropout_args args = bias_leaky_relu_dropout_args(
+        y=PyArray_DATA(y), x=PyArray_DATA(xa), bias=PyArray_DATA(b), columns=PyArray_DIMS(b)[0],
+        address=address_of(seed, stream, domain), threshold=0, scale=1, negative_slope=slope,
+        nontemporal=around_cache(y, xa))
+    if p > 0:
+        fastopt_dropout_scalars(p, &args.threshold, &args.scale)
+    run(fastopt_kernels.masking.bias_leaky_relu_dropout[element_type(xa)], &args, PyArray_SIZE(xa), RANDOM_GRAIN)
+    return y
+
+
+def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
+    """0 <= p <= 1 has been checked. Returns dx and dbias."""
+    cdef uint32_t threshold
+    cdef ndarray ya = checked(y, "y")
+    cdef ndarray g = checked_like(grad, "grad", ya, "y")
+    if PyArray_NDIM(ya) == 0:
+        raise ValueError("y: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    cdef double slope = checked_positive_slope(negative_slope)
+    cdef ndarray dx = output_for(out, g, "grad")
+    if out is not None:
+        distinct(dx, "out", ya, "y", same_allowed=True)
+    cdef int64_t columns = PyArray_DIMS(ya)[PyArray_NDIM(ya) - 1]
+    if p == 1 or PyArray_SIZE(ya) == 0:
+        dx.fill(0)
+        return dx, np.zeros(columns, dx.dtype)
+    if not contiguous_order(ya) & contiguous_order(g) & contiguous_order(dx) & NPY_ARRAY_C_CONTIGUOUS:
+        values, dbias = bias_leaky_relu_dropout_backward(c_copy(g), c_copy(ya), p, negative_slope, None)
+        return copied_into(dx, values), dbias
+    cdef int64_t rows = PyArray_SIZE(ya) // columns
+    cdef int64_t blocks = (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
+    cdef int64_t tiles = (columns + FASTOPT_COLUMN_TILE - 1) // FASTOPT_COLUMN_TILE
+    cdef ndarray block_sums = np.empty((blocks, columns)), sums = np.empty(columns, dx.dtype)
+    cdef bias_leaky_relu_dropout_backward_args args = bias_leaky_relu_dropout_backward_args(
+        dx=PyArray_DATA(dx), block_sums=<double*>PyArray_DATA(block_sums), grad=PyArray_DATA(g), y=PyArray_DATA(ya),
+        rows=rows, columns=columns, scale=1, negative_slope=slope,
+        nontemporal=around_cache(dx, g) and around_cache(dx, ya))
+    if p > 0:
+        fastopt_dropout_scalars(p, &threshold, &args.scale)
+    run(fastopt_kernels.masking.bias_leaky_relu_dropout_backward[element_type(ya)], &args, blocks * tiles,
+        max(1, ELEMENTWISE_GRAIN // (FASTOPT_ROW_BLOCK * min(columns, FASTOPT_COLUMN_TILE))))
+    add_row_blocks(sums, args.block_sums, blocks)
+    return dx, sums

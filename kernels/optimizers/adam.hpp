@@ -1,0 +1,55 @@
+// Adam, algorithm 1 of Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015 (arXiv:1412.6980), with
+// the bias corrections moved into two scalars; decoupled weight decay after Loshchilov and Hutter, ICLR 2019
+// (arXiv:1711.05101); AMSGrad after Reddi, Kale and Kumar, ICLR 2018. One square root and one division per element; 28
+// bytes moved per float32 parameter, 8 more for AMSGrad, 8 for the average of weights, 4 for zeroing the gradient.
+#pragma once
+
+#include "optimizers/small_states.hpp"
+
+namespace {
+
+template <class T, bool AMSGRAD>
+struct adam_rule {
+    static constexpr int STATES = AMSGRAD ? 3 : 2;
+    T grad_scale, decay, weight_decay, one_minus_beta1, beta2, one_minus_beta2, lr, eps;
+
+    explicit adam_rule(const void* scalars) {
+        const adam_scalars& s = *static_cast<const adam_scalars*>(scalars);
+        grad_scale = static_cast<T>(s.grad_scale), decay = static_cast<T>(s.decay);
+        weight_decay = static_cast<T>(s.weight_decay), one_minus_beta1 = static_cast<T>(s.one_minus_beta1);
+        beta2 = static_cast<T>(s.beta2), one_minus_beta2 = static_cast<T>(s.one_minus_beta2);
+        lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps);
+    }
+
+    FASTOPT_INLINE T operator()(T p, T grad, T& exp_avg, T& exp_avg_sq, T& max_exp_avg_sq) const {
+        p = p * decay;
+        T g = grad * grad_scale;
+        g = weight_decay != 0 ? g + weight_decay * p : g;
+        exp_avg = one_minus_beta1 != 1 ? exp_avg + one_minus_beta1 * (g - exp_avg) : g;
+        const T gg = one_minus_beta2 * (g * g);
+        exp_avg_sq = beta2 != 0 ? beta2 * exp_avg_sq + gg : gg;
+        T v = exp_avg_sq;
+        if constexpr (AMSGRAD) {
+            const T largest = max_exp_avg_sq;
+            v = largest > v || largest != largest ? largest : v;
+            max_exp_avg_sq = v;
+        }
+        const T update = lr * (exp_avg / (square_root(v) + eps));
+        return lr != 0 ? p - update : p;
+    }
+};
+
+template <class T, class States>
+void adam_in(const optimizer_args& a, int64_t begin, int64_t end) {
+    if (a.step.states[2] == nullptr) step<T, adam_rule<T, false>, States>(a, begin, end);
+    else step<T, adam_rule<T, true>, States>(a, begin, end);
+}
+
+template <class T>
+void adam_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
+    step_rows<T, adam_rule<T, false>>(a, begin, end);
+}
+
+FASTOPT_STATE_DTYPES(adam)
+
+}  // namespace

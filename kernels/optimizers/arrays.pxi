@@ -1,0 +1,90 @@
+# The functions on single arrays: one step of a rule, averages, clipping.
+
+
+def step(str rule, list arrays, list names, int64_t step, tuple hyper, double grad_scale):
+    """One step of the rule on arrays = [param, grad, *states], of which all but grad are written."""
+    cdef const fastopt_rule* found = rule_named(rule)
+    cdef rule_scalars scalars
+    cdef optimizer_args args
+    cdef Py_ssize_t k, other
+    cdef int order = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
+    cdef ndarray param = checked(arrays[0], names[0])
+    rule_scalars_of(found, &scalars, hyper, param, <double>step, grad_scale)
+    for k in range(1, len(arrays)):
+        checked_like(arrays[k], names[k], param, names[0])
+    for k in range(len(arrays)):
+        if k != 1:
+            writable(<ndarray>arrays[k], names[k])
+        for other in range(k):
+            distinct(<ndarray>arrays[k], names[k], <ndarray>arrays[other], names[other])
+        order &= contiguous_order(<ndarray>arrays[k])
+    cdef list work = arrays if order else [c_copy(<ndarray>a) for a in arrays]
+    memset(&args, 0, sizeof(args))
+    args.step.param = PyArray_DATA(<ndarray>work[0])
+    args.step.grad = PyArray_DATA(<ndarray>work[1])
+    for k in range(2, len(work)):
+        args.step.states[k - 2] = PyArray_DATA(<ndarray>work[k])
+    args.step.scalars = &scalars
+    run(fastopt_rule_kernels(found, FASTOPT_WHOLE)[element_type(param)], &args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
+    if not order:
+        for k in range(len(arrays)):
+            if k != 1:
+                PyArray_CopyInto(<ndarray>arrays[k], <ndarray>work[k])
+
+
+def ema_update(average, value, double rate):
+    """average += rate * (value - average), in place."""
+    cdef ndarray target = checked(average, "average"), source = checked_like(value, "value", target, "average"), work
+    writable(target, "average")
+    distinct(target, "average", source, "value")
+    if not contiguous_order(target) & contiguous_order(source):
+        work = c_copy(target)
+        ema_update(work, c_copy(source), rate)
+        copied_into(target, work)
+        return
+    cdef ema_args args = ema_args(average=PyArray_DATA(target), value=PyArray_DATA(source), rate=rate)
+    run(fastopt_kernels.optimizers.ema[element_type(target)], &args, PyArray_SIZE(target), ELEMENTWISE_GRAIN)
+
+
+def check_disjoint(list arrays, list names):
+    """Raise unless all are arrays that can be written in place, none overlapping another."""
+    for array, name in zip(arrays, names):
+        checked(array, name)
+    disjoint(arrays, names)
+
+
+def scale(x, double factor):
+    """x *= factor, in place; x has been checked."""
+    cdef ndarray a = <ndarray>x, work
+    if not contiguous_order(a):
+        work = c_copy(a)
+        scale(work, factor)
+        copied_into(a, work)
+        return
+    cdef scale_args args = scale_args(x=PyArray_DATA(a), factor=factor)
+    run(fastopt_kernels.optimizers.scale[element_type(a)], &args, PyArray_SIZE(a), ELEMENTWISE_GRAIN)
+
+
+def coalesce(sparse, str name):
+    """The distinct rows of SparseRows and their gradients, repeated ones added up."""
+    return coalesced(sparse, name, None, None)
+
+
+cdef ndarray as_sums(object sums):
+    return np.array(sums, np.float64)
+
+
+def l2_penalty(sums, double weight_decay):
+    """weight_decay / 2 times the sum of the arrays' sums of squares."""
+    cdef ndarray a = as_sums(sums)
+    return fastopt_penalty(weight_decay, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+
+
+def norm(sums):
+    """The root of the sum of the arrays' sums of squares."""
+    cdef ndarray a = as_sums(sums)
+    return fastopt_norm(1, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+
+
+def clip_factor(double norm, double max_norm):
+    return fastopt_clip(norm, max_norm)

@@ -1,0 +1,74 @@
+// Optimisers and sums for compiled callers: see core/njit.hpp.
+#pragma once
+
+#include "core/njit.hpp"
+
+namespace {
+
+template <class T>
+int64_t adam_step(T* param, const T* grad, T* exp_avg, T* exp_avg_sq, int64_t n, int64_t step, double lr, double beta1,
+                  double beta2, double eps, double weight_decay, int64_t decoupled_weight_decay, double grad_scale) {
+    if (any_overlap({param, grad, exp_avg, exp_avg_sq}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
+    const double hyper[] = {lr, beta1, beta2, eps, weight_decay, decoupled_weight_decay != 0 ? 1.0 : 0.0};
+    adam_scalars scalars;
+    if (fastopt_adam_scalars(&scalars, static_cast<double>(step), hyper, grad_scale, TYPE<T>) != 0) return EPS_IS_ZERO;
+    optimizer_args args = {};
+    args.step.param = param;
+    args.step.grad = const_cast<T*>(grad);
+    args.step.states[0] = exp_avg;
+    args.step.states[1] = exp_avg_sq;
+    args.step.scalars = &scalars;
+    return run(fastopt_kernels.optimizers->adam[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t step, double lr, double momentum,
+                 double dampening, double weight_decay, int64_t nesterov, double grad_scale) {
+    if (any_overlap({param, grad, momentum_buffer}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
+    const double hyper[] = {lr, momentum, dampening, weight_decay, nesterov != 0 ? 1.0 : 0.0};
+    sgd_scalars scalars;
+    fastopt_sgd_scalars(&scalars, static_cast<double>(step), hyper, grad_scale, TYPE<T>);
+    optimizer_args args = {};
+    args.step.param = param;
+    args.step.grad = const_cast<T*>(grad);
+    args.step.states[0] = momentum_buffer;
+    args.step.scalars = &scalars;
+    return run(fastopt_kernels.optimizers->sgd[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t ema_update(T* average, const T* value, int64_t n, double decay) {
+    if (overlap(average, value, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
+    const ema_args args = {average, value, 1 - decay};
+    return run(fastopt_kernels.optimizers->ema[TYPE<T>], &args, n);
+}
+
+// total + the sum of squares of x. The sums of several arrays are added up one by one, as fastopt_norm does.
+template <class T>
+double add_squares(const T* x, int64_t n, double total) {
+    constexpr int64_t BLOCKS = 64;
+    default_float_mode mode;
+    double sums[BLOCKS], sum = 0;
+    for (int64_t begin = 0; begin < n; begin += BLOCKS * FASTOPT_SUM_BLOCK) {
+        const sum_args args = {sums, x + begin, n - begin, 0};
+        const int64_t rest = (n - begin + FASTOPT_SUM_BLOCK - 1) / FASTOPT_SUM_BLOCK;
+        const int64_t blocks = rest < BLOCKS ? rest : BLOCKS;
+        fastopt_kernels.core->sum_squares[TYPE<T>](&args, 0, blocks);
+        for (int64_t k = 0; k < blocks; ++k) sum += sums[k];
+    }
+    return total + sum;
+}
+
+double norm(double total) { return fastopt_norm(1, &total, 1); }
+
+double penalty(double total, double weight_decay) { return fastopt_penalty(weight_decay, &total, 1); }
+
+}  // namespace
+
+#define FASTOPT_SYMBOLS_optimizers \
+    BOTH(1, adam_step), \
+    BOTH(1, sgd_step), \
+    BOTH(1, ema_update), \
+    BOTH(1, add_squares), \
+    ONE(1, norm), \
+    ONE(1, penalty)

@@ -1,0 +1,110 @@
+// What the optimisers share: the loop over a parameter, its gradient and its states. A rule (adam.hpp, sgd.hpp) says how
+// one element moves; the states are plain arrays here, or codes of fewer bits (small_states.hpp).
+#pragma once
+
+#include "core/kernel.hpp"
+
+namespace {
+
+// A state that has decayed below the smallest normal number is stored as 0: arithmetic on subnormal numbers costs
+// 10-50 times as much, and a parameter that has been idle for long must not slow the step. NaN stays. (With the
+// magnitude it is one comparison; with two, an Adam step in cache takes 0.36 ns instead of 0.29.)
+template <class T>
+FASTOPT_INLINE T flush_subnormal(T x) {
+    constexpr T smallest = sizeof(T) == 4 ? static_cast<T>(__FLT_MIN__) : static_cast<T>(__DBL_MIN__);
+    const T magnitude = sizeof(T) == 4 ? static_cast<T>(__builtin_fabsf(static_cast<float>(x)))
+                                       : static_cast<T>(__builtin_fabs(static_cast<double>(x)));
+    return magnitude < smallest ? T(0) : x;
+}
+
+template <class T>
+struct plain_states {
+    typedef int64_t index;
+    static constexpr int64_t BLOCK = INT64_MAX;
+    T *whole[3], *array[3];
+
+    explicit plain_states(const optimizer_args& a)
+        : whole{static_cast<T*>(a.step.states[0]), static_cast<T*>(a.step.states[1]), static_cast<T*>(a.step.states[2])} {}
+    template <int COUNT>
+    FASTOPT_INLINE void begin(int64_t first, index) {
+        for (int k = 0; k < COUNT; ++k) array[k] = whole[k] + first;
+    }
+    template <int K>
+    FASTOPT_INLINE T load(index i) const { return array[K][i]; }
+    template <int K>
+    FASTOPT_INLINE void store(index i, T x) { array[K][i] = flush_subnormal(x); }
+    template <int COUNT>
+    FASTOPT_INLINE void finish(int64_t, index) {}
+};
+
+template <class T, class Rule, class States, bool EMA, bool ZERO>
+void step_loop(const optimizer_args& a, int64_t begin, int64_t end) {
+    const T ema_rate = static_cast<T>(a.step.ema_rate);
+    const Rule rule(a.step.scalars);
+    States states(a);
+    for (int64_t first = begin; first < end; first += States::BLOCK < end - first ? States::BLOCK : end - first) {
+        typedef typename States::index index;
+        const index n = static_cast<index>(States::BLOCK < end - first ? States::BLOCK : end - first);
+        T* param = static_cast<T*>(a.step.param) + first;
+        T* grad = static_cast<T*>(a.step.grad) + first;
+        T* ema = EMA ? static_cast<T*>(a.step.ema) + first : nullptr;
+        states.template begin<Rule::STATES>(first, n);
+        FASTOPT_INDEPENDENT
+        for (index i = 0; i < n; ++i) {
+            T s0 = 0, s1 = 0, s2 = 0;
+            if constexpr (Rule::STATES > 0) s0 = states.template load<0>(i);
+            if constexpr (Rule::STATES > 1) s1 = states.template load<1>(i);
+            if constexpr (Rule::STATES > 2) s2 = states.template load<2>(i);
+            const T p = rule(param[i], grad[i], s0, s1, s2);
+            param[i] = p;
+            if constexpr (Rule::STATES > 0) states.template store<0>(i, s0);
+            if constexpr (Rule::STATES > 1) states.template store<1>(i, s1);
+            if constexpr (Rule::STATES > 2) states.template store<2>(i, s2);
+            if constexpr (EMA) ema[i] = ema_rate != 0 ? ema[i] + ema_rate * (p - ema[i]) : ema[i];
+            if constexpr (ZERO) grad[i] = 0;
+        }
+        states.template finish<Rule::STATES>(first, n);
+    }
+}
+
+// What adds traffic is chosen here, once a range; what only adds arithmetic is a select inside the loop.
+template <class T, class Rule, class States>
+void step(const optimizer_args& a, int64_t begin, int64_t end) {
+    switch ((a.step.ema != nullptr) * 2 + (a.step.zero_grad != 0)) {
+        case 0: return step_loop<T, Rule, States, false, false>(a, begin, end);
+        case 1: return step_loop<T, Rule, States, false, true>(a, begin, end);
+        case 2: return step_loop<T, Rule, States, true, false>(a, begin, end);
+        case 3: return step_loop<T, Rule, States, true, true>(a, begin, end);
+    }
+}
+
+// Single rows are far apart in memory: the rows that come some iterations later are asked for in advance (1,000 rows of 64
+// in a table out of cache: 0.11 us a row instead of 0.2).
+template <class T, class Rule>
+void step_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
+    constexpr int64_t AHEAD = 8, LINE = 64 / sizeof(T);
+    const Rule rule(a.step.scalars);
+    T* const arrays[3] = {static_cast<T*>(a.step.param), static_cast<T*>(a.step.states[0]),
+                          static_cast<T*>(a.step.states[1])};
+    for (int64_t k = begin; k < end; ++k) {
+        if (k + AHEAD < end) {
+            for (int array = 0; array < 1 + Rule::STATES; ++array)
+                for (int64_t j = 0; j < a.width; j += LINE)
+                    __builtin_prefetch(arrays[array] + a.rows[k + AHEAD] * a.width + j, 1);
+        }
+        const int64_t first = a.rows[k] * a.width;
+        const T* grad = static_cast<const T*>(a.step.grad) + k * a.width;
+        T *param = arrays[0] + first, *state0 = arrays[1] + first, *state1 = arrays[2] + first;
+        FASTOPT_INDEPENDENT
+        for (int64_t i = 0; i < a.width; ++i) {
+            T s0 = 0, s1 = 0, s2 = 0;
+            if constexpr (Rule::STATES > 0) s0 = state0[i];
+            if constexpr (Rule::STATES > 1) s1 = state1[i];
+            param[i] = rule(param[i], grad[i], s0, s1, s2);
+            if constexpr (Rule::STATES > 0) state0[i] = flush_subnormal(s0);
+            if constexpr (Rule::STATES > 1) state1[i] = flush_subnormal(s1);
+        }
+    }
+}
+
+}  // namespace

@@ -1,0 +1,474 @@
+# One step over all the parameters of an optimiser in one call. Pointers are taken once and compared at each step.
+
+cdef enum:
+    DOMAIN_ROUNDING = 4
+    MOST_HYPER = 16  # hyper-parameters of a rule
+    PAGE = 4096
+
+cdef struct parameter:
+    void* data
+    int64_t size
+    int order               # of its states, and of what the kernel sees: its own when contiguous, else C
+    int group
+    const void* grad        # of the last step, known not to overlap anything that is written
+
+cdef struct memory_range:
+    uintptr_t low
+    uintptr_t high
+    Py_ssize_t owner
+
+
+cdef str label(str kind, str name):
+    return f"{kind}/{name}" if name else kind
+
+
+cdef ndarray ordered_copy(ndarray a, int order):
+    return PyArray_NewCopy(a, NPY_CORDER if order & NPY_ARRAY_C_CONTIGUOUS else NPY_FORTRANORDER)
+
+
+cdef void* data_or_null(dict states, str kind, Py_ssize_t k):
+    return PyArray_DATA(<ndarray>states[kind][k]) if kind in states else NULL
+
+
+cdef ndarray zeros_apart(ndarray param, dtype, int order, int apart):
+    """Zeros in the shape of param, whose place in a page is `apart` bytes after that of param.
+
+    A load that follows a store to the same place in another page waits for it: with arrays some 64 bytes apart, an Adam
+    step in cache takes 0.43 ns an element, with 1,024 bytes 0.29 (Zen 4).
+    """
+    cdef str memory_order = "C" if order & NPY_ARRAY_C_CONTIGUOUS else "F"
+    cdef int64_t size = PyArray_SIZE(param) * dtype.itemsize
+    if size < 4 * PAGE:
+        return np.zeros(shape(param), dtype, memory_order)
+    buffer = np.zeros(size + PAGE, np.uint8)
+    cdef uintptr_t place = (<uintptr_t>PyArray_DATA(param) // 64 * 64 + apart) % PAGE
+    cdef uintptr_t start = (place - <uintptr_t>PyArray_DATA(<ndarray>buffer)) % PAGE
+    return buffer[start:start + size].view(dtype).reshape(shape(param), order=memory_order)
+
+
+cdef class Optimizer:
+    """The arrays, states and step counts of an optimiser, and its step by a rule of kernels/fastopt.h.
+
+    `names`, `arrays` and `group_of` have one entry a parameter, in the order in which `params` holds them. A group is
+    a mapping of its hyper-parameters whose attribute `scalars` is the tuple of what the rule takes, in order.
+    """
+
+    cdef readonly object params
+    cdef readonly list param_groups
+    cdef readonly ndarray _steps
+    cdef readonly list _names
+    cdef readonly dict _states      # name of the state -> one array a parameter
+    cdef public int64_t step_count
+    cdef public int64_t skipped_steps
+    cdef readonly object grad_norm
+    cdef public uint64_t _rounding_key
+    cdef readonly bint _maximize
+    cdef double _max_grad_norm      # infinity when there is none
+    cdef double _ema_decay
+    cdef bint _skip_nonfinite
+    cdef int _form                  # of the states: FASTOPT_WHOLE, FASTOPT_BFLOAT16 or FASTOPT_8BIT
+    cdef const fastopt_rule* _rule
+    cdef tuple _state_names         # in the order of the rule
+    cdef list _arrays, _written     # all that a step writes: (name, array)
+    cdef Py_ssize_t _count, _range_count
+    cdef parameter* _parameters
+    cdef optimizer_args* _args
+    cdef optimizer_rows_args* _rows_args
+    cdef rule_scalars* _scalars
+    cdef fastopt_job* _jobs
+    cdef sum_args* _norm_args
+    cdef memory_range* _ranges      # of _written, sorted
+    cdef bint _interleaved          # ranges overlap although no elements do
+    cdef bint _apart                # the gradients that `parameter.grad` points to overlap none of each other
+    cdef bint _stepping
+
+    def __cinit__(self, *args, **kwargs):
+        self._names = []
+
+    def __dealloc__(self):
+        free(self._parameters)
+        free(self._args)
+        free(self._rows_args)
+        free(self._scalars)
+        free(self._jobs)
+        free(self._norm_args)
+        free(self._ranges)
+
+    def _bind(self, params, list groups, list group_of, list names, list arrays, tuple state_names, *, str rule,
+              bint maximize, double max_grad_norm, bint skip_nonfinite, ema_decay, state_dtype):
+        """Take hold of the parameters and make their states. Called once, by __init__."""
+        cdef Py_ssize_t k, count = len(arrays)
+        cdef ndarray array, first
+        if self._count:
+            raise RuntimeError("an optimiser is initialised once")
+        if not arrays:
+            raise ValueError("params: expected at least one array, got none")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"params: two arrays have the path {twice!r}; rename a key")
+        first = checked(arrays[0], label("params", names[0]))
+        for k in range(count):
+            array = checked(arrays[k], label("params", names[k]))
+            if PyArray_TYPE(array) != PyArray_TYPE(first):
+                raise TypeError(f"{label('params', names[k])}: expected {first.dtype} like {label('params', names[0])}, "
+                                f"got {array.dtype}; use one dtype, or an optimiser for each")
+            writable(array, label("params", names[k]))
+        self.params = params
+        self.param_groups = groups
+        self._names = names
+        self._arrays = arrays
+        self._maximize = maximize
+        self._max_grad_norm = max_grad_norm
+        self._skip_nonfinite = skip_nonfinite
+        self._ema_decay = 0 if ema_decay is None else ema_decay
+        self._form = {None: FASTOPT_WHOLE, "bfloat16": FASTOPT_BFLOAT16, "8bit": FASTOPT_8BIT}[state_dtype]
+        self._rule = rule_named(rule)
+        self._state_names = state_names
+        self._steps = np.zeros(count, np.int64)
+        self._parameters = <parameter*>calloc(count, sizeof(parameter))
+        self._args = <optimizer_args*>calloc(count, sizeof(optimizer_args))
+        self._rows_args = <optimizer_rows_args*>calloc(count, sizeof(optimizer_rows_args))
+        self._scalars = <rule_scalars*>calloc(count, sizeof(rule_scalars))
+        self._jobs = <fastopt_job*>calloc(count, sizeof(fastopt_job))
+        self._norm_args = <sum_args*>calloc(count, sizeof(sum_args))
+        self._ranges = <memory_range*>calloc(count * 8, sizeof(memory_range))
+        if not (self._parameters and self._args and self._rows_args and self._scalars and self._jobs and self._norm_args
+                and self._ranges):
+            raise MemoryError
+        for k in range(count):
+            array = arrays[k]
+            self._parameters[k].data = PyArray_DATA(array)
+            self._parameters[k].size = PyArray_SIZE(array)
+            self._parameters[k].group = group_of[k]
+            # The blocks and addresses of small states count in C order.
+            self._parameters[k].order = NPY_ARRAY_C_CONTIGUOUS if self._form else \
+                contiguous_order(array) or NPY_ARRAY_C_CONTIGUOUS
+        self._states = {}
+        for state in state_names:
+            self.make_state(state)
+        if ema_decay is not None:
+            self._states["ema"] = [zeros_apart(a, a.dtype, self._parameters[k].order, 512) for k, a in enumerate(arrays)]
+            for average, array_ in zip(self._states["ema"], arrays):
+                average[...] = array_
+        for k in range(count):
+            self.take_states(k)
+        self.list_written()
+        self._count = count
+
+    cdef int make_state(self, str state) except -1:
+        cdef Py_ssize_t k
+        code = np.dtype((self._arrays[0].dtype, np.uint16, np.uint8)[self._form])
+        apart = 1024 * (1 + len(self._states))
+        self._states[state] = [zeros_apart(a, code, self._parameters[k].order, apart) for k, a in enumerate(self._arrays)]
+        if self._form == FASTOPT_8BIT:
+            blocks = [-(-a.size // FASTOPT_STATE_BLOCK) for a in self._arrays]
+            self._states[f"{state}_exponent"] = [np.zeros(n, np.uint8) for n in blocks]
+        return 0
+
+    cdef int take_states(self, Py_ssize_t k) except -1:
+        """Put the pointers of parameter k's states into its record."""
+        cdef optimizer_args* args = &self._args[k]
+        for number, name in enumerate(self._state_names):
+            args.step.states[<int>number] = data_or_null(self._states, name, k)
+            args.exponents[<int>number] = <uint8_t*>data_or_null(self._states, f"{name}_exponent", k)
+        args.step.ema = data_or_null(self._states, "ema", k)
+        args.step.ema_rate = 1 - self._ema_decay
+        return 0
+
+    cdef int compute_scalars(self, rule_scalars* out, object group, double t, double grad_scale) except -1:
+        return rule_scalars_of(self._rule, out, group.scalars, <ndarray>self._arrays[0], t, grad_scale)
+
+    cdef int list_written(self) except -1:
+        """Sort what a step writes by address, and refuse parameters that overlap."""
+        cdef Py_ssize_t k, other
+        cdef uintptr_t low, high
+        cdef list found = []
+        self._written = [(label("params", name), array) for name, array in zip(self._names, self._arrays)]
+        for state, arrays in self._states.items():
+            self._written += [(label(state, name), array) for name, array in zip(self._names, arrays)]
+        for k in range(len(self._written)):
+            bounds(<ndarray>self._written[k][1], &low, &high)
+            if high > low:
+                found.append((low, high, k))
+        found.sort()
+        self._range_count = len(found)
+        self._interleaved = False
+        for k in range(self._range_count):
+            self._ranges[k].low, self._ranges[k].high, self._ranges[k].owner = found[k]
+            if k > 0 and self._ranges[k - 1].high > self._ranges[k].low:
+                self._interleaved = True
+        if self._interleaved:
+            for k in range(len(self._arrays)):
+                for other in range(k):
+                    if share_memory(<ndarray>self._arrays[k], <ndarray>self._arrays[other]):
+                        raise ValueError(
+                            f"{label('params', self._names[k])}: expected memory of its own, got an array that overlaps "
+                            f"{label('params', self._names[other])}; list a tied weight once and add up its gradients")
+        return 0
+
+    cdef int check_overlap(self, ndarray grad, str name) except -1:
+        """Refuse a gradient that shares memory with anything that the step writes."""
+        cdef uintptr_t low, high
+        cdef Py_ssize_t first = 0, last = self._range_count, middle
+        if self._interleaved:
+            for written, array in self._written:
+                distinct(<ndarray>array, written, grad, label("grads", name))
+            return 0
+        bounds(grad, &low, &high)
+        while first < last:  # to the first range that ends above the gradient's beginning
+            middle = (first + last) // 2
+            if self._ranges[middle].high > low:
+                last = middle
+            else:
+                first = middle + 1
+        while first < self._range_count and self._ranges[first].low < high:
+            written, array = self._written[self._ranges[first].owner]
+            distinct(<ndarray>array, written, grad, label("grads", name))
+            first += 1
+        return 0
+
+    cdef bint pair(self, object params, object grads, list held) except -1:
+        """Append each parameter's gradient to `held`, in order. False when the structures differ."""
+        cdef Py_ssize_t k
+        if isinstance(params, dict):
+            if not isinstance(grads, dict) or len(<dict>grads) != len(<dict>params):
+                return False
+            for key, value in (<dict>params).items():
+                if key not in <dict>grads or not self.pair(value, (<dict>grads)[key], held):
+                    return False
+        elif isinstance(params, (list, tuple)):
+            if not isinstance(grads, (list, tuple)) or len(grads) != len(params):
+                return False
+            for k in range(len(params)):
+                if not self.pair(params[k], grads[k], held):
+                    return False
+        else:
+            k = len(held)
+            if k >= self._count:
+                return False
+            if params is not self._arrays[k] or PyArray_DATA(<ndarray>params) != self._parameters[k].data \
+                    or PyArray_SIZE(<ndarray>params) != self._parameters[k].size:
+                raise ValueError(f"{label('params', self._names[k])}: no longer the array that the optimiser was made with; "
+                                 "write into it (param[...] = values) instead of replacing it, or make a new optimiser")
+            held.append(grads)
+        return True
+
+    cdef tuple sparse_gradient(self, object grad, Py_ssize_t k):
+        """The rows of SparseRows and their gradients, for an optimiser that can take them."""
+        cdef str name = label("grads", self._names[k])
+        if self._form != FASTOPT_WHOLE or "ema" in self._states or len(self._state_names) > 2:
+            raise ValueError(f"{name}: SparseRows need an optimiser without state_dtype, ema_decay and amsgrad: they leave "
+                             "the other rows as they are, and these would not")
+        if self.param_groups[self._parameters[k].group]["weight_decay"] != 0:
+            raise ValueError(f"{name}: SparseRows need weight_decay = 0: only the rows given move; put the parameter in a "
+                             "group of its own")
+        if not self._parameters[k].order & NPY_ARRAY_C_CONTIGUOUS:
+            raise ValueError(f"{name}: SparseRows need a parameter in C order, got {label('params', self._names[k])} in "
+                             "Fortran order; make the optimiser with np.ascontiguousarray(param)")
+        return coalesced(grad, name, <ndarray>self._arrays[k], label("params", self._names[k]))
+
+    cdef void make_rows_job(self, fastopt_job* job, Py_ssize_t k, ndarray rows):
+        """Turn the job of parameter k into one of its given rows."""
+        cdef optimizer_rows_args* args = &self._rows_args[k]
+        args.step = self._args[k].step
+        args.step.zero_grad = False
+        args.rows = <const int64_t*>PyArray_DATA(rows)
+        args.width = PyArray_DIMS(<ndarray>self._arrays[k])[1]
+        job.kernel = fastopt_rule_kernels(self._rule, FASTOPT_ROWS)[element_type(<ndarray>self._arrays[k])]
+        job.args = args
+        job.size = PyArray_SIZE(rows)
+        job.grain = max(1, 4 * OPTIMIZER_GRAIN // max(1, args.width))  # waiting for memory more than working
+
+    cdef bint takes_norm(self) noexcept:
+        return self._skip_nonfinite or isfinite(self._max_grad_norm)
+
+    cdef double norm(self, list held, double multiplier) except? -1:
+        """The norm of all gradients, times the multiplier: array by array, each in C order."""
+        cdef Py_ssize_t k, jobs = 0
+        cdef int64_t blocks = 0
+        cdef list keep = []
+        cdef ndarray grad
+        cdef int kind = element_type(<ndarray>self._arrays[0])
+        for k in range(self._count):
+            if held[k] is None:
+                continue
+            grad = <ndarray>held[k]
+            if not contiguous_order(grad) & NPY_ARRAY_C_CONTIGUOUS:
+                grad = c_copy(grad)
+                keep.append(grad)
+            self._norm_args[jobs].x = PyArray_DATA(grad)
+            self._norm_args[jobs].size = PyArray_SIZE(grad)
+            self._jobs[jobs].kernel = fastopt_kernels.core.sum_squares[kind]
+            self._jobs[jobs].args = &self._norm_args[jobs]
+            self._jobs[jobs].size = (PyArray_SIZE(grad) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK
+            self._jobs[jobs].grain = SUM_GRAIN
+            blocks += self._jobs[jobs].size
+            jobs += 1
+        cdef ndarray sums = np.empty(jobs + blocks)
+        cdef double* array_sums = <double*>PyArray_DATA(sums)
+        cdef double* block_sums = array_sums + jobs
+        for k in range(jobs):
+            self._norm_args[k].block_sums = block_sums
+            block_sums += self._jobs[k].size
+        run_jobs(self._jobs, jobs)
+        for k in range(jobs):
+            array_sums[k] = fastopt_add_up(self._norm_args[k].block_sums, self._jobs[k].size)
+        return fastopt_norm(multiplier, array_sums, jobs)
+
+    def _step(self, grads, double grad_multiplier, bint zero_grads):
+        # The scratch of a step is the object's own, and NumPy gives the GIL away in copies.
+        if self._stepping:
+            raise RuntimeError("step: this optimiser is in the middle of a step in another thread")
+        self._stepping = True
+        try:
+            self.take_step(grads, grad_multiplier, zero_grads)
+        finally:
+            self._stepping = False
+
+    cdef int take_step(self, grads, double grad_multiplier, bint zero_grads) except -1:
+        cdef list originals = []        # the gradients as they came
+        cdef dict rows = {}             # of the sparse gradients: parameter -> row numbers
+        cdef list copies = []           # (parameter, the copy that the kernel writes)
+        cdef list held = self.checked_gradients(grads, originals, rows, zero_grads)
+        cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm = 0
+        if self.takes_norm():
+            norm = self.norm(held, grad_multiplier)
+            if self._skip_nonfinite and not isfinite(norm):
+                self.skip(originals, norm, zero_grads)
+                return 0
+            if isfinite(self._max_grad_norm):
+                grad_scale *= fastopt_clip(norm, self._max_grad_norm)
+        cdef Py_ssize_t jobs = self.fill_jobs(held, rows, copies, grad_scale, zero_grads)
+        # Nothing is written before here, and nothing can fail after it.
+        run_jobs(self._jobs, jobs)
+        self.write_back(originals, held, rows, copies, zero_grads)
+        if self.takes_norm():
+            self.grad_norm = norm
+        return 0
+
+    cdef list checked_gradients(self, grads, list originals, dict rows, bint zero_grads):
+        """Fill in `originals` and `rows`; return the gradients as the kernels see them: copies where the order differs."""
+        cdef list held = originals
+        cdef Py_ssize_t k
+        cdef int order
+        cdef ndarray grad, param
+        if not self.pair(self.params, grads, originals) or len(held) != self._count:
+            for _ in same_structure(grads, self.params, "grads"):
+                pass
+            raise ValueError("params: no longer the nest of arrays that the optimiser was made with; make a new optimiser")
+        for k in range(self._count):
+            if held[k] is None:
+                self._parameters[k].grad = NULL  # the next one is compared with the others again
+                continue
+            param = <ndarray>self._arrays[k]
+            if not PyArray_ISWRITEABLE(param):
+                writable(param, label("params", self._names[k]))
+            order = self._parameters[k].order
+            if type(held[k]) is _SparseRows:
+                held = held[:] if held is originals else held
+                rows[k], held[k] = self.sparse_gradient(originals[k], k)
+                originals[k] = originals[k].values
+                self.check_overlap(<ndarray>originals[k], self._names[k])
+                self._apart = False
+                continue
+            if not PyArray_CheckExact(held[k]) or PyArray_TYPE(<ndarray>held[k]) != PyArray_TYPE(param) \
+                    or PyArray_ISBYTESWAPPED(<ndarray>held[k]) or not same_shape(<ndarray>held[k], param):
+                checked_like(held[k], label("grads", self._names[k]), param, label("params", self._names[k]))
+            grad = <ndarray>held[k]
+            if zero_grads and not PyArray_ISWRITEABLE(grad):
+                writable(grad, label("grads", self._names[k]))
+            if PyArray_DATA(grad) != self._parameters[k].grad or not contiguous_order(grad):
+                self.check_overlap(grad, self._names[k])
+                self._parameters[k].grad = PyArray_DATA(grad) if contiguous_order(grad) else NULL
+                self._apart = False
+            if not contiguous_order(grad) & order:
+                held = held[:] if held is originals else held
+                held[k] = ordered_copy(grad, order)
+        if zero_grads and not self._apart:
+            disjoint([g for g in originals if g is not None],
+                     [label("grads", name) for name, g in zip(self._names, originals) if g is not None])
+            self._apart = True
+        return held
+
+    cdef int skip(self, list originals, double norm, bint zero_grads) except -1:
+        self.grad_norm = norm
+        self.skipped_steps += 1
+        if zero_grads:
+            for original in originals:
+                if original is not None:
+                    original.fill(0)
+        return 0
+
+    cdef Py_ssize_t fill_jobs(self, list held, dict rows, list copies, double grad_scale, bint zero_grads) except -1:
+        """Fill in a job for each parameter that has a gradient, and `copies`; return how many."""
+        cdef Py_ssize_t k, jobs = 0, previous = -1
+        cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
+        cdef ndarray param, work
+        cdef fastopt_kernel kernel = fastopt_rule_kernels(self._rule, self._form)[element_type(<ndarray>self._arrays[0])]
+        for k in range(self._count):
+            if held[k] is None:
+                continue
+            param = <ndarray>self._arrays[k]
+            self._args[k].step.grad = PyArray_DATA(<ndarray>held[k])
+            self._args[k].step.param = self._parameters[k].data
+            self._args[k].step.zero_grad = zero_grads
+            if not contiguous_order(param) & self._parameters[k].order:
+                work = ordered_copy(param, self._parameters[k].order)
+                copies.append((param, work))
+                self._args[k].step.param = PyArray_DATA(work)
+            if previous < 0 or self._parameters[k].group != self._parameters[previous].group or steps[k] != steps[previous]:
+                self.compute_scalars(&self._scalars[k], self.param_groups[self._parameters[k].group],
+                                     <double>(steps[k] + 1), grad_scale)
+                previous = k
+            self._args[k].step.scalars = &self._scalars[previous]
+            if self._form != FASTOPT_WHOLE:
+                self._args[k].step_number = <uint32_t>(steps[k] + 1)
+                self._args[k].rounding = address_of(self._rounding_key, k, DOMAIN_ROUNDING)
+            self._jobs[jobs].kernel = kernel
+            self._jobs[jobs].args = &self._args[k]
+            self._jobs[jobs].size = self._parameters[k].size
+            self._jobs[jobs].grain = OPTIMIZER_GRAIN
+            if rows and k in rows:
+                self.make_rows_job(&self._jobs[jobs], k, <ndarray>rows[k])
+            jobs += 1
+        return jobs
+
+    cdef int write_back(self, list originals, list held, dict rows, list copies, bint zero_grads) except -1:
+        """Copy to where it belongs what a kernel could not write there, and count the step."""
+        cdef Py_ssize_t k
+        cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
+        for param, result in copies:
+            PyArray_CopyInto(param, <ndarray>result)
+        for k in range(self._count):
+            if held[k] is not None:
+                steps[k] += 1
+                if zero_grads and (held[k] is not originals[k] or k in rows):
+                    originals[k].fill(0)
+        self.step_count += 1
+        return 0
+
+
+cdef dict _hyper_names = {rule.removesuffix("_hyper"): names for rule, names in HYPER.items()}
+
+
+cdef const fastopt_rule* rule_named(str name) except NULL:
+    cdef const fastopt_rule* rule = fastopt_find_rule(name.encode())
+    if rule == NULL:
+        raise ValueError(f"rule: expected one of {', '.join(_hyper_names)}, got {name!r}")
+    return rule
+
+
+cdef int rule_scalars_of(const fastopt_rule* rule, rule_scalars* out, tuple hyper, ndarray param, double t,
+                         double grad_scale) except -1:
+    """Compute the scalars of step t from the rule's hyper-parameters, all of them numbers."""
+    cdef double numbers[MOST_HYPER]
+    cdef Py_ssize_t k
+    if len(hyper) != rule.hyper or rule.hyper > MOST_HYPER:
+        raise ValueError(f"hyper: expected {rule.hyper} numbers, got {len(hyper)}")
+    for k in range(rule.hyper):
+        numbers[k] = hyper[k]
+    cdef int zero = rule.scalars(out, t, numbers, grad_scale, element_type(param))
+    if zero:
+        raise ValueError(f"{_hyper_names[rule.name.decode()][zero - 1]}: expected a number that is not 0 in {param.dtype}, "
+                         f"got {hyper[zero - 1]}")
+    return 0

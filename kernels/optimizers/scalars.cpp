@@ -1,0 +1,63 @@
+// What a step computes once and not once an element: bias corrections, norms, and what clipping makes of them.
+#include "fastopt.h"
+
+#include "core/float_mode.hpp"
+
+#include <cmath>
+
+#include <cstddef>
+
+namespace {
+
+// Whether a number is 0 in the arrays' type.
+bool vanishes(double x, int element_type) { return (element_type == 0 ? static_cast<float>(x) : x) == 0; }
+
+}  // namespace
+
+extern "C" int fastopt_adam_scalars(void* scalars, double t, const double* hyper, double grad_scale, int element_type) {
+    default_float_mode mode;
+    adam_scalars* out = static_cast<adam_scalars*>(scalars);
+    const adam_hyper& h = *reinterpret_cast<const adam_hyper*>(hyper);
+    const bool decoupled = h.decoupled_weight_decay != 0;
+    const double correction1 = 1 - std::pow(h.beta1, t);
+    const double correction2 = std::sqrt(1 - std::pow(h.beta2, t));
+    out->grad_scale = grad_scale;
+    out->decay = decoupled ? 1 - h.lr * h.weight_decay : 1;
+    out->weight_decay = decoupled ? 0 : h.weight_decay;
+    out->one_minus_beta1 = 1 - h.beta1;
+    out->beta2 = h.beta2;
+    out->one_minus_beta2 = 1 - h.beta2;
+    out->lr = h.lr * correction2 / correction1;
+    out->eps = h.eps * correction2;
+    return vanishes(out->eps, element_type) ? offsetof(adam_hyper, eps) / sizeof(double) + 1 : 0;
+}
+
+extern "C" int fastopt_sgd_scalars(void* scalars, double t, const double* hyper, double grad_scale, int) {
+    default_float_mode mode;
+    sgd_scalars* out = static_cast<sgd_scalars*>(scalars);
+    const sgd_hyper& h = *reinterpret_cast<const sgd_hyper*>(hyper);
+    out->grad_scale = grad_scale;
+    out->weight_decay = h.weight_decay;
+    out->momentum = h.momentum;
+    out->one_minus_dampening = 1 - h.dampening;
+    out->lr = h.lr;
+    out->first_step = t == 1;
+    out->nesterov = h.nesterov != 0;
+    return 0;
+}
+
+extern "C" double fastopt_penalty(double weight_decay, const double* sums, int64_t count) {
+    default_float_mode mode;
+    return 0.5 * weight_decay * fastopt_add_up(sums, count);
+}
+
+extern "C" double fastopt_norm(double multiplier, const double* sums, int64_t count) {
+    default_float_mode mode;
+    return std::fabs(multiplier) * std::sqrt(fastopt_add_up(sums, count));
+}
+
+extern "C" double fastopt_clip(double norm, double max_norm) {
+    default_float_mode mode;
+    const double factor = max_norm / (norm + 1e-6);
+    return factor < 1 ? factor : 1;  // 1 for a NaN
+}

@@ -1,0 +1,107 @@
+// Policies and advantages, one value a row where a function does not say otherwise; n is the size of the first array; for compiled callers: see core/njit.hpp.
+#pragma once
+
+#include "core/njit.hpp"
+
+namespace {
+
+template <class T>
+int64_t categorical_kl(T* kl, const T* old_logits, const T* new_logits, int64_t rows, int64_t columns) {
+    const categorical_kl_args args = {kl, old_logits, new_logits, columns};
+    return run(fastopt_kernels.policy->categorical_kl[TYPE<T>], &args, rows);
+}
+
+template <class T>
+int64_t gaussian_kl(T* kl, const T* old_mean, const T* old_log_std, const T* new_mean, const T* new_log_std, int64_t rows,
+                    int64_t columns, int64_t old_stride, int64_t new_stride) {
+    const gaussian_kl_args args = {kl, old_mean, old_log_std, new_mean, new_log_std, columns, old_stride, new_stride};
+    return run(fastopt_kernels.policy->gaussian_kl[TYPE<T>], &args, rows);
+}
+
+// The actions have to be checked here: an action that is no column would be read past its row.
+template <class T>
+int64_t categorical_policy_gradient(T* losses, T* dlogits, const T* logits, const T* advantages, const int64_t* actions,
+                                    int64_t rows, int64_t columns, double entropy_coef) {
+    const int64_t row_bytes = rows * static_cast<int64_t>(sizeof(T)), bytes = row_bytes * columns;
+    if (dlogits != logits && overlap(dlogits, logits, bytes)) return OVERLAP;
+    if (overlap(dlogits, bytes, advantages, row_bytes) || overlap(dlogits, bytes, actions, rows * 8)) return OVERLAP;
+    for (int64_t k = 0; k < rows; ++k)
+        if (actions[k] < 0 || actions[k] >= columns) return NO_ACTION;
+    categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, columns, 0, 0, 0};
+    fastopt_categorical_gradient_scalars(&args, rows, entropy_coef);
+    return run(fastopt_kernels.policy->categorical_policy_gradient[TYPE<T>], &args, rows);
+}
+
+// column_sums has a row for each FASTOPT_ROW_BLOCK rows where one log_std is for all, else it is null.
+template <class T>
+int64_t gaussian_policy_gradient(T* losses, T* dmean, T* dlog_std, const T* mean, const T* log_std, const T* actions,
+                                 const T* advantages, double* column_sums, int64_t rows, int64_t columns,
+                                 double entropy_coef) {
+    gaussian_policy_gradient_args args = {};
+    args.dmean = dmean;
+    args.dlog_std = column_sums == nullptr ? dlog_std : nullptr;
+    args.column_sums = column_sums;
+    args.losses = losses;
+    args.mean = mean;
+    args.log_std = log_std;
+    args.actions = actions;
+    args.advantages = advantages;
+    args.rows = rows;
+    args.columns = columns;
+    args.stride = column_sums == nullptr ? columns : 0;
+    fastopt_gaussian_gradient_scalars(&args, entropy_coef);
+    const int64_t blocks = (rows + FASTOPT_ROW_BLOCK - 1) / FASTOPT_ROW_BLOCK;
+    run(fastopt_kernels.policy->gaussian_policy_gradient[TYPE<T>], &args, blocks);
+    if (column_sums == nullptr) return DONE;
+    const add_row_blocks_args total = {dlog_std, column_sums, blocks, columns};
+    return run(fastopt_kernels.core->add_row_blocks[TYPE<T>], &total, columns);
+}
+
+// The element type of a name is that of its first array, here of the input.
+template <class T>
+int64_t categorical_sample(const T* logits, int64_t* actions, int64_t n, int64_t columns, uint64_t seed, uint64_t stream,
+                           int64_t domain) {
+    const categorical_sample_args args = {actions, logits, columns, address(seed, stream, domain)};
+    return run(fastopt_kernels.policy->categorical_sample[TYPE<T>], &args, n / columns);
+}
+
+template <class T>
+int64_t gaussian_sample(T* actions, const T* mean, const T* log_std, int64_t n, int64_t columns, int64_t stride,
+                        uint64_t seed, uint64_t stream, int64_t domain) {
+    const gaussian_sample_args args = {actions, mean, log_std, columns, stride, address(seed, stream, domain)};
+    return run(fastopt_kernels.policy->gaussian_sample[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t gae(T* advantages, T* returns, const T* rewards, const T* values, const T* next_values, const uint8_t* terminated,
+            const uint8_t* truncated, int64_t n, int64_t time, double gamma, double lam) {
+    const gae_args args = {advantages, returns, rewards, values, next_values, terminated, truncated, time,
+                           n / (time > 0 ? time : 1), gamma, gamma * lam};
+    return run(fastopt_kernels.policy->gae[TYPE<T>], &args, args.environments);
+}
+
+// Over blocks of FASTOPT_SUM_BLOCK elements, as fastopt_mean.
+template <class T>
+double mean(const T* x, int64_t n) {
+    default_float_mode mode;
+    double total = 0;
+    for (int64_t begin = 0; begin < n; begin += FASTOPT_SUM_BLOCK) {
+        double sum;
+        const sum_args args = {&sum, x + begin, n - begin, 0};
+        fastopt_kernels.core->sum_values[TYPE<T>](&args, 0, 1);
+        total += sum;
+    }
+    return fastopt_mean(&total, 1, n);
+}
+
+}  // namespace
+
+#define FASTOPT_SYMBOLS_policy \
+    BOTH(1, categorical_kl), \
+    BOTH(1, gaussian_kl), \
+    BOTH(1, categorical_policy_gradient), \
+    BOTH(1, gaussian_policy_gradient), \
+    BOTH(1, categorical_sample), \
+    BOTH(1, gaussian_sample), \
+    BOTH(1, gae), \
+    BOTH(1, mean)

@@ -1,0 +1,53 @@
+# What the ops on rows of a batch share. Arrays that are not C-contiguous are worked on as copies.
+
+cdef enum:
+    ROW_GRAIN = 1 << 14  # elements
+
+
+cdef inline int64_t columns_of(ndarray a) noexcept:
+    return PyArray_DIMS(a)[PyArray_NDIM(a) - 1]
+
+
+cdef inline int64_t rows_of(ndarray a) noexcept:
+    return PyArray_SIZE(a) // columns_of(a)
+
+
+cdef inline void run_rows(fastopt_kernel kernel, const void* args, ndarray x) noexcept:
+    run(kernel, args, rows_of(x), max(64, ROW_GRAIN // columns_of(x)))
+
+
+cdef ndarray c_target(ndarray y):
+    """y itself where a kernel can write to it, else an array whose values are to be copied there."""
+    return y if contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS else np.empty(shape(y), y.dtype)
+
+
+cdef ndarray checked_rows(object x, str name):
+    cdef ndarray a = checked(x, name)
+    if PyArray_NDIM(a) == 0 or columns_of(a) == 0:
+        raise ValueError(f"{name}: expected shape (..., actions) with at least one action, got {shape(a)}")
+    return a
+
+
+cdef int not_empty(ndarray a, str name) except -1:
+    if PyArray_SIZE(a) == 0:
+        raise ValueError(f"{name}: expected a batch of at least one, got shape {shape(a)}")
+    return 0
+
+
+cdef ndarray checked_batch(object x, str name, ndarray like, str like_name):
+    """x itself, when it has one value for each row of `like`."""
+    cdef ndarray a = checked(x, name)
+    if PyArray_TYPE(a) != PyArray_TYPE(like):
+        raise TypeError(f"{name}: expected {like.dtype} like {like_name}, got {a.dtype}; "
+                        f"{name}.astype(np.{like.dtype}) converts it")
+    if shape(a) != shape(like)[:-1]:
+        raise ValueError(f"{name}: expected shape {shape(like)[:-1]}, one for each row of {like_name}, got {shape(a)}")
+    return a
+
+
+cdef ndarray one_a_row(ndarray x):
+    return PyArray_EMPTY(PyArray_NDIM(x) - 1, PyArray_DIMS(x), PyArray_TYPE(x), 0)
+
+
+cdef object per_sample_or_mean(ndarray values, bint per_sample):
+    return values if per_sample else mean_of(values)

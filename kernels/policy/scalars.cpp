@@ -1,0 +1,36 @@
+// What the ops of policies compute once a call.
+#include "fastopt.h"
+
+#include "core/float_mode.hpp"
+
+#include <cmath>
+
+extern "C" double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps) {
+    default_float_mode mode;
+    return 1 / (std::sqrt(fastopt_mean(sums, count, size)) + eps);
+}
+
+extern "C" double fastopt_gaussian_log_prob_constant(int64_t columns) {
+    return static_cast<double>(columns) * 0.9189385332046727;
+}
+
+extern "C" double fastopt_gaussian_entropy_constant(int64_t columns) {
+    return static_cast<double>(columns) * 1.4189385332046727;
+}
+
+extern "C" void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args* args, int64_t rows,
+                                                     double entropy_coef) {
+    default_float_mode mode;
+    args->scale = 1 / static_cast<double>(rows);
+    args->entropy_coef = entropy_coef;
+    args->entropy_scale = entropy_coef / static_cast<double>(rows);
+}
+
+extern "C" void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args* args, double entropy_coef) {
+    default_float_mode mode;
+    args->scale = 1 / static_cast<double>(args->rows);
+    args->log_prob_constant = fastopt_gaussian_log_prob_constant(args->columns);
+    args->entropy_coef = entropy_coef;
+    args->entropy_constant = fastopt_gaussian_entropy_constant(args->columns);
+    args->entropy_scale = entropy_coef / static_cast<double>(args->rows);
+}
