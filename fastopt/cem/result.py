@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from fastopt.cem import CEM
 
 # Why a run ended: the name of the rule, its status, whether that is a success, and the message.
 STOPS = {
@@ -30,9 +28,9 @@ STOPS = {
 class Result(dict[str, Any]):
     """What a run found: a dict whose keys are attributes, with the fields of SciPy's OptimizeResult."""
 
-    def __init__(self, fields: dict[str, Any], run: CEM | None = None) -> None:
+    def __init__(self, fields: dict[str, Any], candidate: Callable[[int, int], NDArray[Any]] | None = None) -> None:
         super().__init__(fields)
-        object.__setattr__(self, "_run", run)
+        object.__setattr__(self, "_candidate", candidate)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -53,5 +51,5 @@ class Result(dict[str, Any]):
 
     def candidate(self, generation: int, i: int) -> NDArray[Any]:
         """Return candidate i of a past generation, computed again (:meth:`CEM.candidate`)."""
-        run: CEM = object.__getattribute__(self, "_run")
-        return run.candidate(generation, i)
+        computed: Callable[[int, int], NDArray[Any]] = object.__getattribute__(self, "_candidate")
+        return computed(generation, i)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt._checks import finite_number, integer
-from fastopt._tree import ArrayTree, leaves, same_structure
+from fastopt._tree import ArrayTree, label, leaves, same_structure
+
+__all__ = ["LineSearchResult", "kl_line_search"]
 
 _AIM = 0.9  # of the step at which the KL is expected to meet its limit: the KL is not exactly a square
 _MOST_CHANGE = 10.0  # from one step to the next: far from the limit the square says little
@@ -215,7 +217,7 @@ def _moves(params: ArrayTree, direction: ArrayTree) -> Moves:
     """Return (parameter, its direction) for each that has one, all checked."""
     names, arrays, moves = [], [], []
     for (name, a), (d, _) in zip(leaves(params), same_structure(direction, params, "direction"), strict=True):
-        like, own = (f"{kind}/{name}" if name else kind for kind in ("params", "direction"))
+        like, own = label("params", name), label("direction", name)
         _core.check_array(a, like)
         names.append(like)
         arrays.append(a)

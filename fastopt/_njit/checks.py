@@ -1,65 +1,13 @@
-"""What the overloads of fastopt/_numba.py are made of: functions of kernels/njit.cpp, and the checks of arguments."""
+"""Checks of arguments: of kinds, dtypes and layouts when an op is compiled, of shapes and numbers when it runs."""
 
 from __future__ import annotations
 
-from inspect import Parameter, Signature
-from math import inf
-
-import llvmlite.binding
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
 
-from fastopt import _core
 from fastopt.random import MAX_STREAM
-
-int64, uint64, float64 = types.int64, types.uint64, types.float64
-
-for _name, _address in _core.symbols().items():
-    llvmlite.binding.add_symbol(_name, _address)
-
-
-# ---- functions of kernels/njit.cpp -----------------------------------------------------------------------------------
-
-
-def kernel(name, arrays, *scalars, contract=1, result=int64):
-    """Return that function as one for compiled code, which takes so many arrays of one dtype, and scalars.
-
-    An array is passed as a pointer, None as a null pointer, and the size of the first array after all of them.
-    """
-
-    def typed(context, *arguments):
-        kinds = arguments[:arrays]
-        symbol = f"fastopt_{contract}_{name}" + (f"_{kinds[0].dtype}" if kinds else "")
-
-        def code(context, builder, signature, values):
-            byte_pointer = ir.IntType(8).as_pointer()
-            passed = []
-            for kind, value in zip(kinds, values, strict=False):
-                if isinstance(kind, types.Array):
-                    passed.append(builder.bitcast(context.make_array(kind)(context, builder, value).data, byte_pointer))
-                else:
-                    passed.append(ir.Constant(byte_pointer, None))
-            if kinds:
-                passed.append(context.make_array(kinds[0])(context, builder, values[0]).nitems)
-            passed += values[arrays:]
-            function = ir.FunctionType(context.get_value_type(result), [value.type for value in passed])
-            return builder.call(cgutils.get_or_insert_function(builder.module, function, symbol), passed)
-
-        return result(*kinds, *scalars), code
-
-    # Numba asks for the names of the arguments, and cannot call what takes any number of them.
-    names = ["context", *(f"argument{k}" for k in range(arrays + len(scalars)))]
-    typed.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_ONLY) for n in names])
-    typed.__name__ = name
-    return intrinsic(typed)
-
-
-# What the functions with a status return beside 0 (kernels/njit.cpp).
-EPS_IS_ZERO = 2
-
 
 # ---- checks at compile time ------------------------------------------------------------------------------------------
 
@@ -128,6 +76,8 @@ def check_rng(kind):
 class Refused(ValueError):
     """A ValueError whose message is put together when it is read. Compiled code that is cached refers to it by name."""
 
+    __module__ = "fastopt._njit"
+
     def __str__(self):
         return str(self.args[0]).format(*self.args[1:])
 
@@ -156,15 +106,3 @@ def check_address(seed, stream):
         raise Refused("seed: expected 0 <= seed < 2**64, got {}", seed)
     if stream < 0 or stream >= MAX_STREAM:
         raise Refused("stream: expected 0 <= stream < 2**56, got {}", stream)
-
-
-@register_jitable
-def check_probability(p):
-    if not 0 <= p <= 1:
-        raise Refused("p: expected a number from 0 to 1, got {}", p)
-
-
-@register_jitable
-def check_finite(negative_slope):
-    if not -inf < negative_slope < inf:
-        raise Refused("negative_slope: expected a finite number, got {}", negative_slope)

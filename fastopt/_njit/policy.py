@@ -1,4 +1,4 @@
-"""The names of :mod:`fastopt.policy` that work inside ``@njit``. Loaded by fastopt/_numba.py."""
+"""The names of :mod:`fastopt.policy` that work inside ``@njit``."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from fastopt import policy
-from fastopt._njit import (
+from fastopt._njit.checks import (
     Refused,
     check_address,
     check_array,
     check_numbers,
     check_output,
     check_rng,
-    float64,
     given,
-    int64,
     is_none,
-    kernel,
     new_or_checked,
     refuse,
-    uint64,
 )
+from fastopt._njit.kernel import float64, int64, kernel, uint64
 from fastopt.random import DOMAIN_ACTION
 
 NO_ACTION = 3  # what the functions of kernels/njit.cpp return for an action that is no column

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt import cem as _cem
-from fastopt import random as _random
-from fastopt._cem_loop import minimize_with
-from fastopt._cem_result import Result
 from fastopt._core import Distribution
-from fastopt.reference import normals
+from fastopt.cem import method, minimize
+from fastopt.cem.result import Result
+from fastopt.random import DOMAIN_CEM
+from fastopt.reference.core import Array
+from fastopt.reference.random import normals
 
-Array = NDArray[Any]
+__all__ = ["CEM", "minimize_cem"]
 
 
 def cem_candidates(distribution: Distribution, first: int, count: int, indices: Any = None) -> Array:
@@ -37,7 +37,7 @@ def cem_candidates(distribution: Distribution, first: int, count: int, indices: 
     x = np.empty((len(numbers), n), mean.dtype)
     for row, i in enumerate(numbers.tolist()):
         address = i - i % 2 if d.antithetic else i
-        z = normals(mean.dtype, d.seed, d.stream, address * padded, n, _random.DOMAIN_CEM)
+        z = normals(mean.dtype, d.seed, d.stream, address * padded, n, DOMAIN_CEM)
         if d.factor is not None:
             numbers_z, z = z, np.zeros_like(z)
             for k in range(n):
@@ -127,17 +127,17 @@ def cem_update(
     return elites, best, float(scores[best]) if best >= 0 else math.nan, following
 
 
-class CEM(_cem.CEM):
+class CEM(method.CEM):
     _sample = staticmethod(cem_candidates)
     _update = staticmethod(cem_update)
     _refit = staticmethod(cem_refit)
 
 
-@functools.wraps(_cem.minimize_cem)
+@functools.wraps(minimize.minimize_cem)
 def minimize_cem(*arguments: Any, **options: Any) -> Result:
-    call = inspect.signature(_cem.minimize_cem).bind(*arguments, **options)
+    call = inspect.signature(minimize.minimize_cem).bind(*arguments, **options)
     call.apply_defaults()
-    return minimize_with(CEM, **call.arguments)
+    return minimize.minimize_with(CEM, **call.arguments)
 
 
 def _cholesky(c: Array) -> Array:

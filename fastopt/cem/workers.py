@@ -1,6 +1,6 @@
 """Where the candidates of the cross-entropy method are scored: here, in processes of our own, or by someone's executor.
 
-A worker is sent a `Distribution` (kernels/cem.pxi) and a range of candidate numbers and returns their scores. It makes
+A worker is sent a `Distribution` and a range of candidate numbers and returns their scores. It makes
 the candidates itself, so no candidate travels, and a range that is done twice, late or elsewhere gives the same scores.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import _core
-from fastopt._cem_njit import is_njit, score_function
 from fastopt._checks import finite_number, integer
 from fastopt._core import Distribution
+from fastopt.cem.compiled import is_njit, score_function
 from fastopt.random import DOMAIN_KEY
 
 Array = NDArray[Any]
