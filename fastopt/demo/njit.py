@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import fastopt
 from fastopt import reference
-from fastopt.demo import bit_equal, one_blas_thread
+from fastopt.demo.common import bit_equal, one_blas_thread
 
 Array = NDArray[Any]
 

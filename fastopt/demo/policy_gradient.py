@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastopt
-from fastopt import demo_cem
 from fastopt import policy as pg
-from fastopt.demo import BLUE, GREY, LIGHT, ORANGE, deviation, new_figure, one_blas_thread, progress, save
+from fastopt.demo import cem
+from fastopt.demo.common import deviation, one_blas_thread, progress
+from fastopt.demo.figures import BLUE, GREY, LIGHT, ORANGE, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -378,8 +379,8 @@ def print_table(table: dict[tuple[bool, float], list[Training]], seeds: Sequence
         steps = f"{np.mean([run.steps for run in runs]):,.0f}"
         score = f"{exams.mean():.0f} ± {deviation(exams):.0f}"
         print(f"{label:<24}{solved:>10}{score:>16}{steps:>20}{max(max(run.kl) for run in runs):>14.5f}")
-    searches = [demo_cem.train(seed) for seed in seeds]
-    exams = np.array([demo_cem.exam(run.policy, seed) for run, seed in zip(searches, seeds, strict=True)])
+    searches = [cem.train(seed) for seed in seeds]
+    exams = np.array([cem.exam(run.policy, seed) for run, seed in zip(searches, seeds, strict=True)])
     solved = f"{np.count_nonzero(exams >= THRESHOLD)} of {len(searches)}"
     score = f"{exams.mean():.0f} ± {deviation(exams):.0f}"
     print(f"{'CEM, 5 parameters':<24}{solved:>10}{score:>16}{np.mean([run.steps for run in searches]):>20,.0f}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastopt
-from fastopt.demo import BLUE, GREY, LIGHT, ORANGE, new_figure, save
+from fastopt.demo.figures import BLUE, GREY, LIGHT, ORANGE, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
