@@ -26,7 +26,7 @@ _row = struct.Struct(f"{len(HISTORY)}d").pack
 
 
 def _defaults(dimensions: int, covariance: str) -> dict[str, Any]:
-    """What None means for these arguments, by experiment: `benchmarks/studies/cem_defaults.py`, with the table it printed."""
+    """What None means for these arguments, by experiment: `benchmarks/studies/cem_defaults.py` and its table."""
     popsize, elite_frac = round(16 * math.sqrt(dimensions)), 0.2
     if covariance == "full":  # D (D + 1) / 2 numbers are estimated from the elites: the fewer elites, the slower
         elites = elite_frac * popsize
