@@ -48,6 +48,11 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
+def label(kind: str, path: str) -> str:
+    """Return the name of what `kind` has at a path: ``"grads/layers/0/weight"``, or ``"grads"`` for a bare array."""
+    return f"{kind}/{path}" if path else kind
+
+
 def same_structure(tree: Any, like: Any, name: str) -> Iterator[tuple[Any, Any]]:
     """Yield (leaf, leaf of `like`) for two nests of one structure; ``None`` stands for any array, not for a container.
 
@@ -76,28 +81,6 @@ def rebuilt(tree: Any, arrays: Iterator[Any]) -> Any:
     if isinstance(tree, list | tuple):
         return [rebuilt(value, arrays) for value in tree]
     return next(arrays)
-
-
-def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
-    """Return (the nest of all parameters, a list of (the group's parameters, the group's hyper-parameters)).
-
-    `params` is a nest of arrays, or a list of dicts that each have a key ``"params"`` and the hyper-parameters in which
-    the group differs from `defaults`. The nest of grouped parameters is the list of the groups' nests.
-    """
-    grouped = isinstance(params, list | tuple) and params and all(isinstance(g, dict) and "params" in g for g in params)
-    if not grouped:
-        return params, [(params, dict(defaults))]
-    groups = []
-    for index, group in enumerate(params):
-        own = {key: value for key, value in group.items() if key != "params"}
-        unknown = own.keys() - defaults.keys()
-        if unknown:
-            known = ", ".join(defaults)
-            raise ValueError(
-                f"params[{index}]: expected hyper-parameters among {known}, got {', '.join(sorted(unknown))}"
-            )
-        groups.append((group["params"], {**defaults, **own}))
-    return [tree for tree, _ in groups], groups
 
 
 ArrayTree = NDArray[Any] | list[Any] | tuple[Any, ...] | dict[Any, Any]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 
+__all__ = ["inactive_fraction", "leaky_relu", "leaky_relu_backward"]
+
 
 def leaky_relu(x: NDArray[Any], negative_slope: float = 0.01, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return x where x > 0, else x * negative_slope.

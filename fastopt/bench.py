@@ -26,7 +26,7 @@ limit      the time to move the same arrays without arithmetic, divided by the o
 float32; medians of calls made in turns
 """
 
-# What each op reads and writes, as (outputs, inputs) of kernels/stream.hpp.
+# What each op reads and writes, as (outputs, inputs) of kernels/core/stream.hpp.
 _ARRAYS = {
     "leaky_relu": ("y", "g"),
     "leaky_relu_backward": ("y", "gp"),

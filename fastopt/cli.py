@@ -77,34 +77,36 @@ def _demo(options: argparse.Namespace) -> int:
         return 2
     if options.task != "digits":
         return _TASKS[options.task].run(options)
-    from fastopt import demo
-
     if options.compare:
-        return demo.compare(seed=options.seed, plot=options.plot)
-    recipe = demo.Recipe.for_optimizer(
+        from fastopt.demo.compare import compare
+
+        return compare(seed=options.seed, plot=options.plot)
+    from fastopt.demo.digits import Recipe, digits
+
+    recipe = Recipe.for_optimizer(
         options.optimizer,
         seed=options.seed,
         **{name: getattr(options, name) for name in _RECIPE if getattr(options, name) is not None},
     )
-    return demo.digits(recipe, plot=options.plot)
+    return digits(recipe, plot=options.plot)
 
 
 def _cem(options: argparse.Namespace) -> int:
-    from fastopt import demo_cem
+    from fastopt.demo import cem
 
-    return demo_cem.cartpole(options.seed, options.plot)
+    return cem.cartpole(options.seed, options.plot)
 
 
 def _njit(options: argparse.Namespace) -> int:
-    from fastopt import demo_njit
+    from fastopt.demo import njit
 
-    return demo_njit.main(seed=options.seed)
+    return njit.main(seed=options.seed)
 
 
 def _policy_gradient(options: argparse.Namespace) -> int:
-    from fastopt import demo_policy
+    from fastopt.demo import policy_gradient
 
-    return demo_policy.cartpole(options.seed, options.plot, options.dropout or 0.0)
+    return policy_gradient.cartpole(options.seed, options.plot, options.dropout or 0.0)
 
 
 class _Task(NamedTuple):

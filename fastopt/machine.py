@@ -15,6 +15,8 @@ import numpy as np
 from fastopt import _core
 from fastopt._checks import integer
 
+__all__ = ["get_isa", "get_num_threads", "num_threads", "set_num_threads", "show_config"]
+
 MAX_THREADS = 1024
 
 

@@ -11,6 +11,14 @@ from fastopt import _core
 from fastopt._checks import finite_number, integer
 from fastopt.random import DOMAIN_DROPOUT, MAX_STREAM, resolve_rng
 
+__all__ = [
+    "DropoutMask",
+    "bias_leaky_relu_dropout",
+    "bias_leaky_relu_dropout_backward",
+    "dropout",
+    "dropout_backward",
+]
+
 
 class DropoutMask(NamedTuple):
     """The decisions of one dropout call: where they can be computed again.

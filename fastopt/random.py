@@ -12,6 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 from fastopt import _core
 from fastopt._checks import integer
 
+__all__ = ["Philox4x32"]
+
 DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_NORMAL, DOMAIN_CEM, DOMAIN_ROUNDING, DOMAIN_KEY = 0, 1, 2, 3, 4, 5
 DOMAIN_SPAWN, DOMAIN_UNIFORM, DOMAIN_ACTION = 6, 7, 8
 

@@ -1,0 +1,239 @@
+"""Steps of single arrays, averages, norms and penalties inside ``@njit``."""
+
+from __future__ import annotations
+
+from math import inf
+
+from numba.core import types
+from numba.extending import overload, register_jitable
+
+from fastopt import optimizers
+from fastopt._njit.checks import (
+    Refused,
+    check_array,
+    check_flags,
+    check_integers,
+    check_numbers,
+    given,
+    is_none,
+    refuse,
+)
+from fastopt._njit.kernel import float64, int64, kernel
+
+EPS_IS_ZERO = 2  # what adam_step of kernels/njit.cpp returns for an eps that is 0 in the dtype of the arrays
+
+adam_step = kernel("adam_step", 4, int64, *[float64] * 5, int64, float64)
+
+
+@overload(optimizers.adam_step)
+def _adam_step(
+    param,
+    grad,
+    exp_avg,
+    exp_avg_sq,
+    step,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    decoupled_weight_decay=False,
+    maximize=False,
+    grad_multiplier=1.0,
+):
+    check_array("param", param, written=True)
+    check_array("grad", grad, param, "param")
+    check_array("exp_avg", exp_avg, param, "param", written=True)
+    check_array("exp_avg_sq", exp_avg_sq, param, "param", written=True)
+    check_integers(step=step)
+    check_numbers(lr=lr, eps=eps, weight_decay=weight_decay, grad_multiplier=grad_multiplier)
+    check_flags(decoupled_weight_decay=decoupled_weight_decay, maximize=maximize)
+    if given(betas):
+        if not isinstance(betas, types.BaseTuple) or len(betas) != 2:
+            raise refuse("betas", "a tuple of two floats", betas)
+        check_numbers(**{"betas[0]": betas[0], "betas[1]": betas[1]})
+
+    def implementation(
+        param,
+        grad,
+        exp_avg,
+        exp_avg_sq,
+        step,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.0,
+        decoupled_weight_decay=False,
+        maximize=False,
+        grad_multiplier=1.0,
+    ):
+        if grad.shape != param.shape:
+            raise Refused("grad: expected shape {} like param, got {}", param.shape, grad.shape)
+        if exp_avg.shape != param.shape:
+            raise Refused("exp_avg: expected shape {} like param, got {}", param.shape, exp_avg.shape)
+        if exp_avg_sq.shape != param.shape:
+            raise Refused("exp_avg_sq: expected shape {} like param, got {}", param.shape, exp_avg_sq.shape)
+        check_step(step, lr, weight_decay, grad_multiplier)
+        if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
+            raise Refused("betas: expected two numbers >= 0 and < 1, got {}", betas)
+        if not 0 < eps < inf:
+            raise Refused("eps: expected a finite number > 0, got {}", eps)
+        multiplier = -grad_multiplier if maximize else grad_multiplier
+        arrays = (param, grad, exp_avg, exp_avg_sq)
+        wrong = adam_step(*arrays, step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier)
+        if wrong == EPS_IS_ZERO:
+            raise Refused("eps: expected a number that is not 0 in the dtype of param, got {}", eps)
+        if wrong:
+            raise ValueError("param, grad, exp_avg, exp_avg_sq: expected memory apart, got arrays that overlap")
+
+    return implementation
+
+
+@register_jitable
+def check_step(step, lr, weight_decay, grad_multiplier):
+    if step < 1:
+        raise Refused("step: expected an int >= 1, got {}", step)
+    if not 0 <= lr < inf:
+        raise Refused("lr: expected a finite number >= 0, got {}", lr)
+    if not 0 <= weight_decay < inf:
+        raise Refused("weight_decay: expected a finite number >= 0, got {}", weight_decay)
+    if not -inf < grad_multiplier < inf:
+        raise Refused("grad_multiplier: expected a finite number, got {}", grad_multiplier)
+
+
+sgd_step = kernel("sgd_step", 3, int64, *[float64] * 4, int64, float64)
+
+
+@overload(optimizers.sgd_step)
+def _sgd_step(
+    param,
+    grad,
+    momentum_buffer,
+    step,
+    lr=1e-3,
+    momentum=0.0,
+    dampening=0.0,
+    weight_decay=0.0,
+    nesterov=False,
+    maximize=False,
+    grad_multiplier=1.0,
+):
+    check_array("param", param, written=True)
+    check_array("grad", grad, param, "param")
+    if not is_none(momentum_buffer):
+        check_array("momentum_buffer", momentum_buffer, param, "param", written=True)
+    check_integers(step=step)
+    check_numbers(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
+    check_numbers(grad_multiplier=grad_multiplier)
+    check_flags(nesterov=nesterov, maximize=maximize)
+
+    def implementation(
+        param,
+        grad,
+        momentum_buffer,
+        step,
+        lr=1e-3,
+        momentum=0.0,
+        dampening=0.0,
+        weight_decay=0.0,
+        nesterov=False,
+        maximize=False,
+        grad_multiplier=1.0,
+    ):
+        if grad.shape != param.shape:
+            raise Refused("grad: expected shape {} like param, got {}", param.shape, grad.shape)
+        if momentum_buffer is None:
+            if momentum != 0:
+                raise Refused("momentum_buffer: expected an array for momentum {}, got None", momentum)
+        elif momentum_buffer.shape != param.shape:
+            raise Refused("momentum_buffer: expected shape {} like param, got {}", param.shape, momentum_buffer.shape)
+        check_step(step, lr, weight_decay, grad_multiplier)
+        if not 0 <= momentum < inf:
+            raise Refused("momentum: expected a finite number >= 0, got {}", momentum)
+        if not -inf < dampening < inf:
+            raise Refused("dampening: expected a finite number, got {}", dampening)
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("nesterov: expected momentum > 0 and dampening = 0")
+        multiplier = -grad_multiplier if maximize else grad_multiplier
+        if sgd_step(param, grad, momentum_buffer, step, lr, momentum, dampening, weight_decay, nesterov, multiplier):
+            raise ValueError("param, grad, momentum_buffer: expected memory apart, got arrays that overlap")
+
+    return implementation
+
+
+ema_update = kernel("ema_update", 2, float64)
+
+
+@overload(optimizers.ema_update)
+def _ema_update(average, value, decay):
+    check_array("average", average, written=True)
+    check_array("value", value, average, "average")
+    check_numbers(decay=decay)
+
+    def implementation(average, value, decay):
+        if value.shape != average.shape:
+            raise Refused("value: expected shape {} like average, got {}", average.shape, value.shape)
+        if not 0 <= decay <= 1:
+            raise Refused("decay: expected a number from 0 to 1, got {}", decay)
+        if ema_update(average, value, decay):
+            raise ValueError("value: expected memory apart from average, got arrays that overlap")
+
+    return implementation
+
+
+# ---- sums ------------------------------------------------------------------------------------------------------------
+
+
+add_squares = kernel("add_squares", 1, float64, result=float64)
+norm = kernel("norm", 0, float64, result=float64)
+penalty = kernel("penalty", 0, float64, float64, result=float64)
+
+
+def add_all_squares(total, arrays):
+    """`total` and the sum of squares of each array, one by one. For compiled code only."""
+    raise NotImplementedError
+
+
+@overload(add_all_squares)
+def _add_all_squares(total, arrays):
+    if isinstance(arrays, types.Array):
+        return lambda total, arrays: add_squares(arrays, total)
+    if isinstance(arrays, types.NoneType) or (isinstance(arrays, types.BaseTuple) and len(arrays) == 0):
+        return lambda total, arrays: total
+    if isinstance(arrays, types.BaseTuple):
+        return lambda total, arrays: add_all_squares(add_all_squares(total, arrays[0]), arrays[1:])
+
+    def implementation(total, arrays):
+        for array in arrays:
+            total = add_all_squares(total, array)
+        return total
+
+    return implementation
+
+
+def check_arrays(name, kind, *, or_none=False):
+    if isinstance(kind, types.BaseTuple):
+        for k, part in enumerate(kind):
+            check_arrays(f"{name}[{k}]", part, or_none=or_none)
+    elif isinstance(kind, types.List | types.ListType):
+        check_arrays(f"{name}[0]", kind.dtype, or_none=or_none)
+    elif not (or_none and isinstance(kind, types.NoneType)):
+        check_array(name, kind)
+
+
+@overload(optimizers.grad_norm)
+def _grad_norm(grads):
+    check_arrays("grads", grads, or_none=True)
+    return lambda grads: norm(add_all_squares(0.0, grads))
+
+
+@overload(optimizers.l2_penalty)
+def _l2_penalty(params, weight_decay):
+    check_arrays("params", params)
+    check_numbers(weight_decay=weight_decay)
+
+    def implementation(params, weight_decay):
+        if not 0 <= weight_decay < inf:
+            raise Refused("weight_decay: expected a finite number >= 0, got {}", weight_decay)
+        return penalty(add_all_squares(0.0, params), weight_decay)
+
+    return implementation

@@ -1,0 +1,306 @@
+"""The names of :mod:`fastopt.policy` that work inside ``@njit``."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+from numba.core import types
+from numba.extending import overload, register_jitable
+
+from fastopt import policy
+from fastopt._njit.checks import (
+    Refused,
+    check_address,
+    check_array,
+    check_numbers,
+    check_output,
+    check_rng,
+    given,
+    is_none,
+    new_or_checked,
+    refuse,
+)
+from fastopt._njit.kernel import float64, int64, kernel, uint64
+from fastopt.random import DOMAIN_ACTION
+
+NO_ACTION = 3  # what the functions of kernels/njit.cpp return for an action that is no column
+
+categorical_kl = kernel("categorical_kl", 3, int64)
+gaussian_kl = kernel("gaussian_kl", 5, int64, int64, int64)
+categorical_policy_gradient = kernel("categorical_policy_gradient", 5, int64, float64)
+gaussian_policy_gradient = kernel("gaussian_policy_gradient", 8, int64, float64)
+categorical_sample = kernel("categorical_sample", 2, int64, uint64, uint64, int64)
+gaussian_sample = kernel("gaussian_sample", 3, int64, int64, uint64, uint64, int64)
+gae = kernel("gae", 7, int64, float64, float64)
+mean_of = kernel("mean", 1, result=float64)
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_rows(name, kind):
+    check_array(name, kind)
+    if kind.ndim == 0:
+        raise refuse(name, "at least one dimension", "0")
+
+
+def check_batch(name, kind, like, like_name):
+    """One value for each row of `like`."""
+    check_array(name, kind)
+    if kind.dtype != like.dtype:
+        raise refuse(name, f"{like.dtype} like {like_name}", kind.dtype, f"{name}.astype(np.{like.dtype}) converts it")
+    if kind.ndim != like.ndim - 1:
+        raise refuse(name, f"{like.ndim - 1} dimensions, one less than {like_name}", kind.ndim)
+
+
+def check_log_std(name, kind, mean, mean_name):
+    """Return whether it is one row for all."""
+    if isinstance(kind, types.Array) and kind.ndim == 1 and kind.dtype == mean.dtype:
+        check_array(name, kind)
+        return True
+    check_array(name, kind, mean, mean_name)
+    return False
+
+
+def check_whole(name, kind, dtype, dimensions):
+    if not isinstance(kind, types.Array) or kind.dtype != dtype:
+        raise refuse(name, f"an array of {dtype}", kind, f"{name}.astype(np.{dtype}) makes one")
+    if kind.layout != "C" or not kind.aligned:
+        raise refuse(name, "a C-contiguous array", kind, f"np.ascontiguousarray({name}) makes one")
+    if kind.ndim != dimensions:
+        raise refuse(name, f"{dimensions} dimensions", kind.ndim)
+
+
+def wants_per_sample(kind):
+    """The result is an array or a float: which one must be known when the code is compiled."""
+    if not given(kind):
+        return bool(getattr(kind, "value", kind))
+    if not isinstance(kind, types.BooleanLiteral):
+        raise refuse("per_sample", "True or False written out inside @njit", kind)
+    return kind.literal_value
+
+
+@register_jitable
+def rows_of(name, x):
+    if x.shape[-1] == 0:
+        raise Refused("{}: expected shape (..., actions) with at least one action, got {}", name, x.shape)
+    return x.size // x.shape[-1]
+
+
+@register_jitable
+def filled_rows_of(name, x):
+    rows = rows_of(name, x)
+    if rows == 0:
+        raise Refused("{}: expected a batch of at least one, got shape {}", name, x.shape)
+    return rows
+
+
+@register_jitable
+def check_shape(name, x, wanted, like_name):
+    if x.shape != wanted:
+        raise Refused("{}: expected shape {} like {}, got {}", name, wanted, like_name, x.shape)
+
+
+@register_jitable
+def check_columns(name, x, columns):
+    if x.shape[-1] != columns:
+        raise Refused("{}: expected {} actions, got shape {}", name, columns, x.shape)
+
+
+@register_jitable
+def check_spread(name, x, mean, mean_name, shared):
+    """A log_std has the shape of its mean, or its last axis alone."""
+    check_columns(name, x, mean.shape[-1])
+    if not shared and x.size != mean.size:
+        raise Refused("{}: expected shape {} like {}, got {}", name, mean.shape, mean_name, x.shape)
+
+
+@register_jitable
+def check_batch_shape(name, x, rows, like_name):
+    if x.size != rows:
+        raise Refused("{}: expected one for each of the {} rows of {}, got shape {}", name, rows, like_name, x.shape)
+
+
+@register_jitable
+def check_entropy_coef(entropy_coef):
+    if not -inf < entropy_coef < inf:
+        raise Refused("entropy_coef: expected a finite number, got {}", entropy_coef)
+
+
+# ---- divergences -----------------------------------------------------------------------------------------------------
+
+
+@overload(policy.categorical_kl, prefer_literal=True)
+def _categorical_kl(old_logits, new_logits, per_sample=False):
+    check_rows("old_logits", old_logits)
+    check_array("new_logits", new_logits, old_logits, "old_logits")
+
+    def of_samples(old_logits, new_logits, per_sample=False):
+        rows_of("old_logits", old_logits)
+        check_shape("new_logits", new_logits, old_logits.shape, "old_logits")
+        kl = np.empty(old_logits.shape[:-1], old_logits.dtype)
+        categorical_kl(kl, old_logits, new_logits, old_logits.shape[-1])
+        return kl
+
+    def mean(old_logits, new_logits, per_sample=False):
+        kl = np.empty(filled_rows_of("old_logits", old_logits), old_logits.dtype)
+        check_shape("new_logits", new_logits, old_logits.shape, "old_logits")
+        categorical_kl(kl, old_logits, new_logits, old_logits.shape[-1])
+        return mean_of(kl)
+
+    return of_samples if wants_per_sample(per_sample) else mean
+
+
+@overload(policy.gaussian_kl, prefer_literal=True)
+def _gaussian_kl(old_mean, old_log_std, new_mean, new_log_std, per_sample=False):
+    check_rows("old_mean", old_mean)
+    old_shared = check_log_std("old_log_std", old_log_std, old_mean, "old_mean")
+    check_array("new_mean", new_mean, old_mean, "old_mean")
+    new_shared = check_log_std("new_log_std", new_log_std, old_mean, "old_mean")
+
+    @register_jitable
+    def fill(kl, old_mean, old_log_std, new_mean, new_log_std):
+        check_spread("old_log_std", old_log_std, old_mean, "old_mean", old_shared)
+        check_shape("new_mean", new_mean, old_mean.shape, "old_mean")
+        check_spread("new_log_std", new_log_std, old_mean, "old_mean", new_shared)
+        columns = old_mean.shape[-1]
+        old_stride, new_stride = 0 if old_shared else columns, 0 if new_shared else columns
+        gaussian_kl(kl, old_mean, old_log_std, new_mean, new_log_std, columns, old_stride, new_stride)
+
+    def of_samples(old_mean, old_log_std, new_mean, new_log_std, per_sample=False):
+        rows_of("old_mean", old_mean)
+        kl = np.empty(old_mean.shape[:-1], old_mean.dtype)
+        fill(kl, old_mean, old_log_std, new_mean, new_log_std)
+        return kl
+
+    def mean(old_mean, old_log_std, new_mean, new_log_std, per_sample=False):
+        kl = np.empty(filled_rows_of("old_mean", old_mean), old_mean.dtype)
+        fill(kl, old_mean, old_log_std, new_mean, new_log_std)
+        return mean_of(kl)
+
+    return of_samples if wants_per_sample(per_sample) else mean
+
+
+# ---- sampling --------------------------------------------------------------------------------------------------------
+
+
+@overload(policy.categorical_sample)
+def _categorical_sample(logits, rng=None):
+    check_rows("logits", logits)
+    check_rng(rng)
+
+    def implementation(logits, rng=None):
+        rows_of("logits", logits)
+        check_address(rng[0], rng[1])
+        actions = np.empty(logits.shape[:-1], np.int64)
+        categorical_sample(logits, actions, logits.shape[-1], rng[0], rng[1], DOMAIN_ACTION)
+        return actions
+
+    return implementation
+
+
+@overload(policy.gaussian_sample)
+def _gaussian_sample(mean, log_std, rng=None, out=None):
+    check_rows("mean", mean)
+    shared = check_log_std("log_std", log_std, mean, "mean")
+    check_rng(rng)
+    if not is_none(out):
+        raise refuse("out", "None inside @njit", out)
+
+    def implementation(mean, log_std, rng=None, out=None):
+        rows_of("mean", mean)
+        check_spread("log_std", log_std, mean, "mean", shared)
+        check_address(rng[0], rng[1])
+        actions, columns = np.empty_like(mean), mean.shape[-1]
+        stride = 0 if shared else columns
+        gaussian_sample(actions, mean, log_std, columns, stride, rng[0], rng[1], DOMAIN_ACTION)
+        return actions
+
+    return implementation
+
+
+# ---- policy gradients ------------------------------------------------------------------------------------------------
+
+
+@overload(policy.categorical_policy_gradient)
+def _categorical_policy_gradient(logits, actions, advantages, entropy_coef=0.0, out=None):
+    check_rows("logits", logits)
+    check_whole("actions", actions, types.int64, logits.ndim - 1)
+    check_batch("advantages", advantages, logits, "logits")
+    check_numbers(entropy_coef=entropy_coef)
+    check_output("out", out, logits, "logits")
+
+    def implementation(logits, actions, advantages, entropy_coef=0.0, out=None):
+        rows = filled_rows_of("logits", logits)
+        check_batch_shape("actions", actions, rows, "logits")
+        check_batch_shape("advantages", advantages, rows, "logits")
+        check_entropy_coef(entropy_coef)
+        dlogits = new_or_checked(out, logits)
+        losses, columns = np.empty(rows, logits.dtype), logits.shape[-1]
+        wrong = categorical_policy_gradient(losses, dlogits, logits, advantages, actions, columns, entropy_coef)
+        if wrong == NO_ACTION:
+            raise Refused("actions: expected numbers from 0 to {}, got others", columns - 1)
+        if wrong:
+            raise ValueError("out: expected logits itself or memory apart, got arrays that overlap")
+        return mean_of(losses), dlogits
+
+    return implementation
+
+
+@overload(policy.gaussian_policy_gradient)
+def _gaussian_policy_gradient(mean, log_std, actions, advantages, entropy_coef=0.0, out=None):
+    check_rows("mean", mean)
+    shared = check_log_std("log_std", log_std, mean, "mean")
+    check_array("actions", actions, mean, "mean")
+    check_batch("advantages", advantages, mean, "mean")
+    check_numbers(entropy_coef=entropy_coef)
+    if not is_none(out):
+        raise refuse("out", "None inside @njit", out)
+
+    def implementation(mean, log_std, actions, advantages, entropy_coef=0.0, out=None):
+        rows = filled_rows_of("mean", mean)
+        check_spread("log_std", log_std, mean, "mean", shared)
+        check_shape("actions", actions, mean.shape, "mean")
+        check_batch_shape("advantages", advantages, rows, "mean")
+        check_entropy_coef(entropy_coef)
+        dmean, dlog_std, losses = np.empty_like(mean), np.empty_like(log_std), np.empty(rows, mean.dtype)
+        columns = mean.shape[-1]
+        arrays = (losses, dmean, dlog_std, mean, log_std, actions, advantages)
+        if shared:
+            gaussian_policy_gradient(*arrays, np.empty(((rows + 63) // 64, columns)), columns, entropy_coef)
+        else:
+            gaussian_policy_gradient(*arrays, None, columns, entropy_coef)
+        return mean_of(losses), dmean, dlog_std
+
+    return implementation
+
+
+# ---- advantages ------------------------------------------------------------------------------------------------------
+
+
+@overload(policy.gae)
+def _gae(rewards, values, next_values, terminated, truncated, gamma, lam):
+    check_array("rewards", rewards)
+    check_array("values", values, rewards, "rewards")
+    check_array("next_values", next_values, rewards, "rewards")
+    if rewards.ndim == 0:
+        raise refuse("rewards", "at least one dimension", "0")
+    check_whole("terminated", terminated, types.boolean, rewards.ndim)
+    check_whole("truncated", truncated, types.boolean, rewards.ndim)
+    check_numbers(gamma=gamma, lam=lam)
+
+    def implementation(rewards, values, next_values, terminated, truncated, gamma, lam):
+        check_shape("values", values, rewards.shape, "rewards")
+        check_shape("next_values", next_values, rewards.shape, "rewards")
+        check_shape("terminated", terminated, rewards.shape, "rewards")
+        check_shape("truncated", truncated, rewards.shape, "rewards")
+        if not 0 <= gamma <= 1:
+            raise Refused("gamma: expected a number from 0 to 1, got {}", gamma)
+        if not 0 <= lam <= 1:
+            raise Refused("lam: expected a number from 0 to 1, got {}", lam)
+        advantages, returns = np.empty_like(rewards), np.empty_like(rewards)
+        gae(advantages, returns, rewards, values, next_values, terminated, truncated, len(rewards), gamma, lam)
+        return advantages, returns
+
+    return implementation

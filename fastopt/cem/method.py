@@ -1,0 +1,454 @@
+"""The cross-entropy method as a loop of your own: its state, its rules, and what was."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt import _core
+from fastopt import random as _random
+from fastopt._checks import finite_number, flag, integer
+from fastopt._core import Distribution
+from fastopt.cem.arguments import choice, noise, noise_variance, start
+from fastopt.cem.result import STOPS, Result
+from fastopt.cem.workers import as_score
+
+Array = NDArray[Any]
+
+BAD_GENERATIONS = 10
+HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
+_row = struct.Struct(f"{len(HISTORY)}d").pack
+
+
+def _defaults(dimensions: int, covariance: str) -> dict[str, Any]:
+    """What None means for these arguments, by experiment: `benchmarks/studies/cem_defaults.py` and its table."""
+    popsize, elite_frac = round(16 * math.sqrt(dimensions)), 0.2
+    if covariance == "full":  # D (D + 1) / 2 numbers are estimated from the elites: the fewer elites, the slower
+        elites = elite_frac * popsize
+        std_lr = 2 * elites / (dimensions * (dimensions + 2) + elites)
+    else:
+        std_lr = 1.5 / math.sqrt(dimensions)
+    return {
+        "popsize": popsize,
+        "elite_frac": elite_frac,
+        "mean_lr": 1.0,
+        "std_lr": min(1.0, std_lr),
+        "refit_about": "old_mean",
+    }
+
+
+class CEM:
+    """The cross-entropy method as a loop of your own: ask for candidates, score them, tell the scores.
+
+    The parameters are those of :func:`minimize_cem` that concern the search itself.
+
+    Attributes
+    ----------
+    generation : int
+        Number of the generation that is asked for now, counted from 0 over all restarts.
+    popsize : int
+        Candidates of this generation; doubled at each restart.
+    mean, std : ndarray
+        Copies of the distribution's.
+    x, fun : ndarray, float
+        The best candidate so far and its score.
+    nfev : int
+        Scores told.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> cem = fastopt.CEM(np.zeros(3), 1.0, rng=0)
+    >>> while not cem.stop():
+    ...     x = cem.ask()  # (popsize, 3)
+    ...     _ = cem.tell(np.square(x - [1, 2, 3]).sum(axis=1))
+    >>> cem.result().x.round(4)
+    array([1., 2., 3.])
+    """
+
+    # What fastopt.reference.CEM does in NumPy.
+    _sample = staticmethod(_core.cem_candidates)
+    _update = staticmethod(_core.cem_update)
+    _refit = staticmethod(_core.cem_refit)
+
+    def __init__(
+        self,
+        x0: Any = None,
+        sigma0: Any = None,
+        *,
+        bounds: Any = None,
+        popsize: int | None = None,
+        elite_frac: float | None = None,
+        maxiter: int | None = None,
+        maxfev: int | None = None,
+        mean_lr: float | None = None,
+        std_lr: float | None = None,
+        extra_std: float | tuple[float, int] = 0.0,
+        min_std: float = 0.0,
+        refit_about: str | None = None,
+        covariance: str = "diag",
+        antithetic: bool = False,
+        bound_handling: str = "clip",
+        maximize: bool = False,
+        xtol: float = 1e-8,
+        ftarget: float | None = None,
+        patience: int | None = None,
+        restarts: int = 0,
+        rng: Any = None,
+    ) -> None:
+        x0, sigma0, lower, upper = start(x0, sigma0, bounds)
+        choice("covariance", covariance, "diag", "full")
+        chosen = _defaults(x0.size, covariance)
+        given = {
+            "popsize": popsize,
+            "elite_frac": elite_frac,
+            "mean_lr": mean_lr,
+            "std_lr": std_lr,
+            "refit_about": refit_about,
+        }
+        chosen |= {name: value for name, value in given.items() if value is not None}
+        settings = {
+            "x0": x0,
+            "sigma0": sigma0,
+            "bounds": None if lower is None or upper is None else np.stack([lower, upper], axis=1),
+            "popsize": integer("popsize", chosen["popsize"], 2, 2**40),
+            "elite_frac": finite_number("elite_frac", chosen["elite_frac"], above=0, most=1),
+            "maxiter": None if maxiter is None else integer("maxiter", maxiter, 1, 2**63),
+            "maxfev": None if maxfev is None else integer("maxfev", maxfev, 1, 2**63),
+            "mean_lr": finite_number("mean_lr", chosen["mean_lr"], above=0, most=1),
+            "std_lr": finite_number("std_lr", chosen["std_lr"], above=0, most=1),
+            "extra_std": noise(extra_std),
+            "min_std": finite_number("min_std", min_std, 0),
+            "refit_about": choice("refit_about", chosen["refit_about"], "old_mean", "new_mean"),
+            "covariance": covariance,
+            "antithetic": flag("antithetic", antithetic),
+            "bound_handling": choice("bound_handling", bound_handling, "clip", "reflect"),
+            "maximize": flag("maximize", maximize),
+            "xtol": finite_number("xtol", xtol, 0),
+            "ftarget": None if ftarget is None else finite_number("ftarget", ftarget),
+            "patience": None if patience is None else integer("patience", patience, 1, 2**63),
+            "restarts": integer("restarts", restarts, 0, 2**10),
+        }
+        if maxfev is not None and maxfev < settings["popsize"]:
+            raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
+        self._set_up(settings, _random.run_key(rng))
+
+    def _set_up(self, settings: dict[str, Any], seed: int) -> None:
+        """Begin the run that these checked settings describe."""
+        self.settings, self.seed = settings, seed
+        bounds = settings["bounds"]
+        self._lower: Array | None = None if bounds is None else bounds[:, 0].copy()
+        self._upper: Array | None = None if bounds is None else bounds[:, 1].copy()
+        self._maximize, self._restarts = settings["maximize"], settings["restarts"]
+        self._sign = -1 if self._maximize else 1  # of scores that are compared
+        self._constant_options = None if isinstance(settings["extra_std"], tuple) else self._options(0)
+        self._grain = float(np.finfo(settings["x0"].dtype).eps)
+        self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
+        self._largest_std_stop = float(self._std_stop.max())
+        self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
+        self.generation = self.nfev = 0
+        self.fun, self.x = math.nan, settings["x0"].copy()
+        self.fun_mean, self.x_mean = math.nan, settings["x0"].copy()
+        self._rule: str | None = None
+        self._elites: list[NDArray[np.int64]] = []  # of each generation: with them it can be computed again
+        self._history = bytearray()  # of rows of float64
+        self._begun: list[int] = []  # the generation in which each restart began
+        self._replayed: tuple[int, Distribution] | None = None
+        self._begin(0)
+
+    def _begin(self, restart: int) -> None:
+        self.restart = restart
+        self._begun.append(self.generation)
+        self._distribution = self._first_distribution(restart)
+        self._of_population()
+        self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
+
+    def _of_population(self) -> None:
+        self.popsize = self._distribution.population
+        self._n_elites = min(self.popsize, max(2, round(self.settings["elite_frac"] * self.popsize)))
+        self._scores = np.full(self.popsize, math.nan)
+        self._told = np.zeros(self.popsize, np.bool)
+        self._told_mean: float | None = None
+
+    def _first_distribution(self, restart: int) -> Distribution:
+        """Restart 0 begins at x0; the others at a candidate of the first distribution, drawn for the purpose."""
+        s = self.settings
+        factor = np.eye(s["x0"].size, dtype=s["x0"].dtype) if s["covariance"] == "full" else None
+        first = Distribution(
+            s["x0"].copy(),
+            s["sigma0"].copy(),
+            factor,
+            self._lower,
+            self._upper,
+            self.seed,
+            0xFFFFFFFF | restart << 32,
+            s["popsize"] * 2**restart,
+            s["antithetic"],
+            s["bound_handling"] == "reflect",
+        )
+        if restart > 0:
+            first = first.replaced(mean=self._sample(first, 0, 1)[0])
+        return first.replaced(stream=restart << 32)
+
+    # ---- ask and tell ------------------------------------------------------------------------------------------------
+
+    @property
+    def mean(self) -> Array:
+        """A copy of the distribution's mean."""
+        return self._distribution.mean.copy()
+
+    @property
+    def std(self) -> Array:
+        """A copy of the distribution's standard deviation in each dimension."""
+        return self._distribution.std.copy()
+
+    def ask(self, first: int = 0, count: int | None = None) -> Array:
+        """Return candidates first, first + 1, ... of this generation as the rows of a new array; all by default.
+
+        Asking again gives the same candidates, and any range may be asked for in any order, anywhere.
+        """
+        first = integer("first", first, 0, self.popsize + 1)
+        count = integer("count", self.popsize - first if count is None else count, 0, self.popsize - first + 1)
+        return self._sample(self._distribution, first, count)
+
+    def tell(self, scores: Any, *, first: int = 0, generation: int | None = None, fun_mean: Any = None) -> bool:
+        """Give the scores of candidates first, first + 1, ...; the last of them makes the next generation.
+
+        NaN, None and infinite scores of either sign rank last and are never elites. With fewer than two finite scores
+        the distribution stays as it is, and the next generation is drawn from it anew.
+
+        Parameters
+        ----------
+        scores : sequence of numbers
+            A part of the generation will do. A score that is told twice counts once, the later.
+        first : int
+            Number of the first candidate that is scored.
+        generation : int, optional
+            The generation that the scores are of: those of a past one, which come too late, are ignored.
+        fun_mean : float, optional
+            The score of the distribution's mean, which has the least of a noisy function's luck in it.
+
+        Returns
+        -------
+        bool
+            Whether this made the next generation.
+        """
+        if generation is not None and integer("generation", generation, 0, self.generation + 1) < self.generation:
+            return False
+        first = integer("first", first, 0, self.popsize + 1)
+        values = np.asarray(scores)
+        if values.ndim != 1 or len(values) > self.popsize - first:
+            raise ValueError(
+                f"scores: expected at most {self.popsize - first} numbers, one for each candidate from {first} on, "
+                f"got shape {values.shape}"
+            )
+        if values.dtype.kind not in "fiub":
+            values = np.array([as_score(value) for value in values], np.float64)
+        mean_score = None if fun_mean is None else as_score(fun_mean)
+        self._scores[first : first + len(values)] = values
+        self._told[first : first + len(values)] = True
+        if mean_score is not None:
+            self._told_mean = mean_score
+        if not self._told.all():
+            return False
+        self._finish(self._scores, self._told_mean)
+        return True
+
+    def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
+        """The scores of the whole generation are there (and others may follow): refit, and look whether to stop."""
+        d = self._distribution
+        options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
+        elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
+        self._distribution = following
+        self._elites.append(elites)
+        self._bad = 0 if len(elites) else self._bad + 1
+        self.generation += 1
+        self.nfev += (self.popsize + (fun_mean is not None)) * self._repeats
+        self._stale += 1
+        sign, score = self._sign, found
+        if fun_mean is not None:
+            self.fun_mean, self.x_mean = fun_mean, d.mean
+            if math.isfinite(fun_mean) and not sign * fun_mean >= sign * found:  # found may be NaN
+                score, best = fun_mean, self.popsize
+        if best >= 0 and not sign * score >= sign * self._best_of_restart:  # which is NaN at first
+            self._improve(score, d, best)
+        self._history += _row(self.restart, self.nfev, self.fun, found, self.fun_mean, following.largest_std)
+        if scores is self._scores:
+            self._of_population()
+        self._look(fun_mean is not None)
+
+    def _options(self, generation: int) -> tuple[Any, ...]:
+        """The last arguments of a refit, for a generation of a restart."""
+        s = self.settings
+        added = noise_variance(s["extra_std"], generation)
+        return s["refit_about"] == "new_mean", s["mean_lr"], s["std_lr"], added, s["min_std"]
+
+    def _finish_mean(self, score: float) -> None:
+        """The distribution's mean was scored on its own, at the end."""
+        self.nfev += self._repeats
+        self.fun_mean, self.x_mean = score, self._distribution.mean
+        if math.isfinite(score) and not self._sign * score >= self._sign * self._best_of_restart:
+            self._improve(score, self._distribution, self.popsize)
+
+    def _improve(self, score: float, d: Distribution, i: int) -> None:
+        """Candidate i of d is the best of this restart."""
+        self._best_of_restart, self._stale = score, 0
+        if not self._sign * score >= self._sign * self.fun:
+            self.fun, self.x = score, self._sample(d, i, 1)[0]
+
+    def _look(self, scores_mean: bool) -> None:
+        """Apply the rules, in this order; those that concern one restart begin the next one, if there is one."""
+        s = self.settings
+        target = s["ftarget"]
+        if target is not None and (self.fun >= target if self._maximize else self.fun <= target):
+            self._rule = "ftarget"
+            return
+        d, local = self._distribution, None
+        if self._bad >= BAD_GENERATIONS:
+            local = "bad"
+        elif d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
+            local = self._narrowed()
+        if local is None and s["patience"] is not None and self._stale >= s["patience"]:
+            local = "patience"
+        if local is not None:
+            if self.restart >= self._restarts:
+                self._rule = local
+                return
+            self._begin(self.restart + 1)
+        if s["maxiter"] is not None and self.generation >= s["maxiter"]:
+            self._rule = "maxiter"
+        if self._rule is None and s["maxfev"] is not None:
+            next_one = (self.popsize + scores_mean) * self._repeats
+            if self.nfev + next_one + self._reserve > s["maxfev"]:
+                self._rule = "maxfev"
+
+    def _narrowed(self) -> str | None:
+        mean, std = self._distribution.mean, self._distribution.std
+        if (std <= self._std_stop).all():
+            return "xtol"
+        return "resolution" if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all() else None
+
+    def stop(self) -> str | None:
+        """Return None, or the rule that says to stop and why: a str that begins with the rule's name."""
+        return None if self._rule is None else STOPS[self._rule][2]
+
+    def result(self) -> Result:
+        """Return what was found so far (:func:`minimize_cem` has the fields)."""
+        status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
+        d = self._distribution
+        fields = {
+            "x": self.x.copy(),
+            "fun": self.fun,
+            "nit": self.generation,
+            "nfev": self.nfev,
+            "success": success,
+            "status": status,
+            "message": message,
+            "x_mean": self.x_mean.copy() if self.fun_mean == self.fun_mean else self.mean,
+            "fun_mean": self.fun_mean,
+            "std": self.std,
+            "history": {
+                name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
+                for name, column in zip(HISTORY, self._history_rows().T, strict=True)
+            },
+            "settings": {**self.settings, "seed": self.seed},
+        }
+        if d.factor is not None:
+            scaled = d.factor.astype(np.float64) * d.std
+            fields["covariance"] = scaled.T @ scaled
+        return Result(fields, self.candidate)
+
+    def _history_rows(self) -> NDArray[np.float64]:
+        return np.frombuffer(self._history).reshape(-1, len(HISTORY))
+
+    # ---- what was ----------------------------------------------------------------------------------------------------
+
+    def candidate(self, generation: int, i: int) -> Array:
+        """Return candidate i of a generation, this one or a past one, computed again.
+
+        Number popsize is the generation's mean. A past generation's distribution is found by refitting from the start
+        of its restart: what is kept of a generation is the numbers of its elites.
+        """
+        generation = integer("generation", generation, 0, self.generation + 1)
+        d = self._past(generation)
+        return self._sample(d, integer("i", i, 0, d.population + 1), 1)[0]
+
+    def _past(self, generation: int) -> Distribution:
+        restart = sum(begun <= generation for begun in self._begun) - 1
+        start = self._begun[restart]
+        if restart == self.restart and generation == self.generation:
+            return self._distribution
+        at, d = start, None
+        if self._replayed is not None and start <= self._replayed[0] <= generation:
+            at, d = self._replayed
+        if d is None:
+            d = self._first_distribution(restart)
+        for k in range(at, generation):
+            d = self._refit(d, self._elites[k], *self._options(k - start))
+        self._replayed = generation, d
+        return d
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state of the run as a dict of numbers, strings, None and arrays; see :meth:`from_dict`."""
+        d = self._distribution
+        return {
+            "settings": {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},
+            "distribution": {"mean": d.mean.copy(), "std": d.std.copy(), "stream": d.stream}
+            | ({} if d.factor is None else {"factor": d.factor.copy()}),
+            "elites": np.concatenate([*self._elites, np.empty(0, np.int64)]),
+            "elite_counts": np.array([len(e) for e in self._elites], np.int64),
+            "history": self._history_rows().copy(),
+            "scores": self._scores.copy(),
+            "told": self._told.copy(),
+            "begun": np.array(self._begun, np.int64),
+            "x": self.x.copy(),
+            "x_mean": self.x_mean.copy(),
+            **{name: getattr(self, name) for name in _PLAIN_STATE},
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> CEM:
+        """Return a run that goes on where :meth:`to_dict` was called, with the same bits.
+
+        Examples
+        --------
+        >>> import fastopt
+        >>> cem = fastopt.CEM([0.0, 0.0], 1.0, rng=0)
+        >>> same = fastopt.CEM.from_dict(cem.to_dict())
+        >>> bool((same.ask() == cem.ask()).all())
+        True
+        """
+        self = cls.__new__(cls)
+        self._set_up(
+            {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["settings"].items()}, state["seed"]
+        )
+        self._begun = [int(b) for b in state["begun"]]
+        d = self._first_distribution(state["restart"])
+        new: Any = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
+        self._distribution = d.replaced(**new)
+        self._of_population()
+        self._scores[:], self._told[:] = state["scores"], state["told"]
+        edges = np.cumsum([0, *state["elite_counts"]])
+        self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
+        self._history = bytearray(np.ascontiguousarray(state["history"], np.float64).tobytes())
+        self.x, self.x_mean = state["x"].copy(), state["x_mean"].copy()
+        for name in _PLAIN_STATE:
+            setattr(self, name, state[name])
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"CEM(dimensions={self.x.size}, popsize={self.popsize}, generation={self.generation}, "
+            f"restart={self.restart}, fun={self.fun:g}, nfev={self.nfev}, stop={self._rule!r})"
+        )
+
+
+_PLAIN_STATE = (
+    *("seed", "generation", "restart", "nfev", "fun", "fun_mean", "_rule", "_told_mean", "_best_of_restart"),
+    *("_stale", "_bad", "_repeats", "_reserve"),
+)

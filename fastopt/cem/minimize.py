@@ -1,0 +1,257 @@
+"""A whole run of the cross-entropy method in one call: score a generation, tell the scores, report."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastopt._checks import flag, integer
+from fastopt.cem.method import CEM
+from fastopt.cem.result import Result
+from fastopt.cem.workers import Objective, make_workers
+
+
+def minimize_cem(
+    fun: Callable[..., Any],
+    x0: Any = None,
+    sigma0: Any = None,
+    *,
+    bounds: Any = None,
+    args: Any = (),
+    popsize: int | None = None,
+    elite_frac: float | None = None,
+    maxiter: int | None = None,
+    maxfev: int | None = None,
+    mean_lr: float | None = None,
+    std_lr: float | None = None,
+    extra_std: float | tuple[float, int] = 0.0,
+    min_std: float = 0.0,
+    refit_about: str | None = None,
+    covariance: str = "diag",
+    antithetic: bool = False,
+    n_repeats: int = 1,
+    bound_handling: str = "clip",
+    maximize: bool = False,
+    xtol: float = 1e-8,
+    ftarget: float | None = None,
+    patience: int | None = None,
+    restarts: int = 0,
+    rng: Any = None,
+    workers: Any = 1,
+    timeout: float | None = None,
+    vectorized: bool = False,
+    callback: Callable[..., Any] | None = None,
+    progress: bool = False,
+) -> Result:
+    """Minimise a function by the cross-entropy method, in as many threads, processes or machines as you like.
+
+    Each generation draws `popsize` candidates x = mean + std * z with normal z, scores them, and moves mean and std
+    towards those of the best, the elites. In units u = (x - mean) / std of the elites, x after bounds::
+
+        m1 = mean of u;    v = mean of u**2 about the old mean, mean of u**2 - m1**2 about the new one
+        mean += mean_lr * std * m1
+        std  += std_lr * (sqrt(std**2 * v + extra_std**2) - std),    at least min_std
+
+    (Rubinstein and Kroese, The Cross-Entropy Method, 2004.) A candidate is a function of (seed, restart, generation,
+    number): the population is never stored. Workers are sent the distribution and a range of numbers, elites are
+    computed again for the refit, and any number of threads, processes or machines gives the same bits.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args)`` returns the score of x, a 1-D array. NaN, None and infinities of either sign rank last. A
+        function with an argument named `key` is given ``key=``, a number of 64 bits that no other evaluation has, to
+        seed its own noise with.
+    x0 : array_like, optional
+        Where to start: the first mean. All arrays are float32 if it is, else float64. None: the middle of the bounds.
+    sigma0 : float or array_like, optional
+        First standard deviation. None: a quarter of the width where there are two finite bounds, else 1.
+    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
+        None or an infinity for no bound.
+    args : tuple
+        Further arguments of `fun`.
+    popsize : int, optional
+        Candidates of a generation. The mean is scored besides, as number popsize; it is no elite.
+    elite_frac : float, optional
+        Share of the candidates that are elites, rounded to a number of them; at least two.
+    maxiter, maxfev : int, optional
+        Limits on generations and on evaluations, over all restarts. `maxfev` is not exceeded. If both are None, maxfev
+        is 10,000 times the dimensions, or 100 generations if that is more.
+    mean_lr, std_lr : float, optional
+        Weights of the new estimate, in (0, 1].
+    extra_std : float, or a pair (float, int)
+        Noise that keeps the search from narrowing too early: a variance of its square is added at each refit. With a
+        pair (e, n) the variance falls linearly from e**2 to 0 within n generations (Szita and Lorincz, Neural
+        Computation 18, 2006).
+    min_std : float
+        Floor of the std.
+    refit_about : {"old_mean", "new_mean"}, optional
+        What the elites' spread is measured about. About the new mean, which is the maximum-likelihood fit, the spread
+        shrinks too early on a slope.
+    covariance : {"diag", "full"}
+        "full" learns the correlations of the dimensions too, for moderate numbers of them: a refit takes about
+        elites * d**2 + d**3 operations. `std_lr` is then the weight of the new covariance.
+    antithetic : bool
+        Candidate 2j + 1 is candidate 2j mirrored at the mean.
+    n_repeats : int
+        Evaluations of each candidate, which are averaged.
+    bound_handling : {"clip", "reflect"}
+        What becomes of a candidate outside the bounds; one that is reflected to beyond the other bound is clipped.
+    maximize : bool
+        Look for the highest score.
+    xtol : float
+        Stop when the std of every dimension is at most xtol times its first value.
+    ftarget : float, optional
+        Stop when a score is as good as this.
+    patience : int, optional
+        Stop after that many generations without a better score.
+    restarts : int
+        How often to begin again, from a point drawn from the first distribution and with twice the population, when
+        xtol, patience or the like would stop the run.
+    rng : int, Philox4x32, numpy.random.Generator, ..., optional
+        The seed, or where to take it from. None takes fresh entropy.
+    workers : int, Executor or map-like callable
+        1 calls `fun` here; n > 1 starts n processes, -1 one for each CPU: then `fun` must be importable, and a script
+        needs ``if __name__ == "__main__"``. A ``concurrent.futures.Executor`` or a callable like ``map`` distributes as
+        it does. A process of ours that dies is replaced once a generation.
+    timeout : float, optional
+        Seconds that workers (processes or an executor) may take for a generation before it is a TimeoutError.
+    vectorized : bool
+        ``fun`` takes an array of shape (candidates, dimensions), the transpose of SciPy's, and returns one score a row.
+        It is called with cuts of the population that depend on its size and dimensions alone.
+    callback : callable, optional
+        Called after each generation, as ``callback(intermediate_result=result)`` if that is its one parameter's name,
+        else as ``callback(x)`` with the best candidate so far. It may raise StopIteration.
+    progress : bool
+        Show a line on stderr.
+
+    Returns
+    -------
+    Result
+        A dict with attributes: x and fun (the best candidate so far), nit, nfev, success, status, message; x_mean and
+        fun_mean (the final mean and its score: trust it more than `fun` if the function is noisy), std, covariance if
+        it is full;
+        history (arrays with an element for each generation); settings (what None was taken for, and the seed).
+        ``result.candidate(generation, i)`` is any candidate of any generation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or value, or `fun` returns something that is not a score.
+    RuntimeError, TimeoutError
+        If workers die or take too long.
+
+    Notes
+    -----
+    The status names what ended the run: 0 xtol, 1 ftarget, 2 maxiter, 3 maxfev, 4 patience, 5 resolution of the
+    floating-point type, 6 callback, 7 ten generations without two finite scores, 8 KeyboardInterrupt, which returns the
+    best so far. Threads: fastopt's own draw the candidates; `fun` runs in the calling thread.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> result = fastopt.minimize_cem(lambda x: np.square(x - 3).sum(), np.zeros(4), rng=0)
+    >>> result.x.round(6), result.message.partition(":")[0]
+    (array([3., 3., 3., 3.]), 'xtol')
+    """
+    return minimize_with(CEM, **locals())
+
+
+def minimize_with(
+    method: type[CEM],
+    fun: Callable[..., Any],
+    args: Any,
+    n_repeats: int,
+    workers: Any,
+    timeout: float | None,
+    vectorized: bool,
+    callback: Callable[..., Any] | None,
+    progress: bool,
+    **search: Any,
+) -> Result:
+    """The loop of :func:`minimize_cem`, for this class and for the reference's."""
+    cem = method(**search)
+    repeats = cem._repeats = integer("n_repeats", n_repeats, 1, 2**20)
+    cem._reserve = repeats  # the final mean is scored too
+    s = cem.settings
+    if s["maxiter"] is None and s["maxfev"] is None:
+        s["maxfev"] = max(10_000 * cem.x.size, 100 * (cem.popsize + 1)) * repeats
+    if s["maxfev"] is not None and s["maxfev"] < (cem.popsize + 2) * repeats:
+        raise ValueError(
+            f"maxfev: expected at least {(cem.popsize + 2) * repeats}, for one generation of {cem.popsize} candidates, "
+            f"its mean and the mean after it, {repeats} times each, got {s['maxfev']}"
+        )
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a function, got {type(callback).__name__}")
+    report = _report_to(callback)
+    show = _Progress() if flag("progress", progress) else None
+    objective = Objective(fun, args, vectorized=flag("vectorized", vectorized), n_repeats=repeats, sample=cem._sample)
+    team = make_workers(workers, objective, timeout)
+    finished = False
+    try:
+        while cem._rule is None:
+            scores = team.scores(cem._distribution)
+            cem._finish(scores, scores.item(-1))
+            if show is not None:
+                show(cem)
+            if report is not None and not report(cem):
+                cem._rule = "callback"
+        if cem._rule != "callback":
+            d = cem._distribution
+            cem._finish_mean(float(objective(d, d.population, d.population + 1)[0]))
+        finished = True
+    except KeyboardInterrupt:
+        cem._rule = "interrupted"
+    finally:
+        team.close(wait=finished)
+        if show is not None:
+            show.close()
+    return cem.result()
+
+
+def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | None:
+    """Return what calls the callback as SciPy does, and says whether to go on."""
+    if callback is None:
+        return None
+    try:
+        by_name = set(inspect.signature(callback).parameters) == {"intermediate_result"}
+    except (TypeError, ValueError):
+        by_name = False
+
+    def report(cem: CEM) -> bool:
+        try:
+            if by_name:
+                callback(intermediate_result=cem.result())
+            else:
+                callback(cem.x.copy())
+        except StopIteration:
+            return False
+        return True
+
+    return report
+
+
+class _Progress:
+    """One line on stderr, written anew a few times a second."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, cem: CEM) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + 0.2
+            self._show(cem)
+        self._cem = cem
+
+    def _show(self, cem: CEM, end: str = "") -> None:
+        text = f"generation {cem.generation}, {cem.nfev} evaluations, best {cem.fun:.6g}, mean {cem.fun_mean:.6g}"
+        sys.stderr.write(f"\r{text:<78}{end}")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._next:
+            self._show(self._cem, "\n")

@@ -1,0 +1,1 @@
+"""What ``fastopt demo`` runs: one file a task."""

@@ -1,0 +1,165 @@
+"""Adam and AdamW: updated in place, one compiled pass over all parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastopt import _core
+from fastopt._checks import finite_number, flag
+from fastopt._tree import ArrayTree
+from fastopt.optimizers.base import Base
+
+
+class Adam(Base, _core.AdamOptimizer):
+    """Adam: gradient descent with a step of its own for each parameter, in place.
+
+    For step t of a parameter p with gradient g::
+
+        m += (1 - b1) * (g - m)
+        v  = b2 * v + (1 - b2) * (g * g)
+        p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)
+                                               eps_t = eps * sqrt(1 - b2**t)
+
+    Parameters
+    ----------
+    params : array, or arrays in lists, tuples and dicts, nested to any depth
+        float32 or float64, all of one dtype; any shape and layout. Or a list of groups, each a dict with the key
+        ``"params"`` and the hyper-parameters in which the group differs from the arguments.
+    lr : float
+        Learning rate, >= 0.
+    betas : tuple of two floats
+        Decay rates of the averages of the gradient and of its square, in [0, 1).
+    eps : float
+        Added to the root of the second average, after its bias correction; > 0.
+    weight_decay : float
+        >= 0. Coupled, the L2 penalty: weight_decay * p is added to the gradient (see :func:`l2_penalty`).
+    amsgrad : bool
+        Divide by the largest second average so far instead of the present one (Reddi, Kale and Kumar, ICLR 2018).
+    maximize : bool
+        Ascend instead of descend.
+    decoupled_weight_decay : bool
+        Decay the parameter itself, p *= 1 - lr * weight_decay, as AdamW does.
+    max_grad_norm : float, optional
+        Scale all gradients by min(1, max_grad_norm / (norm + 1e-6)) where their common norm, that of
+        :func:`grad_norm`, is larger. It costs one more pass over the gradients, as `skip_nonfinite` does.
+    skip_nonfinite : bool
+        Skip the step when a gradient has a NaN or infinity: nothing changes but `skipped_steps`.
+    ema_decay : float, optional
+        Keep an average of the parameters, a += (1 - ema_decay) * (p - a), from a copy of them on; 0 <= ema_decay <= 1.
+    state_dtype : "bfloat16" or "8bit", optional
+        Keep the averages in 16 or 8 bits a number: 4 or 2.01 bytes a parameter instead of 8 for float32. They are
+        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero. In 8 bits an infinite
+        gradient spoils its block of 256 parameters for long: use `skip_nonfinite` where there may be one.
+    rng : Philox4x32, int, (seed, stream), or NumPy source, optional
+        Where the rounding takes its chance from, once: the same seed gives the same bits. None takes fresh entropy.
+
+    Attributes
+    ----------
+    param_groups : list of ParamGroup
+        Settable by key: ``optimizer.param_groups[0]["weight_decay"] = 0.0``.
+    lr : float
+        Settable.
+    params
+        As given.
+    step_count : int
+        Steps taken. Each parameter counts its own too, which its bias correction uses.
+    skipped_steps : int
+        Steps that `skip_nonfinite` skipped.
+    grad_norm : float or None
+        Norm of the last step's gradients before clipping, with `max_grad_norm` or `skip_nonfinite`.
+    ema_params
+        The averages in the form of `params`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or hyper-parameter is of the wrong kind or value, or two parameters overlap.
+
+    Notes
+    -----
+    Algorithm 1 of Kingma and Ba, ICLR 2015 (arXiv:1412.6980), and torch.optim.Adam: bias-corrected, eps outside the
+    root. Scalars are computed in float64 and rounded once to the arrays' dtype. A stored average below the smallest
+    normal number is stored as 0, so that idle parameters do not slow the step.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> params = {"w": np.ones(3), "b": np.zeros(1)}
+    >>> optimizer = fastopt.Adam(params, lr=0.1)
+    >>> optimizer.step({"w": np.array([1.0, -1.0, 2.0]), "b": None})
+    >>> params["w"]
+    array([0.9, 1.1, 0.9])
+    """
+
+    def __init__(
+        self,
+        params: ArrayTree,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = None,
+    ) -> None:
+        decoupled = flag("decoupled_weight_decay", decoupled_weight_decay)
+        self._set_up(
+            params,
+            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
+            checked_adam,
+            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if flag("amsgrad", amsgrad) else ("exp_avg", "exp_avg_sq"),
+            maximize=maximize,
+            max_grad_norm=max_grad_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=ema_decay,
+            state_dtype=state_dtype,
+            rng=rng,
+        )
+        self._decoupled_weight_decay = decoupled
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, in place: p *= 1 - lr * weight_decay before the step of :class:`Adam`.
+
+    Loshchilov and Hutter, ICLR 2019 (arXiv:1711.05101), as torch.optim.AdamW: the decay is multiplied by lr.
+    Parameters, attributes and errors are those of :class:`Adam`; weight_decay is 1e-2 unless given.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> w = np.ones(1)
+    >>> fastopt.AdamW(w, lr=0.1, weight_decay=0.5).step(np.zeros(1))
+    >>> w
+    array([0.95])
+    """
+
+    def __init__(
+        self,
+        params: ArrayTree,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        **options: Any,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True, **options)
+
+
+def checked_adam(values: dict[str, Any]) -> dict[str, Any]:
+    betas = values["betas"]
+    if not isinstance(betas, tuple | list | np.ndarray) or len(betas) != 2:
+        raise TypeError(f"betas: expected two floats, got {betas!r}")
+    return {
+        "lr": finite_number("lr", values["lr"], 0),
+        "betas": tuple(finite_number(f"betas[{k}]", betas[k], 0, below=1) for k in range(2)),
+        "eps": finite_number("eps", values["eps"], above=0),
+        "weight_decay": finite_number("weight_decay", values["weight_decay"], 0),
+    }

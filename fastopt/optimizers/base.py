@@ -1,0 +1,100 @@
+"""What all rules share: groups, options, the step and the averages of the parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from fastopt import random as _random
+from fastopt._checks import finite_number, flag
+from fastopt._tree import ArrayTree, leaves, rebuilt
+from fastopt.optimizers.groups import ParamGroup, group_dicts
+from fastopt.optimizers.state import Stateful
+
+
+class Base(Stateful):
+    """What Adam and SGD share in Python; mixed into the compiled classes, which have the arrays and the step."""
+
+    params: ArrayTree
+    _step: Callable[..., None]
+    _bind: Callable[..., None]
+
+    def _set_up(
+        self,
+        params: Any,
+        defaults: dict[str, Any],
+        check: Callable[[dict[str, Any]], dict[str, Any]],
+        state_names: tuple[str, ...],
+        *,
+        maximize: bool,
+        max_grad_norm: float | None,
+        skip_nonfinite: bool,
+        ema_decay: float | None,
+        state_dtype: str | None,
+        rng: Any,
+    ) -> None:
+        check(defaults)
+        if state_dtype not in (None, "bfloat16", "8bit"):
+            raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
+        max_norm = math.inf if max_grad_norm is None else finite_number("max_grad_norm", max_grad_norm, above=0)
+        options = {
+            "maximize": flag("maximize", maximize),
+            "max_grad_norm": max_norm,
+            "skip_nonfinite": flag("skip_nonfinite", skip_nonfinite),
+            "ema_decay": None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1),
+            "state_dtype": state_dtype,
+        }
+        tree, groups = group_dicts(params, defaults)
+        group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
+        names, arrays = [], []
+        for name, array in leaves(tree):
+            names.append(name)
+            arrays.append(array)
+        param_groups = [ParamGroup(own, check) for _, own in groups]
+        self._bind(tree, param_groups, group_of, names, arrays, state_names, **options)
+        self._state_dtype = state_dtype
+        if state_dtype is not None:
+            self._rounding_key = _random.run_key(rng)
+
+    def step(self, grads: Any, *, grad_multiplier: float = 1.0, zero_grads: bool = False) -> None:
+        """Update the parameters in place by one step.
+
+        Parameters
+        ----------
+        grads : arrays in the form of `params`
+            Each of the shape and dtype of its parameter, or :class:`SparseRows`. None in the place of an array leaves
+            that parameter alone, and its own step count too. With groups: a list of the groups' gradients.
+        grad_multiplier : float
+            Factor on all gradients, such as 1 / loss_scale. Clipping sees the product.
+        zero_grads : bool
+            Set the gradients to +0.0 in the same pass, for the next accumulation; also when the step is skipped.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter of a list
+            or dict has been replaced by another array; nothing is changed then.
+        """
+        self._step(grads, finite_number("grad_multiplier", grad_multiplier), flag("zero_grads", zero_grads))
+
+    @property
+    def ema_params(self) -> Any:
+        """Averages of the parameters in the form of `params`, the arrays themselves; None without `ema_decay`."""
+        return rebuilt(self.params, iter(self._states["ema"])) if "ema" in self._states else None
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the first group. Setting it sets that of every group."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        finite_number("lr", lr, 0)
+        for group in self.param_groups:
+            group["lr"] = lr
+
+    def __repr__(self) -> str:
+        sizes = [array.size for array in next(iter(self._states.values()))]
+        groups = ", ".join(repr(group) for group in self.param_groups)
+        return f"{type(self).__name__}({len(sizes)} arrays, {sum(sizes)} parameters, step {self.step_count}, {groups})"

@@ -1,0 +1,102 @@
+"""Sums over all gradients, or all parameters: norms, clipping, the L2 penalty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastopt import _core
+from fastopt._checks import finite_number
+from fastopt._tree import ArrayTree, SparseRows, label, leaves
+
+
+def grad_norm(grads: Any) -> float:
+    """Return the root of the sum of the squares of all gradients, in float64 and in a fixed order.
+
+    Parameters
+    ----------
+    grads : array or :class:`SparseRows`, or these in lists, tuples and dicts, nested to any depth
+        float32 or float64; None is passed over.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> fastopt.grad_norm({"w": np.array([3.0]), "b": np.array([4.0], "float32")})
+    5.0
+    """
+    sums = []
+    for name, grad in leaves(grads):
+        if grad is not None:
+            path = label("grads", name)
+            dense = _core.coalesce(grad, path)[1] if isinstance(grad, SparseRows) else grad
+            sums.append(_core.sum_squares(dense, path))
+    return _core.norm(sums)
+
+
+def clip_grad_norm_(grads: Any, max_norm: float) -> float:
+    """Scale gradients in place so that their common norm is at most max_norm, and return the norm before.
+
+    The factor is min(1, max_norm / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. A norm that is NaN changes
+    nothing; an infinite one makes zeros of finite gradients and NaN of infinite ones.
+
+    Parameters
+    ----------
+    grads
+        As :func:`grad_norm`; written.
+    max_norm : float
+        > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or `max_norm` is of the wrong kind or value; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> g = np.array([3.0, 4.0])
+    >>> fastopt.clip_grad_norm_([g], 1.0)
+    5.0
+    >>> round(fastopt.grad_norm(g), 5)
+    1.0
+    """
+    max_norm = finite_number("max_norm", max_norm, above=0)
+    present = [(label("grads", name), grad) for name, grad in leaves(grads) if grad is not None]
+    arrays = [grad.values if isinstance(grad, SparseRows) else grad for _, grad in present]
+    _core.check_disjoint(arrays, [name for name, _ in present])
+    norm = grad_norm(grads)
+    factor = _core.clip_factor(norm, max_norm)
+    if factor < 1:
+        for array in arrays:
+            _core.scale(array, factor)
+    return norm
+
+
+def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
+    """Return weight_decay / 2 times the sum of the squares of all parameters, in float64.
+
+    Its gradient is what coupled weight decay adds, weight_decay * p, so that the loss printed is the loss minimised.
+
+    Parameters
+    ----------
+    params : array, or arrays in lists, tuples and dicts, nested to any depth
+        float32 or float64; dtypes may differ.
+    weight_decay : float
+        >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or `weight_decay` is of the wrong kind or value.
+
+    Notes
+    -----
+    The sum has a fixed order, so its bits do not depend on threads or CPU.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> fastopt.l2_penalty({"w": np.array([3.0, 4.0])}, 0.1)
+    1.25
+    """
+    weight_decay = finite_number("weight_decay", weight_decay, 0)
+    return _core.l2_penalty([_core.sum_squares(a, label("params", name)) for name, a in leaves(params)], weight_decay)

@@ -1,0 +1,29 @@
+"""Policy gradients on NumPy arrays: KL divergences, log-probabilities, entropies, sampling, gradients and advantages.
+
+A batch of categorical policies is an array of `logits`, shape (..., actions); a batch of diagonal Gaussian ones is a
+`mean` of that shape and a `log_std` of the same shape, or one for all, (actions,). The leading axes are the batch, of
+any number: (time, environments), or none for a single observation. Arrays are float32 or float64, all of a call
+alike, of any layout, and an array of another kind, dtype or shape is a TypeError or ValueError before anything is
+written.
+
+Exponential and logarithm are polynomials, the same in :mod:`fastopt.reference.policy`, so the bits are the same on
+every machine; the largest errors of 2**20 values were 1.04 units in the last place for the exponential, and 0.82
+(float32) and 1.97 (float64) for the logarithm. What one sample gives is computed in the arrays' dtype; means over the
+batch are float64 sums in a fixed order.
+
+A logit of minus infinity masks an action: its probability is 0, it is never sampled, 0 log 0 counts as 0, and it gets
+no gradient. A row with a NaN, with plus infinity or with every action masked is no distribution: its results are NaN,
+and the action sampled from it is -1.
+"""
+
+from fastopt.policy import advantage, categorical, gaussian, line_search
+from fastopt.policy.advantage import *
+from fastopt.policy.categorical import *
+from fastopt.policy.gaussian import *
+from fastopt.policy.line_search import *
+
+__all__: list[str] = []
+__all__ += advantage.__all__
+__all__ += categorical.__all__
+__all__ += gaussian.__all__
+__all__ += line_search.__all__

@@ -1,0 +1,106 @@
+"""What several families share: polynomials of correctly rounded steps, sums in a fixed order, outputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+__all__ = ["LOG_FLOAT32", "LOG_FLOAT64", "natural_log", "ordered_sum", "sum_squares"]
+
+
+# ---- polynomials -----------------------------------------------------------------------------------------------------
+
+
+def natural_log(u: Array, below_one: Array) -> Array:
+    """ln u for 0 < u <= 1: u = m * 2**e with m in [sqrt(1/2), sqrt(2)), and a polynomial of correctly rounded steps.
+
+    `below_one` is 1 - u to its own precision: next to 1 a float32 u has lost the last bits of the word it came from.
+    """
+    if u.dtype == np.float32:
+        bits = u.view(np.int32)
+        e = bits - np.int32(0x3F3504F3) >> np.int32(23)  # the bits of sqrt(1/2)
+        f = np.where(e == 0, -below_one, (bits - (e << np.int32(23))).view(np.float32) - np.float32(1))
+        ff, k = f * f, e.astype(np.float32)
+        p = horner(f, LOG_FLOAT32)
+        low = (f * ff) * p + k * np.float32(-2.12194440e-4)  # ln 2 in two parts, the first of 9 bits
+        return k * np.float32(0.693359375) + (f - (np.float32(0.5) * ff - low))
+    bits = u.view(np.int64)
+    e = (bits >> np.int64(32)) - np.int64(0x3FE6A09E) >> np.int64(20)
+    f = (bits - (e << np.int64(52))).view(np.float64) - 1.0
+    s, k = f / (2.0 + f), e.astype(np.float64)
+    z = s * s
+    return k * 0.6931471803691238165 + (2.0 * s + (s * (z * horner(z, LOG_FLOAT64)) + k * 1.9082149292705877000e-10))
+
+
+def horner(x: Array, coefficients: tuple[float, ...]) -> Array:
+    y = np.full_like(x, coefficients[0])
+    for c in coefficients[1:]:
+        y = y * x + x.dtype.type(c)
+    return y
+
+
+# Chebyshev fits on the reduced ranges: of (ln(1 + f) - f + f**2 / 2) / f**3; of (2 artanh s - 2 s) / s**3 against s**2.
+LOG_FLOAT32 = (
+    *(0.0697161147, -0.114797338, 0.116854199, -0.124256873, 0.142490576, -0.166678023),
+    *(0.200007157, -0.249999970, 0.333333312),
+)
+LOG_FLOAT64 = (
+    *(0.1461644968504340586, 0.15331721600556041269, 0.1818288912526172208, 0.22222211134795079855),
+    *(0.28571428625975484921, 0.3999999999989950449, 0.66666666666666696862),
+)
+
+
+# ---- sums in a fixed order -------------------------------------------------------------------------------------------
+
+
+def sum_squares(x: Array) -> float:
+    """Sum of x**2 in float64."""
+    return ordered_sum(np.square(x, dtype=np.float64))
+
+
+def ordered_sum(terms: NDArray[np.float64]) -> float:
+    """Sum in blocks of 4,096 elements in C order; in a block lane j of 16 adds j, j + 16, ..., then the lanes fold
+    16 -> 8 -> 4 -> 2 -> 1 by adding the upper half; the block sums are added in order."""
+    terms = terms.ravel()
+    total = 0.0
+    for begin in range(0, terms.size, 4096):
+        block = terms[begin : begin + 4096]
+        whole = len(block) // 16 * 16
+        lanes = np.zeros(16)
+        for row in block[:whole].reshape(-1, 16):
+            lanes += row
+        lanes[: len(block) - whole] += block[whole:]
+        while len(lanes) > 1:
+            lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
+        total += float(lanes[0])
+    return total
+
+
+def column_sums(x: Array) -> Array:
+    """Sums over all axes but the last, in float64: the rows of each block of 64 in order, then the blocks in order."""
+    rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
+    padded = np.zeros((-(-rows // 64) * 64, columns))
+    padded[:rows] = x.reshape(rows, columns)
+    blocks = np.cumsum(padded.reshape(len(padded) // 64, 64, columns), axis=1)[:, -1]
+    with np.errstate(over="ignore"):
+        return np.cumsum([np.zeros(columns), *blocks], axis=0)[-1].astype(x.dtype)
+
+
+# ---- results ---------------------------------------------------------------------------------------------------------
+
+
+def into(out: Array | None, result: Array) -> Array:
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def flush_subnormal(x: Array) -> Array:
+    """A stored state below the smallest normal number is +0.0: subnormal arithmetic is slow. NaN stays."""
+    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)

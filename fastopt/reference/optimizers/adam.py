@@ -1,0 +1,97 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastopt._tree import ArrayTree
+from fastopt.reference.core import Array, flush_subnormal
+from fastopt.reference.optimizers.base import Base
+
+
+def adam_update(
+    param: Array,
+    grad: Array,
+    states: list[Array],
+    step: int,
+    grad_scale: float,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+) -> None:
+    """`states` are exp_avg, exp_avg_sq and, for AMSGrad, max_exp_avg_sq."""
+    dtype = param.dtype.type
+    exp_avg, exp_avg_sq, *maximum = states
+    beta1, beta2 = betas
+    correction = math.sqrt(1 - math.pow(beta2, step))
+    lr_t = dtype(lr * correction / (1 - math.pow(beta1, step)))
+    eps_t = dtype(eps * correction)
+    coupled = dtype(0 if decoupled_weight_decay else weight_decay)
+
+    g = grad * dtype(grad_scale)
+    if decoupled_weight_decay:
+        param *= dtype(1 - lr * weight_decay)
+    if coupled != 0:
+        g = g + coupled * param
+    m = exp_avg + dtype(1 - beta1) * (g - exp_avg) if dtype(1 - beta1) != 1 else g
+    v = dtype(1 - beta2) * (g * g)
+    if dtype(beta2) != 0:
+        v = dtype(beta2) * exp_avg_sq + v
+    largest = np.maximum(maximum[0], v) if maximum else v
+    if lr_t != 0:
+        param -= lr_t * (m / (np.sqrt(largest) + eps_t))
+    exp_avg[...] = flush_subnormal(m)
+    exp_avg_sq[...] = flush_subnormal(v)
+    if maximum:
+        maximum[0][...] = flush_subnormal(largest)
+
+
+class Adam(Base):
+    def __init__(
+        self,
+        params: ArrayTree,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = None,
+    ):
+        self._step_function = adam_update
+        super().__init__(
+            params,
+            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
+            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq"),
+            {"decoupled_weight_decay": decoupled_weight_decay},
+            maximize=maximize,
+            max_grad_norm=max_grad_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=ema_decay,
+            state_dtype=state_dtype,
+            rng=rng,
+        )
+
+
+class AdamW(Adam):
+    def __init__(
+        self,
+        params: ArrayTree,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        **options: Any,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True, **options)

@@ -1,0 +1,55 @@
+"""Optimiser states in few bits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt.reference.core import Array, flush_subnormal
+
+
+class _State:
+    """One state of one parameter: in the parameter's dtype, or as codes of 16 or 8 bits.
+
+    A code keeps the top bits of a float32's magnitude; 16 bits of chance are added to what is cut off first, so that it
+    goes up in proportion. bfloat16 keeps 16 bits with the sign. 8 bits keep a sign, 4 bits of exponent and 3 of
+    mantissa, or 5 and 3 without a sign, relative to the largest exponent in each block of 256 elements in C order. Code
+    0 is zero; a value without a sign that is not zero has a code of at least 1.
+    """
+
+    def __init__(self, param: Array, state_dtype: str | None, signed: bool):
+        self.kind, self.dtype, self.signed = state_dtype, param.dtype, signed
+        codes = {None: param.dtype, "bfloat16": np.dtype(np.uint16), "8bit": np.dtype(np.uint8)}
+        self.array = np.zeros(param.shape, codes[state_dtype])
+        self.exponents = np.zeros(-(-param.size // 256), np.uint8)
+
+    def load(self) -> Array:
+        if self.kind is None:
+            return self.array
+        if self.kind == "bfloat16":
+            return np.asarray((self.array.astype(np.uint32) << 16).view(np.float32).astype(self.dtype))
+        codes = self.array.astype(np.int64)
+        magnitude, sign = (codes & 0x7F, codes >> 7 << 31) if self.signed else (codes, codes * 0)
+        bits = np.where(magnitude != 0, (magnitude << 20) + self._base() | sign, 0)
+        return np.asarray(bits.astype(np.uint32).view(np.float32).astype(self.dtype))
+
+    def store(self, value: Array, chance: Array) -> None:
+        value = flush_subnormal(value.astype(np.float32))
+        bits = value.view(np.uint32).astype(np.int64)
+        magnitude, negative = bits & 0x7FFFFFFF, value < 0
+        nan = magnitude > 0x7F800000
+        if self.kind == "bfloat16":
+            code = np.where(nan, 0x7FC0, magnitude + chance >> 16)
+            self.array[...] = code | np.where(negative & self.signed, 0x8000, 0)
+            return
+        magnitude = np.where(nan, 0, magnitude)
+        largest = [block.max() for block in np.split(magnitude.ravel(), range(256, magnitude.size, 256)) if block.size]
+        self.exponents[...] = np.maximum(np.array(largest, np.int64) + 0xFFFFF >> 23, 32)
+        codes = magnitude - self._base() + (chance << 4) >> 20
+        codes = np.maximum(codes, 0 if self.signed else magnitude > 0)
+        self.array[...] = codes | np.where(negative & self.signed, 0x80, 0)
+
+    def _base(self) -> NDArray[np.int64]:
+        """Bits of the float whose code would be 0: the exponent of the block is the top exponent of a code."""
+        exponents = self.exponents.astype(np.int64) - (15 if self.signed else 31)
+        return (np.repeat(exponents, 256)[: self.array.size] << 23).reshape(self.array.shape)

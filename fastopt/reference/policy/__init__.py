@@ -1,0 +1,17 @@
+"""The definitions of :mod:`fastopt.policy` in plain NumPy: the same names, signatures and bits.
+
+It is to `fastopt.policy` what :mod:`fastopt.reference` is to `fastopt`. Sums along a row are taken column by column;
+sums over the batch are float64 in the fixed order of :func:`fastopt.reference.ordered_sum`.
+"""
+
+from fastopt.reference.policy import advantage, categorical, core, gaussian
+from fastopt.reference.policy.advantage import *
+from fastopt.reference.policy.categorical import *
+from fastopt.reference.policy.core import *
+from fastopt.reference.policy.gaussian import *
+
+__all__: list[str] = []
+__all__ += advantage.__all__
+__all__ += categorical.__all__
+__all__ += core.__all__
+__all__ += gaussian.__all__

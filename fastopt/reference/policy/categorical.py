@@ -1,0 +1,93 @@
+"""Categorical policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt.random import DOMAIN_ACTION, resolve_rng
+from fastopt.reference.core import Array, into
+from fastopt.reference.policy.core import as_rows, batch_mean, exponential, logarithm, row_sum
+from fastopt.reference.random import uniforms
+
+__all__ = [
+    "categorical_entropy",
+    "categorical_kl",
+    "categorical_log_prob",
+    "categorical_policy_gradient",
+    "categorical_sample",
+]
+
+
+def categorical_kl(old_logits: Array, new_logits: Array, *, per_sample: bool = False) -> Any:
+    old_x, old_e, old_sum = _softmax(old_logits)
+    new_x, _, new_sum = _softmax(new_logits)
+    kl = row_sum(_weighted(old_e, old_x - new_x)) / old_sum + logarithm(new_sum / old_sum)
+    return kl.reshape(old_logits.shape[:-1]) if per_sample else batch_mean(kl)
+
+
+def categorical_log_prob(logits: Array, actions: NDArray[Any]) -> Array:
+    x, _, total = _softmax(logits)
+    of_action = x[np.arange(len(x)), actions.ravel()]
+    return (of_action - logarithm(total)).reshape(logits.shape[:-1])
+
+
+def categorical_entropy(logits: Array) -> Array:
+    return _entropy(*_softmax(logits)).reshape(logits.shape[:-1])
+
+
+def _entropy(x: Array, e: Array, total: Array) -> Array:
+    return logarithm(total) - row_sum(_weighted(e, x)) / total
+
+
+def categorical_sample(logits: Array, rng: Any = None) -> NDArray[np.int64]:
+    _, e, total = _softmax(logits)
+    u = uniforms(logits.dtype, *resolve_rng(rng), 0, len(e), domain=DOMAIN_ACTION)
+    actions, cumulative, passed = np.zeros(len(e), np.int64), np.zeros_like(u), u * total
+    for k in range(e.shape[1]):
+        cumulative = cumulative + e[:, k]
+        actions += cumulative <= passed
+    actions[np.isnan(total)] = -1
+    return actions.reshape(logits.shape[:-1])
+
+
+def categorical_policy_gradient(
+    logits: Array,
+    actions: NDArray[Any],
+    advantages: Array,
+    *,
+    entropy_coef: float = 0.0,
+    out: Array | None = None,
+) -> tuple[float, Array]:
+    f = logits.dtype.type
+    x, e, total = _softmax(logits)
+    chosen = np.arange(x.shape[1]) == actions.ravel()[:, None]
+    adv = advantages.ravel()
+    p = e * (f(1) / total)[:, None]
+    log_prob = x[chosen] - logarithm(total)
+    loss = -(adv * log_prob)
+    grad = (adv * f(1 / len(x)))[:, None] * np.where(chosen, p - f(1), p)
+    if entropy_coef != 0:
+        entropy = _entropy(x, e, total)
+        loss = loss - f(entropy_coef) * entropy
+        log_p = x - logarithm(total)[:, None]
+        grad = grad + f(entropy_coef / len(x)) * _weighted(p, log_p + entropy[:, None])
+    return batch_mean(loss), into(out, grad.reshape(logits.shape))
+
+
+def _softmax(logits: Array) -> tuple[Array, Array, Array]:
+    """x = logits - max, e**x and its sum, of each row."""
+    rows = as_rows(logits)
+    largest = rows[:, 0]
+    for k in range(1, rows.shape[1]):
+        largest = np.where(rows[:, k] > largest, rows[:, k], largest)
+    x = rows - largest[:, None]
+    e = exponential(x)
+    return x, e, row_sum(e)
+
+
+def _weighted(e: Array, x: Array) -> Array:
+    """e * x, and 0 where e is 0: 0 log 0 = 0."""
+    return np.where(e == 0, e.dtype.type(0), e * x)

@@ -1,0 +1,90 @@
+"""Diagonal Gaussian policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastopt.random import DOMAIN_ACTION, resolve_rng
+from fastopt.reference.core import Array, column_sums, into
+from fastopt.reference.policy.core import as_rows, batch_mean, exponential, row_sum
+from fastopt.reference.random import normals
+
+__all__ = [
+    "HALF_LOG_2PI",
+    "HALF_LOG_2PI_E",
+    "gaussian_entropy",
+    "gaussian_kl",
+    "gaussian_log_prob",
+    "gaussian_policy_gradient",
+    "gaussian_sample",
+]
+
+HALF_LOG_2PI = 0.9189385332046727
+HALF_LOG_2PI_E = 1.4189385332046727
+
+
+def gaussian_kl(
+    old_mean: Array, old_log_std: Array, new_mean: Array, new_log_std: Array, *, per_sample: bool = False
+) -> Any:
+    f = old_mean.dtype.type
+    d = _like_rows(old_log_std, old_mean) - _like_rows(new_log_std, old_mean)
+    t = (as_rows(old_mean) - as_rows(new_mean)) * exponential(-_like_rows(new_log_std, old_mean))
+    kl = row_sum(f(0.5) * (((exponential(d + d) - f(1)) - (d + d)) + t * t))
+    return kl.reshape(old_mean.shape[:-1]) if per_sample else batch_mean(kl)
+
+
+def gaussian_log_prob(mean: Array, log_std: Array, actions: Array) -> Array:
+    t = (as_rows(actions) - as_rows(mean)) * exponential(-_like_rows(log_std, mean))
+    return _log_prob(t, _like_rows(log_std, mean)).reshape(mean.shape[:-1])
+
+
+def _log_prob(t: Array, log_std: Array) -> Array:
+    f = t.dtype.type
+    return -row_sum(f(0.5) * (t * t) + log_std) - f(t.shape[1] * HALF_LOG_2PI)
+
+
+def gaussian_entropy(log_std: Array) -> Array:
+    rows = as_rows(log_std)
+    return (row_sum(rows) + rows.dtype.type(rows.shape[1] * HALF_LOG_2PI_E)).reshape(log_std.shape[:-1])
+
+
+def gaussian_sample(mean: Array, log_std: Array, rng: Any = None, *, out: Array | None = None) -> Array:
+    z = normals(mean.dtype, *resolve_rng(rng), 0, mean.size, domain=DOMAIN_ACTION)
+    return into(out, mean + exponential(log_std) * z.reshape(mean.shape))
+
+
+def gaussian_policy_gradient(
+    mean: Array,
+    log_std: Array,
+    actions: Array,
+    advantages: Array,
+    *,
+    entropy_coef: float = 0.0,
+    out: tuple[Array, Array] | None = None,
+) -> tuple[float, Array, Array]:
+    f = mean.dtype.type
+    rows, spread, adv = as_rows(mean), _like_rows(log_std, mean), advantages.ravel()
+    inverse = exponential(-spread)
+    t = (as_rows(actions) - rows) * inverse
+    loss = -(adv * _log_prob(t, spread))
+    w = (adv * f(1 / len(rows)))[:, None]
+    dmean = -(w * (t * inverse))
+    dlog_std = w * (f(1) - t * t)
+    if entropy_coef != 0:
+        entropy = row_sum(spread) + f(rows.shape[1] * HALF_LOG_2PI_E)
+        loss = loss - f(entropy_coef) * entropy
+        dlog_std = dlog_std - f(entropy_coef / len(rows))
+    if log_std.ndim == 1:
+        dlog_std = column_sums(dlog_std)
+    out_mean, out_log_std = (None, None) if out is None else out
+    return (
+        batch_mean(loss),
+        into(out_mean, dmean.reshape(mean.shape)),
+        into(out_log_std, dlog_std.reshape(log_std.shape)),
+    )
+
+
+def _like_rows(log_std: Array, mean: Array) -> Array:
+    return np.ascontiguousarray(np.broadcast_to(as_rows(log_std), as_rows(mean).shape))
