@@ -1,7 +1,10 @@
 # `make demo` and `make test` need Python 3.11 or later and a C++ compiler; they make .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 KERNELS := $(shell find kernels -type f)
+# Another name whenever a module comes or goes: an editable install finds those that were there when it was made.
+MODULES := .venv/modules-$(shell find fastopt -name '*.py' | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
 .PHONY: demo test lint bench benchmarks-once goals wheel clean
 
@@ -29,10 +32,19 @@ goals: .venv/installed-dev
 wheel: .venv/installed-dev
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
 
-# An editable install: Python files count at once, a change in kernels/ is compiled by the next make.
-.venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS)
+# An editable install: a change of a Python file counts at once, one in kernels/ is compiled by the next make. Without an
+# isolated environment for the build, whose new path each time would have everything compiled again.
+.venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -Ccmake.define.FASTOPT_STRICT=ON --editable ".[$*]"
+	$(BIN)/python -c "import tomllib; \
+	  print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > .venv/build-requires
+	$(PIP) -r .venv/build-requires cmake ninja
+	$(PIP) --no-build-isolation -Ccmake.define.FASTOPT_STRICT=ON --editable ".[$*]"
+	touch $@
+
+$(MODULES):
+	mkdir -p .venv
+	rm -f .venv/modules-*
 	touch $@
 
 clean:

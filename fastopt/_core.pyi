@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -6,7 +7,15 @@ from numpy.typing import NDArray
 __version__: str
 
 class Optimizer:
+    params: Any
+    param_groups: list[Any]
     step_count: int
+    skipped_steps: int
+    grad_norm: float | None
+    _names: list[str]
+    _states: dict[str, list[NDArray[Any]]]
+    _steps: NDArray[np.int64]
+    _rounding_key: int
     def _bind(
         self,
         params: Any,
@@ -16,6 +25,7 @@ class Optimizer:
         arrays: list[Any],
         state_names: tuple[str, ...],
         *,
+        rule: str,
         maximize: bool,
         max_grad_norm: float,
         skip_nonfinite: bool,
@@ -23,11 +33,6 @@ class Optimizer:
         state_dtype: str | None,
     ) -> None: ...
     def _step(self, grads: Any, grad_multiplier: float, zero_grads: bool) -> None: ...
-
-class AdamOptimizer(Optimizer):
-    _decoupled_weight_decay: bool
-
-class SGDOptimizer(Optimizer): ...
 
 def check_array(x: Any, name: str) -> None: ...
 def make_output(x: Any, x_name: str, out: Any) -> NDArray[Any]: ...
@@ -102,23 +107,8 @@ def sum_squares(x: Any, name: str) -> float: ...
 def l2_penalty(sums: list[float], weight_decay: float) -> float: ...
 def norm(sums: list[float]) -> float: ...
 def clip_factor(norm: float, max_norm: float) -> float: ...
-def adam_step(
-    param: Any,
-    grad: Any,
-    exp_avg: Any,
-    exp_avg_sq: Any,
-    step: int,
-    hyper: tuple[Any, ...],
-    decoupled: bool,
-    grad_scale: float,
-) -> None: ...
-def sgd_step(
-    param: Any,
-    grad: Any,
-    momentum_buffer: Any,
-    step: int,
-    hyper: tuple[Any, ...],
-    grad_scale: float,
+def step(
+    rule: str, arrays: list[Any], names: list[str], step: int, hyper: tuple[float, ...], grad_scale: float
 ) -> None: ...
 def ema_update(average: Any, value: Any, rate: float) -> None: ...
 def check_disjoint(arrays: list[Any], names: list[str]) -> None: ...
@@ -153,3 +143,6 @@ def available_isas() -> list[str]: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
 def symbols() -> dict[str, int]: ...
+def kernels(isa: str | None = ...) -> list[tuple[str, str, str, int, int]]: ...
+def traced(function: Callable[[], object]) -> set[str]: ...
+def run_kernel(kernel: int, args: int, size: int, grain: int) -> None: ...

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import _core
 from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree
 from fastopt.optimizers.base import Base
 
 
-class Adam(Base, _core.AdamOptimizer):
+class Adam(Base):
     """Adam: gradient descent with a step of its own for each parameter, in place.
 
     For step t of a parameter p with gradient g::
@@ -110,12 +109,13 @@ class Adam(Base, _core.AdamOptimizer):
         state_dtype: str | None = None,
         rng: Any = None,
     ) -> None:
-        decoupled = flag("decoupled_weight_decay", decoupled_weight_decay)
         self._set_up(
             params,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
             checked_adam,
+            "adam",
             ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if flag("amsgrad", amsgrad) else ("exp_avg", "exp_avg_sq"),
+            (float(flag("decoupled_weight_decay", decoupled_weight_decay)),),
             maximize=maximize,
             max_grad_norm=max_grad_norm,
             skip_nonfinite=skip_nonfinite,
@@ -123,7 +123,6 @@ class Adam(Base, _core.AdamOptimizer):
             state_dtype=state_dtype,
             rng=rng,
         )
-        self._decoupled_weight_decay = decoupled
 
 
 class AdamW(Adam):

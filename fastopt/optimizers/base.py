@@ -6,26 +6,25 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from fastopt import _core
 from fastopt import random as _random
 from fastopt._checks import finite_number, flag
-from fastopt._tree import ArrayTree, leaves, rebuilt
+from fastopt._tree import leaves, rebuilt
 from fastopt.optimizers.groups import ParamGroup, group_dicts
 from fastopt.optimizers.state import Stateful
 
 
-class Base(Stateful):
+class Base(Stateful, _core.Optimizer):
     """What Adam and SGD share in Python; mixed into the compiled classes, which have the arrays and the step."""
-
-    params: ArrayTree
-    _step: Callable[..., None]
-    _bind: Callable[..., None]
 
     def _set_up(
         self,
         params: Any,
         defaults: dict[str, Any],
         check: Callable[[dict[str, Any]], dict[str, Any]],
+        rule: str,
         state_names: tuple[str, ...],
+        fixed: tuple[float, ...] = (),
         *,
         maximize: bool,
         max_grad_norm: float | None,
@@ -38,21 +37,26 @@ class Base(Stateful):
         if state_dtype not in (None, "bfloat16", "8bit"):
             raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
         max_norm = math.inf if max_grad_norm is None else finite_number("max_grad_norm", max_grad_norm, above=0)
-        options = {
-            "maximize": flag("maximize", maximize),
-            "max_grad_norm": max_norm,
-            "skip_nonfinite": flag("skip_nonfinite", skip_nonfinite),
-            "ema_decay": None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1),
-            "state_dtype": state_dtype,
-        }
+        decay = None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1)
+        flag("maximize", maximize)
+        flag("skip_nonfinite", skip_nonfinite)
         tree, groups = group_dicts(params, defaults)
         group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
-        names, arrays = [], []
-        for name, array in leaves(tree):
-            names.append(name)
-            arrays.append(array)
-        param_groups = [ParamGroup(own, check) for _, own in groups]
-        self._bind(tree, param_groups, group_of, names, arrays, state_names, **options)
+        named = list(leaves(tree))
+        self._bind(
+            tree,
+            [ParamGroup(own, check, fixed) for _, own in groups],
+            group_of,
+            [name for name, _ in named],
+            [array for _, array in named],
+            state_names,
+            rule=rule,
+            maximize=maximize,
+            max_grad_norm=max_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=decay,
+            state_dtype=state_dtype,
+        )
         self._state_dtype = state_dtype
         if state_dtype is not None:
             self._rounding_key = _random.run_key(rng)

@@ -9,16 +9,22 @@ from typing import Any
 class ParamGroup(Mapping[str, Any]):
     """Hyper-parameters of a group: ``group["lr"] = 1e-4`` checks the value, which holds from the next step on."""
 
-    __slots__ = ("_check", "_values", "scalars")
+    __slots__ = ("_check", "_fixed", "_values", "scalars")
 
-    def __init__(self, values: dict[str, Any], check: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self._check = check
+    def __init__(
+        self,
+        values: dict[str, Any],
+        check: Callable[[dict[str, Any]], dict[str, Any]],
+        fixed: tuple[float, ...] = (),
+    ) -> None:
+        self._check, self._fixed = check, fixed
         self._set(check(values))
 
     def _set(self, checked: dict[str, Any]) -> None:
         self._values = checked
-        # What the compiled step takes: all numbers in order, both betas among them.
-        self.scalars = tuple(x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,)))
+        # What the rule takes (kernels/fastopt.h): all numbers in order, both betas among them, and what no group changes.
+        numbers = (x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,)))
+        self.scalars = (*numbers, *self._fixed)
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

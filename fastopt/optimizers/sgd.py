@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastopt import _core
 from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree
 from fastopt.optimizers.base import Base
 
 
-class SGD(Base, _core.SGDOptimizer):
+class SGD(Base):
     """Stochastic gradient descent with one learning rate for all parameters, in place; with momentum if asked.
 
     ::
@@ -74,6 +73,7 @@ class SGD(Base, _core.SGDOptimizer):
                 "nesterov": nesterov,
             },
             checked_sgd,
+            "sgd",
             ("momentum_buffer",),
             maximize=maximize,
             max_grad_norm=max_grad_norm,

@@ -66,14 +66,13 @@ def adam_step(
     array([0.9, 1.1])
     """
     hyper = checked_adam({"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-    _core.adam_step(
-        param,
-        grad,
-        exp_avg,
-        exp_avg_sq,
+    decoupled = flag("decoupled_weight_decay", decoupled_weight_decay)
+    _core.step(
+        "adam",
+        [param, grad, exp_avg, exp_avg_sq],
+        ["param", "grad", "exp_avg", "exp_avg_sq"],
         integer("step", step, 1, 2**63),
-        (hyper["lr"], *hyper["betas"], hyper["eps"], hyper["weight_decay"]),
-        flag("decoupled_weight_decay", decoupled_weight_decay),
+        (hyper["lr"], *hyper["betas"], hyper["eps"], hyper["weight_decay"], float(decoupled)),
         _grad_scale(maximize, grad_multiplier),
     )
 
@@ -124,7 +123,11 @@ def sgd_step(
     if momentum_buffer is None and hyper["momentum"] != 0:
         raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
     scale = _grad_scale(maximize, grad_multiplier)
-    _core.sgd_step(param, grad, momentum_buffer, integer("step", step, 1, 2**63), tuple(hyper.values()), scale)
+    arrays, names = [param, grad], ["param", "grad"]
+    if momentum_buffer is not None:
+        arrays.append(momentum_buffer)
+        names.append("momentum_buffer")
+    _core.step("sgd", arrays, names, integer("step", step, 1, 2**63), tuple(hyper.values()), scale)
 
 
 def _grad_scale(maximize: bool, grad_multiplier: float) -> float:
