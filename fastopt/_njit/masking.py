@@ -27,7 +27,6 @@ from fastopt.random import DOMAIN_DROPOUT
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------
 
-
 dropout = kernel("dropout", 2, float64, uint64, uint64, int64)
 
 
@@ -100,7 +99,6 @@ def check_mask(mask, name, array):
 
 
 # ---- the fused layer -------------------------------------------------------------------------------------------------
-
 
 bias_leaky_relu_dropout = kernel("bias_leaky_relu_dropout", 3, int64, float64, float64, uint64, uint64, int64)
 bias_leaky_relu_dropout_backward = kernel("bias_leaky_relu_dropout_backward", 4, int64, float64, float64)

@@ -182,7 +182,6 @@ def _ema_update(average, value, decay):
 
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
-
 add_squares = kernel("add_squares", 1, float64, result=float64)
 norm = kernel("norm", 0, float64, result=float64)
 penalty = kernel("penalty", 0, float64, float64, result=float64)
