@@ -1,4 +1,4 @@
-"""Functions of kernels/njit.cpp, by name, for compiled code."""
+"""Functions of kernels/core/njit.cpp, by name, for compiled code."""
 
 from __future__ import annotations
 

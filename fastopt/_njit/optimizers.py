@@ -20,7 +20,7 @@ from fastopt._njit.checks import (
 )
 from fastopt._njit.kernel import float64, int64, kernel
 
-EPS_IS_ZERO = 2  # what adam_step of kernels/njit.cpp returns for an eps that is 0 in the dtype of the arrays
+EPS_IS_ZERO = 2  # what adam_step of kernels/core/njit.cpp returns for an eps that is 0 in the dtype of the arrays
 
 adam_step = kernel("adam_step", 4, int64, *[float64] * 5, int64, float64)
 

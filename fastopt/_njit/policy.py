@@ -24,7 +24,7 @@ from fastopt._njit.checks import (
 from fastopt._njit.kernel import float64, int64, kernel, uint64
 from fastopt.random import DOMAIN_ACTION
 
-NO_ACTION = 3  # what the functions of kernels/njit.cpp return for an action that is no column
+NO_ACTION = 3  # what the functions of kernels/core/njit.cpp return for an action that is no column
 
 categorical_kl = kernel("categorical_kl", 3, int64)
 gaussian_kl = kernel("gaussian_kl", 5, int64, int64, int64)

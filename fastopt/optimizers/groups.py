@@ -22,7 +22,7 @@ class ParamGroup(Mapping[str, Any]):
 
     def _set(self, checked: dict[str, Any]) -> None:
         self._values = checked
-        # What the rule takes (kernels/fastopt.h): all numbers in order, both betas among them, and what no group changes.
+        # What the rule takes (kernels/fastopt.h): all numbers in order, both betas apart, and what no group changes.
         numbers = (x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,)))
         self.scalars = (*numbers, *self._fixed)
 
