@@ -1,6 +1,7 @@
 """Evaluations to target on the 24 noiseless BBOB functions: fastopt's CEM beside pycma and SciPy.
 
-`python benchmarks/bbob_run.py [--dimensions 2 5 10] [--instances 5] [--budget 2000] [--processes 2] [--plot FILE.png]`
+`python benchmarks/studies/bbob_run.py [--dimensions 2 5 10] [--instances 5] [--budget 2000] [--processes 2]
+[--plot FILE.png]`
 
 Each optimiser runs with its default settings, on the box [-5, 5], until it is 1e-8 above the optimum or has used its
 budget (in evaluations for each dimension); one that stops sooner starts again with a larger population where it has

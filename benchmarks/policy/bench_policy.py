@@ -16,7 +16,8 @@ import pytest
 from harness import Array, Call, Case, Op, cases, from_numpy, numba, torch
 
 import fastopt
-from fastopt import policy, reference_policy
+from fastopt import policy
+from fastopt.reference import policy as reference_policy
 
 BATCH, TIME, ENVIRONMENTS = 4096, 2048, 8
 GAMMA, LAM = 0.99, 0.95

@@ -1,7 +1,7 @@
 """What states in fewer bits do to the result: final losses against float32 states, mean of 5 seeds.
 
-`python benchmarks/small_states.py`: the network of `fastopt demo` on digits, and a harder task, the regression of a
-random teacher network with noise. Needs scikit-learn.
+`python benchmarks/studies/small_states.py`: the network of `fastopt demo` on digits, and a harder task, the regression
+of a random teacher network with noise. Needs scikit-learn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import fastopt
-from fastopt import demo
+from fastopt.demo import digits as demo
 
 SEEDS = range(5)
 

@@ -1,8 +1,8 @@
 """How the default settings of `fastopt.minimize_cem` were chosen, and what they reach.
 
-`python benchmarks/cem_defaults.py` prints the experiment again (10 minutes on two cores): each setting is changed alone
-and the others stay at their defaults. `python benchmarks/cem_defaults.py --goals` prints only what the defaults reach
-on two known tasks (a minute).
+`python benchmarks/studies/cem_defaults.py` prints the experiment again (10 minutes on two cores): each setting is
+changed alone and the others stay at their defaults. `python benchmarks/studies/cem_defaults.py --goals` prints only
+what the defaults reach on two known tasks (a minute).
 
 A column is a function of `bbob.py` in one dimension. The figure is a share, the more the better: of all pairs of a
 target (10 ** 3, 2, ..., -8 above the optimum) and a budget (spread evenly in its logarithm between 10 and 3,000
@@ -25,7 +25,7 @@ from bbob import Problem
 from numpy.typing import NDArray
 
 import fastopt
-from fastopt import demo_cem
+from fastopt.demo import cem as demo_cem
 
 Array = NDArray[np.float64]
 Settings = dict[str, Any]

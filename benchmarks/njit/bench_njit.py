@@ -12,7 +12,7 @@ import pytest
 from harness import Array, Call, Case, Op, cases
 
 import fastopt
-from fastopt import demo_njit
+from fastopt.demo import njit as demo_njit
 
 CALLS, SLOPE = 1000, np.float32(0.01)
 
@@ -170,7 +170,7 @@ def train_in_good_numpy(
 
 IMPORTS = """
 import numba, os, numpy as np
-from fastopt.demo_njit import PARAMETERS, train
+from fastopt.demo.njit import PARAMETERS, train
 arrays = (np.zeros(shape, np.float32) for shape in (PARAMETERS, (64, 4), (64, 2)))
 """
 FIRST_CALL = """

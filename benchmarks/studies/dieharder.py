@@ -1,8 +1,9 @@
-"""The raw stream through Debian's dieharder: `python benchmarks/dieharder.py > benchmarks/dieharder.txt`.
+"""The raw stream through Debian's dieharder: `python benchmarks/studies/dieharder.py`.
 
 All tests of `dieharder -a` with its own parameters, each fed the words of stream 0 after those of the test before,
 through a pipe (generator 200, stdin_input_raw). The lagged sums, which alone would take 5.6e10 words, come last, lag by
-lag, until `--words` are used up. What dieharder prints is printed, each test after the words that it was offered.
+lag, until `--words` are used up. What dieharder prints is printed, each test after the words that it was offered;
+`dieharder.txt` is that of three seeds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often `fastopt demo --task cem` solves CartPole-v1: `python benchmarks/cartpole_seeds.py [--seeds 100]`.
+"""How often `fastopt demo --task cem` solves CartPole-v1: `python benchmarks/studies/cartpole_seeds.py [--seeds 100]`.
 
 Each seed trains a policy and takes the exam of 100 fresh episodes once, as the demo does.
 """
@@ -11,7 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
-from fastopt import demo_cem
+from fastopt.demo import cem as demo_cem
 
 
 def main() -> None:
