@@ -255,21 +255,23 @@ def test_released_functions_keep_their_arguments(name):
 
 
 def test_overloads_have_the_arguments_of_the_public_functions():
-    from fastopt import _numba, _numba_policy
+    from fastopt._njit import activations, masking, optimizers, random
+    from fastopt._njit import policy as policy_overloads
 
     def arguments(function):
         return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
 
-    joined = {name for name in fastopt.__all__ if f"_{name}" in vars(_numba)}
+    overloads = vars(activations) | vars(masking) | vars(random) | vars(optimizers)
+    joined = {name for name in fastopt.__all__ if f"_{name}" in overloads}
     assert joined >= {"leaky_relu", "leaky_relu_backward", "dropout", "dropout_backward", "adam_step", "sgd_step"}
     assert joined >= {"ema_update", "l2_penalty", "grad_norm"}
     for name in joined:
-        assert arguments(getattr(_numba, f"_{name}")) == arguments(getattr(fastopt, name))
-    joined = {name for name in policy.__all__ if f"_{name}" in vars(_numba_policy)}
+        assert arguments(overloads[f"_{name}"]) == arguments(getattr(fastopt, name))
+    joined = {name for name in policy.__all__ if f"_{name}" in vars(policy_overloads)}
     assert joined >= {"categorical_kl", "gaussian_kl", "categorical_sample", "gaussian_sample", "gae"}
     assert joined >= {"categorical_policy_gradient", "gaussian_policy_gradient"}
     for name in joined:
-        assert arguments(getattr(_numba_policy, f"_{name}")) == arguments(getattr(policy, name))
+        assert arguments(getattr(policy_overloads, f"_{name}")) == arguments(getattr(policy, name))
 
 
 def test_numba_loads_the_extension_without_a_warning():
@@ -277,7 +279,7 @@ def test_numba_loads_the_extension_without_a_warning():
         import sys, numba
         assert "fastopt" not in sys.modules
         numba.njit(lambda: 1)()
-        print("fastopt._numba" in sys.modules)
+        print("fastopt._njit.activations" in sys.modules)
         """
     assert run_python(script, PYTHONWARNINGS="error").strip() == "True"
 
@@ -291,7 +293,7 @@ def test_a_failing_load_would_be_noticed():
         except UserWarning as warning:
             print(warning)
         """
-    assert "'fastopt._numba' failed to load" in run_python(script, PYTHONWARNINGS="error")
+    assert "'fastopt._njit' failed to load" in run_python(script, PYTHONWARNINGS="error")
 
 
 def test_fastopt_works_without_numba():
