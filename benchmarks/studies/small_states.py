@@ -12,6 +12,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
+from fastopt.demo.common import one_blas_thread
 
 import fastopt
 from fastopt.demo import digits as demo
@@ -58,7 +59,7 @@ if __name__ == "__main__":
             losses = []
             for seed in SEEDS:
                 print(f"{task.__name__}, {state_dtype or 'float32'}, seed {seed} ...", file=sys.stderr, flush=True)
-                with demo.one_blas_thread():
+                with one_blas_thread():
                     losses.append(task(seed, state_dtype))
             means[state_dtype] = np.mean(losses)
             print(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import bench, cli, demo
+from fastopt import bench, cli
+from fastopt.demo import common, compare, digits
 
 from ..support import run_python
 
@@ -42,7 +43,7 @@ def test_demo_has_equal_bits(extras, capsys, options):
 
 def test_progress_bar_on_a_terminal(extras, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with demo.progress("training", 3) as tick:
+    with common.progress("training", 3) as tick:
         for _ in range(3):
             tick()
     err = capsys.readouterr().err
@@ -60,15 +61,15 @@ def test_demo_fails_on_unequal_bits(extras, capsys, monkeypatch):
 
 def test_bit_equal_tells_zeros_apart():
     zero = np.zeros(3, np.float32)
-    assert demo.bit_equal([zero], [zero.copy()])
-    assert not demo.bit_equal([zero], [-zero])
-    assert not demo.bit_equal([zero], [zero, zero])
+    assert common.bit_equal([zero], [zero.copy()])
+    assert not common.bit_equal([zero], [-zero])
+    assert not common.bit_equal([zero], [zero, zero])
 
 
 def test_demo_learns(extras):
-    data = demo.load_digits(0)
-    with demo.one_blas_thread():
-        result = demo.train(fastopt, data, demo.Recipe(epochs=12))
+    data = digits.load_digits(0)
+    with common.one_blas_thread():
+        result = digits.train(fastopt, data, digits.Recipe(epochs=12))
     assert result.test_accuracy >= 0.97
     assert result.train_loss[-1] < 0.3 * result.train_loss[0]
     assert len(result.dead) == 2
@@ -79,21 +80,21 @@ def test_gradients(extras):
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((5, 4)), np.arange(5) % 3
     weights = [rng.standard_normal(shape) for shape in ((4, 6), (6, 7), (7, 3))]
-    model = demo.Run(weights, [0.1 * rng.standard_normal(w.shape[1]) for w in weights])
-    recipe = demo.Recipe(dropout=0.3, negative_slope=0.1)
+    model = digits.Run(weights, [0.1 * rng.standard_normal(w.shape[1]) for w in weights])
+    recipe = digits.Recipe(dropout=0.3, negative_slope=0.1)
 
     def forward():
-        return demo.forward(fastopt, model, x, recipe, np.matmul, fastopt.Philox4x32(1))
+        return digits.forward(fastopt, model, x, recipe, np.matmul, fastopt.Philox4x32(1))
 
     activations, masks = forward()
-    grads = demo.backward(fastopt, model, activations, masks, labels, recipe, np.matmul)
+    grads = digits.backward(fastopt, model, activations, masks, labels, recipe, np.matmul)
     for parameters, gradients in zip((model.weights, model.biases), grads, strict=True):
         for p, g in zip(parameters, gradients, strict=True):
             for index in np.ndindex(*p.shape):
                 losses = []
                 for step in (1e-6, -2e-6):
                     p[index] += step
-                    losses.append(demo.cross_entropy(forward()[0][-1], labels))
+                    losses.append(digits.cross_entropy(forward()[0][-1], labels))
                 p[index] += 1e-6
                 assert g[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, abs=1e-7)
 
@@ -108,7 +109,7 @@ def test_demo_plots(extras, capsys, tmp_path):
 
 def test_compare(extras, capsys, tmp_path):
     path = tmp_path / "compare.png"
-    assert demo.compare(plot=path, seeds=2, shorten=20) == 0
+    assert compare.compare(plot=path, seeds=2, shorten=20) == 0
     out = capsys.readouterr().out
     assert out.count("<- best") == 2
     assert out.count("±") == 1 + (10 * 2 + 1) + (4 * 3 + 3) + 6 * 3  # the heading and the three tables
@@ -179,7 +180,7 @@ def test_another_missing_module_is_an_error(monkeypatch):
     def load_digits(seed):
         raise ModuleNotFoundError("No module named 'other'", name="other")
 
-    monkeypatch.setattr(demo, "load_digits", load_digits)
+    monkeypatch.setattr(digits, "load_digits", load_digits)
     with pytest.raises(ModuleNotFoundError, match="other"):
         cli.main(["demo"])
 
@@ -188,7 +189,7 @@ def test_interrupt(capsys, monkeypatch):
     def load_digits(seed):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "load_digits", load_digits)
+    monkeypatch.setattr(digits, "load_digits", load_digits)
     status, _, err = run(capsys, "demo")
     assert (status, err) == (130, "interrupted\n")
 
