@@ -12,10 +12,10 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
-from fastopt.demo.common import one_blas_thread
 
 import fastopt
 from fastopt.demo import digits as demo
+from fastopt.demo.common import one_blas_thread
 
 SEEDS = range(5)
 

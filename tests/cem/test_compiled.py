@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from fastopt.cem.compiled import score_function
 
 import fastopt
+from fastopt.cem.compiled import score_function
 
 from ..support import DTYPES, assert_same_bits, run_python
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from fastopt.cem.workers import cut_rows, cuts
 
 import fastopt
 from fastopt import reference
+from fastopt.cem.workers import cut_rows, cuts
 
 from ..support import DTYPES, assert_same_bits
 from .runs import RUNS, assert_same_run, largest, sphere

@@ -10,10 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fastopt.cem.workers import ByExecutor, Objective, score_range
 
 import fastopt
 from fastopt._core import Distribution
+from fastopt.cem.workers import ByExecutor, Objective, score_range
 
 from ..support import assert_same_bits, run_python
 

@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from fastopt.demo.policy_gradient import Environments, Network, Recipe, Update
 
 import fastopt
 from fastopt import cli
 from fastopt import policy as pg
 from fastopt.demo import policy_gradient as demo_policy
+from fastopt.demo.policy_gradient import Environments, Network, Recipe, Update
 
 for name in ("gymnasium", "threadpoolctl", "tqdm"):
     pytest.importorskip(name)
