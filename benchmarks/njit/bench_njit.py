@@ -58,7 +58,7 @@ class NjitCall(Op):
 
 
 class Training(Op):
-    """100 steps of fastopt.demo_njit.train: 4-64-64-2, batch 32. Each call begins with the same parameters."""
+    """100 steps of fastopt.demo.njit.train: 4-64-64-2, batch 32. Each call begins with the same parameters."""
 
     name = "training, 100 steps"
     data = ((np.float32, demo_njit.PARAMETERS),)

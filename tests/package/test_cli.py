@@ -214,6 +214,6 @@ def test_bench(capsys):
 
 def test_import_is_light():
     """Not even the command line's own modules are imported with the package."""
-    heavy = {"fastopt.cli", "fastopt.demo", "fastopt.demo_cem", "fastopt.bench"}
+    heavy = {"fastopt.cli", "fastopt.demo", "fastopt.demo.cem", "fastopt.bench"}
     heavy |= {"sklearn", "tqdm", "matplotlib", "gymnasium"}
     assert run_python(f"import sys, fastopt; print({heavy} & set(sys.modules))").strip() == "set()"

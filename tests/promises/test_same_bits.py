@@ -1,4 +1,4 @@
-"""Promise 1: a kernel returns exactly the bits of its definition in fastopt/reference.py.
+"""Promise 1: a kernel returns exactly the bits of its definition in fastopt/reference/.
 
 Each test takes every case of tests/cases.py, which is every op in every mode. test_same_bits_isa.py repeats this file
 under each instruction set.
