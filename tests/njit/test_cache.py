@@ -84,8 +84,8 @@ y = cached.step(*arrays)
 print(*cached.step.stats.cache_hits.values(), *cached.step.stats.cache_misses.values(), calls, y.sum())
 
 import fastopt, numba
-from fastopt import _numba
-_numba.leaky_relu = _numba.kernel("leaky_relu", 2, _numba.float64, contract=2)
+from fastopt._njit import activations, kernel
+activations.leaky_relu = kernel.kernel("leaky_relu", 2, kernel.float64, contract=2)
 numba.njit(lambda x: fastopt.leaky_relu(x))(arrays[0])
 print(len(calls))
 """
