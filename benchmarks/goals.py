@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from harness import FOLDERS, Array, Call, Op, mkl_random, present, threads, torch
+
+sys.path += FOLDERS
 from bench_adam import Adam, PolicyAdam
 from bench_cem import (
     Generations,
@@ -34,7 +37,6 @@ from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_random import RandomNormal, RandomRaw
-from harness import Array, Call, Op, mkl_random, present, threads, torch
 
 from fastopt import machine
 

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ Array = NDArray[Any]
 Call = Callable[[], Any]
 
 TWO_THREADS_FROM = 2**18  # elements
+# Where the ops are: for sys.path, so that each file is a module. The folders themselves are none: one is named random.
+FOLDERS = sorted({str(file.parent) for file in Path(__file__).parent.glob("*/bench_*.py")})
 
 
 def optional(module: str) -> Any:

@@ -1,0 +1,306 @@
+"""What @njit code compiled with fastopt meets later: a new process, a newer build, no Numba at all."""
+
+from __future__ import annotations
+
+import inspect
+from ctypes import CFUNCTYPE, c_double, c_int64, c_uint64, c_void_p
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import Philox4x32, _core, policy, reference
+
+from ..support import DTYPES, assert_same_bits, run_python
+
+pytest.importorskip("numba")
+
+# ---- processes and builds --------------------------------------------------------------------------------------------
+
+MODULE = """
+import numpy as np, fastopt
+from numba import njit, prange
+
+@njit(cache=True)
+def step(x, p, m, v):
+    y, mask = fastopt.dropout(fastopt.leaky_relu(x), 0.3, rng=(7, 1))
+    fastopt.adam_step(p, fastopt.dropout_backward(y, mask), m, v, 3)
+    return y + fastopt.Philox4x32(5).random(y.shape, np.float32, stream=2)
+
+@njit(cache=True, parallel=True)
+def steps(x, p, m, v):
+    for k in prange(len(x)):
+        step(x[k:k + 1], p[k:k + 1], m[k:k + 1], v[k:k + 1])
+"""
+RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np, cached
+from numba.core import event
+arrays = [np.ones((50, 64), np.float32) * k for k in range(4)]
+with event.install_recorder("numba:compile") as compiled:
+    y = cached.step(*arrays)
+    cached.steps(*arrays)
+stats = cached.step.stats, cached.steps.stats
+hits, misses = (sum(sum(getattr(s, kind).values()) for s in stats) for kind in ("cache_hits", "cache_misses"))
+print(hits, misses, len(compiled.buffer) > 0, y.sum(), *(a.sum() for a in arrays))
+"""
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A folder with the module and what a first process has cached of it, and what that process printed."""
+    folder = tmp_path_factory.mktemp("cached")
+    (folder / "cached.py").write_text(MODULE)
+    return folder, run_python(RUN, arguments=[folder], timeout=120).split()
+
+
+def test_the_second_process_compiles_nothing(first):
+    folder, printed = first
+    again = run_python(RUN, arguments=[folder], timeout=120).split()
+    assert printed[:3] == ["0", "2", "True"]
+    assert again[:3] == ["2", "0", "False"]
+    assert again[3:] == printed[3:]
+
+
+NEXT_BUILD = """
+import ctypes, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from fastopt import _core
+
+# A build whose leaky_relu has a new contract: the old name is a shim, here one that counts its calls.
+shim_type = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_double)
+symbols = _core.symbols()
+name = "fastopt_1_leaky_relu_float32"
+kernel, calls = shim_type(symbols[name]), []
+shim = shim_type(lambda *arguments: calls.append(arguments[2:]) or kernel(*arguments))
+symbols |= {name.replace("_1_", "_2_"): symbols[name], name: ctypes.cast(shim, ctypes.c_void_p).value}
+_core.symbols = lambda: symbols
+
+import cached
+arrays = [np.ones((50, 64), np.float32) * k for k in range(4)]
+y = cached.step(*arrays)
+print(*cached.step.stats.cache_hits.values(), *cached.step.stats.cache_misses.values(), calls, y.sum())
+
+import fastopt, numba
+from fastopt._njit import activations, kernel
+activations.leaky_relu = kernel.kernel("leaky_relu", 2, kernel.float64, contract=2)
+numba.njit(lambda x: fastopt.leaky_relu(x))(arrays[0])
+print(len(calls))
+"""
+
+
+def test_a_cache_outlives_an_upgrade(first):
+    """What an older build compiled finds its functions in a newer one, by names with the number of their contract."""
+    folder, printed = first
+    stale, fresh = run_python(NEXT_BUILD, arguments=[folder], timeout=120).splitlines()
+    assert stale == f"1 [(3200, 0.01)] {printed[3]}"
+    assert fresh == "1"
+
+
+# Every released function: its C signature (the result first), a call on arrays a and b of n elements, and the same in
+# Python. Lines are added, with a higher number when an op changes, and never changed or taken away: Numba's caches hold
+# calls of all of them.
+def _rows(x):
+    return x.reshape(13, 5)
+
+
+i, u, d, array = c_int64, c_uint64, c_double, c_void_p
+BOTH_TYPES = {
+    "fastopt_1_leaky_relu": (
+        (i, array, array, i, d),
+        lambda f, a, b, n: f(a, b, n, 0.5),
+        lambda a, b: fastopt.leaky_relu(b, 0.5, out=a),
+    ),
+    "fastopt_1_leaky_relu_backward": (
+        (i, array, array, array, i, d),
+        lambda f, a, b, n: f(a, b, a, n, 0.5),
+        lambda a, b: fastopt.leaky_relu_backward(b, a, 0.5, out=a),
+    ),
+    "fastopt_1_dropout": (
+        (i, array, array, i, d, u, u, i),
+        lambda f, a, b, n: f(a, b, n, 0.3, 7, 8, 1),
+        lambda a, b: fastopt.dropout(b, 0.3, rng=(7, 8), out=a),
+    ),
+    "fastopt_1_bias_leaky_relu_dropout": (
+        (i, array, array, array, i, i, d, d, u, u, i),
+        lambda f, a, b, n: f(a, a, b, n, 5, 0.1, 0.3, 7, 8, 1),
+        lambda a, b: fastopt.bias_leaky_relu_dropout(
+            a.reshape(13, 5), b[:5], 0.1, 0.3, rng=(7, 8), out=a.reshape(13, 5)
+        ),
+    ),
+    "fastopt_1_bias_leaky_relu_dropout_backward": (
+        (i, array, array, array, array, i, i, d, d),
+        lambda f, a, b, n: f(a, b, a, a, n, 5, 0.3, 0.1),
+        lambda a, b: fastopt.bias_leaky_relu_dropout_backward(
+            a.reshape(13, 5), a.reshape(13, 5), fastopt.DropoutMask(7, 8, 0.3, (13, 5)), 0.1, out=a.reshape(13, 5)
+        ),
+    ),
+    "fastopt_1_random_uniform": (
+        (i, array, i, u, u, u, i),
+        lambda f, a, b, n: f(a, n, 7, 8, 9, 7),
+        lambda a, b: Philox4x32(7).random(dtype=a.dtype, out=a, stream=8, offset=9),
+    ),
+    "fastopt_1_random_normal": (
+        (i, array, i, u, u, u, i),
+        lambda f, a, b, n: f(a, n, 7, 8, 9, 2),
+        lambda a, b: Philox4x32(7).standard_normal(dtype=a.dtype, out=a, stream=8, offset=9),
+    ),
+    "fastopt_1_adam_step": (
+        (i, array, array, array, array, i, i, d, d, d, d, d, i, d),
+        lambda f, a, b, n: f(a, b, b + 8 * n, b + 16 * n, n, 3, 0.1, 0.5, 0.75, 1e-3, 0.01, 1, -2.0),
+        lambda a, b: fastopt.adam_step(
+            *(a, b, np.zeros_like(a), np.zeros_like(a), 3),
+            **{"lr": 0.1, "betas": (0.5, 0.75), "eps": 1e-3, "weight_decay": 0.01},
+            **{"decoupled_weight_decay": True, "maximize": True, "grad_multiplier": 2.0},
+        ),
+    ),
+    "fastopt_1_sgd_step": (
+        (i, array, array, array, i, i, d, d, d, d, i, d),
+        lambda f, a, b, n: f(a, b, b + 8 * n, n, 3, 0.1, 0.9, 0.25, 0.01, 0, -2.0),
+        lambda a, b: fastopt.sgd_step(
+            *(a, b, np.zeros_like(a), 3),
+            **{"lr": 0.1, "momentum": 0.9, "dampening": 0.25, "weight_decay": 0.01},
+            **{"maximize": True, "grad_multiplier": 2.0},
+        ),
+    ),
+    "fastopt_1_ema_update": (
+        (i, array, array, i, d),
+        lambda f, a, b, n: f(a, b, n, 0.75),
+        lambda a, b: fastopt.ema_update(a, b, 0.75),
+    ),
+    "fastopt_1_add_squares": (
+        (d, array, i, d),
+        lambda f, a, b, n: f(a, n, 1.0),
+        lambda a, b: 1.0 + fastopt.l2_penalty(a, 2.0),
+    ),
+    # Thirteen rows of five; what is not in a or b is zeros.
+    "fastopt_1_categorical_kl": (
+        (i, array, array, array, i, i),
+        lambda f, a, b, n: f(a, b, b + 8 * n, 13, 5),
+        lambda a, b: np.copyto(a[:13], policy.categorical_kl(_rows(b), _rows(0 * b), per_sample=True)),
+    ),
+    "fastopt_1_gaussian_kl": (
+        (i, array, array, array, array, array, i, i, i, i),
+        lambda f, a, b, n: f(a, b, b + 8 * n, b + 16 * n, b, 13, 5, 5, 0),
+        lambda a, b: np.copyto(
+            a[:13], policy.gaussian_kl(_rows(b), _rows(0 * b), _rows(0 * b), b[:5], per_sample=True)
+        ),
+    ),
+    "fastopt_1_categorical_policy_gradient": (
+        (i, array, array, array, array, array, i, i, d),
+        lambda f, a, b, n: f(b + 8 * n, a, a, b, b + 16 * n, 13, 5, 0.25),
+        lambda a, b: policy.categorical_policy_gradient(
+            _rows(a), np.zeros(13, int), b[:13], entropy_coef=0.25, out=_rows(a)
+        )[2:],
+    ),
+    "fastopt_1_gaussian_policy_gradient": (
+        (i, array, array, array, array, array, array, array, array, i, i, d),
+        lambda f, a, b, n: f(b + 8 * n, b + 24 * n, a, b, b + 16 * n, b, b, b + 16 * n + 1600 // 4, 13, 5, 0.25),
+        lambda a, b: np.copyto(
+            a[:5], policy.gaussian_policy_gradient(_rows(b), 0 * b[:5], _rows(b), b[:13], entropy_coef=0.25)[2]
+        ),
+    ),
+    "fastopt_1_categorical_sample": (
+        (i, array, array, i, i, u, u, i),
+        lambda f, a, b, n: f(b, a, n, 5, 7, 8, 8),
+        lambda a, b: np.copyto(a.view(np.uint8)[:104].view(int), policy.categorical_sample(_rows(b), (7, 8))),
+    ),
+    "fastopt_1_gaussian_sample": (
+        (i, array, array, array, i, i, i, u, u, i),
+        lambda f, a, b, n: f(a, b, b + 8 * n, n, 5, 0, 7, 8, 8),
+        lambda a, b: np.copyto(_rows(a), policy.gaussian_sample(_rows(b), 0 * b[:5], (7, 8))),
+    ),
+    "fastopt_1_gae": (
+        (i, array, array, array, array, array, array, array, i, i, d, d),
+        lambda f, a, b, n: f(a, b + 8 * n, b, b + 16 * n, b, b + 24 * n, b + 24 * n, n, 13, 0.9, 0.8),
+        lambda a, b: np.copyto(
+            _rows(a), policy.gae(_rows(b), _rows(0 * b), _rows(b), *[_rows(b) > np.inf] * 2, 0.9, 0.8)[0]
+        ),
+    ),
+    "fastopt_1_mean": (
+        (d, array, i),
+        lambda f, a, b, n: f(a, n),
+        lambda a, b: reference.ordered_sum(a.astype(float)) / a.size,
+    ),
+}
+ONE_TYPE = {
+    "fastopt_1_random_raw_uint32": (
+        (i, array, i, u, u, u, i),
+        lambda f, a, b, n: f(a, n, 7, 8, 9, 0),
+        lambda a, b: np.copyto(a.view(np.uint32), Philox4x32(7).random_raw(a.size, stream=8, offset=9)),
+    ),
+    "fastopt_1_norm": ((d, d), lambda f, a, b, n: f(9.0), lambda a, b: 3.0),
+    "fastopt_1_penalty": ((d, d, d), lambda f, a, b, n: f(3.0, 4.0), lambda a, b: 6.0),
+}
+CONTRACT = {f"{name}_{np.dtype(t)}": (t, *line) for name, line in BOTH_TYPES.items() for t in DTYPES}
+CONTRACT |= {name: (np.float32, *line) for name, line in ONE_TYPE.items()}
+
+
+def test_every_released_function_is_in_the_contract():
+    assert CONTRACT.keys() == _core.symbols().keys()
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_released_functions_keep_their_arguments(name):
+    dtype, types, call, same = CONTRACT[name]
+    function = CFUNCTYPE(*types)(_core.symbols()[name])
+    x, y = (np.random.default_rng(k).standard_normal(65).astype(dtype) for k in range(2))
+    a, b = x.copy(), np.zeros((4, 65))  # b has room for states, which are zeros
+    b.view(dtype).ravel()[:65] = y
+    returned, result = call(function, a.ctypes.data, b.ctypes.data, 65), same(x, y)
+    assert returned == (result if types[0] is d else 0)
+    assert_same_bits(a, x)
+
+
+def test_overloads_have_the_arguments_of_the_public_functions():
+    from fastopt._njit import activations, masking, optimizers, random
+    from fastopt._njit import policy as policy_overloads
+
+    def arguments(function):
+        return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
+
+    overloads = vars(activations) | vars(masking) | vars(random) | vars(optimizers)
+    joined = {name for name in fastopt.__all__ if f"_{name}" in overloads}
+    assert joined >= {"leaky_relu", "leaky_relu_backward", "dropout", "dropout_backward", "adam_step", "sgd_step"}
+    assert joined >= {"ema_update", "l2_penalty", "grad_norm"}
+    for name in joined:
+        assert arguments(overloads[f"_{name}"]) == arguments(getattr(fastopt, name))
+    joined = {name for name in policy.__all__ if f"_{name}" in vars(policy_overloads)}
+    assert joined >= {"categorical_kl", "gaussian_kl", "categorical_sample", "gaussian_sample", "gae"}
+    assert joined >= {"categorical_policy_gradient", "gaussian_policy_gradient"}
+    for name in joined:
+        assert arguments(getattr(policy_overloads, f"_{name}")) == arguments(getattr(policy, name))
+
+
+def test_numba_loads_the_extension_without_a_warning():
+    script = """
+        import sys, numba
+        assert "fastopt" not in sys.modules
+        numba.njit(lambda: 1)()
+        print("fastopt._njit.activations" in sys.modules)
+        """
+    assert run_python(script, PYTHONWARNINGS="error").strip() == "True"
+
+
+def test_a_failing_load_would_be_noticed():
+    script = """
+        import sys, numba
+        sys.modules["fastopt._core"] = None
+        try:
+            numba.njit(lambda: 1)()
+        except UserWarning as warning:
+            print(warning)
+        """
+    assert "'fastopt._njit' failed to load" in run_python(script, PYTHONWARNINGS="error")
+
+
+def test_fastopt_works_without_numba():
+    script = """
+        import sys
+        sys.modules["numba"] = sys.modules["llvmlite"] = None
+        import numpy as np, fastopt, fastopt.cli
+        print(fastopt.dropout(np.ones(6), 0.5, rng=(7, 0))[0])
+        """
+    assert run_python(script).strip() == "[2. 0. 0. 0. 2. 0.]"

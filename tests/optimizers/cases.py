@@ -1,0 +1,124 @@
+"""The family's ways to call an op: cases of equal bits, and golden outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import fastopt as fo
+
+from ..support import ELEMENTWISE_GRAIN, OPTIMIZER_GRAIN, SUM_GRAIN, Case, call, exact_values
+
+
+def _optimizer(name: str, zero_grads: bool = False, **options: Any) -> Callable[..., Any]:
+    """Five steps on two parameters in two groups; the second has no gradient in the second step."""
+
+    def run(ops: ModuleType, w: np.ndarray, b: np.ndarray, grad_w: np.ndarray, grad_b: np.ndarray) -> Any:
+        optimizer = getattr(ops, name)([{"params": {"w": w}}, {"params": [b], "lr": 0.25}], lr=0.01, **options)
+        for grad in (grad_b, None, grad_b, grad_b):
+            optimizer.step([{"w": grad_w}, [grad]], grad_multiplier=0.5)
+        optimizer.lr = 0.125
+        optimizer.step([{"w": grad_w}, [grad_b]], zero_grads=zero_grads)
+        return list(optimizer.state_dict().values())
+
+    return run
+
+
+def cases() -> Iterator[tuple[str, Case]]:
+    adam: dict[str, Any] = {
+        "": {},
+        " coupled": {"weight_decay": 0.1},
+        " decoupled": {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True},
+        " maximize": {"maximize": True, "grad_multiplier": 1 / 1024},
+        " betas 0": {"betas": (0.0, 0.0)},
+        " lr 0": {"lr": 0.0, "weight_decay": 0.1},
+        " multiplier 0": {"grad_multiplier": 0.0},
+    }
+    for name, options in adam.items():
+        yield f"adam_step{name}", Case(call("adam_step", 7, **options), 4, OPTIMIZER_GRAIN)
+    yield "adam_step first", Case(call("adam_step", 1), 4, OPTIMIZER_GRAIN)
+    yield "adam_step late", Case(call("adam_step", 10**9), 4, OPTIMIZER_GRAIN)
+
+    sgd: dict[str, Any] = {
+        "": {},
+        " momentum": {"momentum": 0.9, "weight_decay": 0.01},
+        " dampening": {"momentum": 0.9, "dampening": 0.5, "maximize": True},
+        " dampening 1": {"momentum": 0.9, "dampening": 1.0},
+        " nesterov": {"momentum": 0.9, "nesterov": True, "grad_multiplier": 3.0},
+        " lr 0": {"lr": 0.0, "momentum": 0.9},
+    }
+    for name, options in sgd.items():
+        yield f"sgd_step{name}", Case(call("sgd_step", 5, **options), 3, OPTIMIZER_GRAIN)
+    yield "sgd_step first", Case(call("sgd_step", 1, momentum=0.9, dampening=0.5), 3, OPTIMIZER_GRAIN)
+    yield "sgd_step no buffer", Case(call("sgd_step", None, 3, lr=0.1, weight_decay=0.01), 2, OPTIMIZER_GRAIN)
+
+    yield "Adam", Case(_optimizer("Adam", weight_decay=0.01), 4, OPTIMIZER_GRAIN)
+    yield "AdamW", Case(_optimizer("AdamW", maximize=True), 4, OPTIMIZER_GRAIN)
+    yield "SGD", Case(_optimizer("SGD", momentum=0.9, nesterov=True), 4, OPTIMIZER_GRAIN)
+
+    everything: dict[str, Any] = {"max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.9}
+    options: dict[str, Any] = {
+        "Adam amsgrad": {"amsgrad": True},
+        "Adam clipped": {"max_grad_norm": 0.5, "decoupled_weight_decay": True, "weight_decay": 0.1},
+        "Adam average": {"ema_decay": 0.9, "betas": (0.0, 0.9)},
+        "Adam everything": {"amsgrad": True, "zero_grads": True, **everything},
+        "Adam bfloat16": {"state_dtype": "bfloat16", "rng": 5},
+        "Adam 8bit": {"state_dtype": "8bit", "rng": 5},
+        "Adam 8bit everything": {"state_dtype": "8bit", "rng": 5, "amsgrad": True, "zero_grads": True, **everything},
+        "SGD everything": {"momentum": 0.9, "zero_grads": True, **everything},
+        "SGD plain average": {"ema_decay": 0.9, "zero_grads": True},
+        "SGD bfloat16": {"momentum": 0.9, "state_dtype": "bfloat16", "rng": 5},
+        "SGD 8bit": {"momentum": 0.9, "nesterov": True, "state_dtype": "8bit", "rng": 5},
+    }
+    for name, chosen in options.items():
+        yield name, Case(_optimizer(name.split()[0], **chosen), 4, OPTIMIZER_GRAIN)
+    yield "ema_update", Case(call("ema_update", 0.9), 2, ELEMENTWISE_GRAIN)
+    yield "clip_grad_norm_", Case(lambda ops, *arrays: ops.clip_grad_norm_(list(arrays), 0.5), 2, SUM_GRAIN)
+
+    yield "l2_penalty", Case(lambda ops, *arrays: ops.l2_penalty(list(arrays), 0.3), 2, SUM_GRAIN)
+
+
+def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """The powers of Adam's betas are exact too, except in the one that uses the defaults."""
+    size, dtype = x.size, x.dtype.type
+    dyadic = {"betas": (0.875, 0.9375), "eps": 2.0**-20}
+    everything = {"amsgrad": True, "max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.75}
+
+    def stepped(step: Callable[..., None], count: int, *rest: Any, **options: Any) -> list[np.ndarray]:
+        arrays = [exact_values(k, size, dtype) for k in range(1, count + 1)]
+        if count == 4:
+            arrays[3] = np.square(arrays[3])  # the average of squares; not exact for all, but rounded correctly
+        step(*arrays, *rest, **options)
+        return arrays
+
+    def trained(make: Callable[..., Any], **options: Any) -> list[np.ndarray]:
+        params = {"w": exact_values(1, size, dtype), "b": exact_values(2, 5, dtype)}
+        optimizer = make(params, lr=0.125, **options)
+        for k in range(3):
+            optimizer.step({"w": exact_values(10 + k, size, dtype), "b": exact_values(20 + k, 5, dtype)})
+        return [*params.values(), *(a for arrays in optimizer._states.values() for a in arrays)]
+
+    def stepped_rows(optimizer: Any, table: np.ndarray) -> list[np.ndarray]:
+        rows = np.arange(300) * 7 % 100
+        optimizer.step([fo.SparseRows(rows, grad[: 8 * len(rows)].reshape(-1, 8))])
+        return [table, *optimizer._states["exp_avg_sq"]]
+
+    return {
+        "adam_step": lambda: stepped(fo.adam_step, 4, 3, lr=0.125, **dyadic),
+        "adam_step default betas": lambda: stepped(fo.adam_step, 4, 3),
+        "sgd_step": lambda: stepped(fo.sgd_step, 3, 3, lr=0.125, momentum=0.875, dampening=0.25),
+        "Adam": lambda: trained(fo.Adam, weight_decay=0.25, **dyadic),
+        "AdamW": lambda: trained(fo.AdamW, **dyadic),
+        "SGD": lambda: trained(fo.SGD, momentum=0.875, nesterov=True),
+        "Adam everything": lambda: trained(fo.Adam, **dyadic, **everything),
+        "Adam bfloat16": lambda: trained(fo.Adam, **dyadic, state_dtype="bfloat16", rng=7),
+        "Adam 8bit": lambda: trained(fo.Adam, **dyadic, state_dtype="8bit", rng=7),
+        "SparseRows": lambda: stepped_rows(fo.Adam([table := x[:4000].reshape(-1, 8).copy()], **dyadic), table),
+        "ema_update": lambda: stepped(fo.ema_update, 2, 0.875),
+        "grad_norm": lambda: fo.grad_norm([x, grad]),
+        "clip_grad_norm_": lambda: stepped(lambda *arrays: fo.clip_grad_norm_(arrays, 0.5), 2),
+        "l2_penalty": lambda: fo.l2_penalty([x, grad], 0.25),
+    }

@@ -1,0 +1,36 @@
+"""The family's golden outputs. Its bits in every mode, shape and layout are in test_bits.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastopt import policy
+
+from ..support import GOLDEN_ADDRESS
+
+
+def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Of rows of six actions; (time, environments) for advantages."""
+    n = len(x) // 6
+    x, y, b, k = x[: 6 * n].reshape(n, 6), grad[: 6 * n].reshape(n, 6), x[:n], grad[:6]
+    actions, over, cut = np.arange(n) * 5 % 6, x > 6, y > 6
+    return {
+        "policy.categorical_kl": lambda: [policy.categorical_kl(x, y), policy.categorical_kl(x, y, per_sample=True)],
+        "policy.categorical_log_prob": lambda: policy.categorical_log_prob(x, actions),
+        "policy.categorical_entropy": lambda: policy.categorical_entropy(x),
+        "policy.categorical_sample": lambda: policy.categorical_sample(x, GOLDEN_ADDRESS),
+        "policy.categorical_policy_gradient": lambda: policy.categorical_policy_gradient(
+            x, actions, b, entropy_coef=0.125
+        ),
+        "policy.gaussian_kl": lambda: [policy.gaussian_kl(x, k, y, k / 2), policy.gaussian_kl(x, y, y, x)],
+        "policy.gaussian_log_prob": lambda: policy.gaussian_log_prob(x, k, y),
+        "policy.gaussian_entropy": lambda: policy.gaussian_entropy(x),
+        "policy.gaussian_sample": lambda: policy.gaussian_sample(x, k, GOLDEN_ADDRESS),
+        "policy.gaussian_policy_gradient": lambda: policy.gaussian_policy_gradient(x, k, y, b, entropy_coef=0.125),
+        "policy.discounted_returns": lambda: policy.discounted_returns(x, over, cut, 0.875, next_values=y),
+        "policy.gae": lambda: policy.gae(x, y, x / 2, over, cut, 0.875, 0.9375),
+        "policy.normalize_advantage": lambda: policy.normalize_advantage(x),
+    }

@@ -1,0 +1,213 @@
+"""Golden hashes: after the first release the bits of a seed and of a step never change.
+
+Each is the sha256 of the bytes that an op returns for inputs made without a rounding (tests/cases.py): first
+for float32, then for float64. A hash that differs while test_same_bits.py passes: the definition has changed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt.reference import policy as reference_policy
+
+from ..cases import golden_outputs
+from ..support import DTYPES, digest, exact_values
+
+GOLDEN: dict[str, tuple[str, str]] = {
+    "leaky_relu": (
+        "d434661ef38bfb2e058c55f26a43e168ea40105df620d165653670f2c9563d98",
+        "28ed271f5ae5204f75ab3013b3a17b44549333d948c7b82c3c7f082452a96063",
+    ),
+    "leaky_relu_backward": (
+        "04eae76fe93323d7909ac889f40043d0e6b72e3cf34e35c3380d2db259e6e269",
+        "ca3605ff1ef0219dfa53cd5b314bb99bb4f0cea9b49acd5ed59a1ad35096e6be",
+    ),
+    "inactive_fraction": (
+        "01cc64b96d7376fedc1c56579fc5ac280be5c9ce02d2bb33db81cf42285ce0bf",
+        "8fa62b99d8129c893bb80dfd2ed274a99c5b980a9ab0f32351baff615d115fc2",
+    ),
+    "Philox4x32.random_raw": (
+        "df993cc355f04906857542690061815d7c809443095f90f106b103baf513a68e",
+        "df993cc355f04906857542690061815d7c809443095f90f106b103baf513a68e",
+    ),
+    "Philox4x32.random": (
+        "9e779ad3ab0f135894042c845390fe391204c1ae1ad84a336ae0d2178483407a",
+        "b2a3af29397cd5c0327b64b6d616b8b73ba90cbc1e94d00e90ba09690b67495b",
+    ),
+    "Philox4x32.standard_normal": (
+        "865f6fe44d47ae004c01770f53d0eea34379b1aaba2cbc3d16e87f44bce4eb77",
+        "2205590b8bfaeb368ca579aed020e43acd57b48731bf814f595be3ba033e8920",
+    ),
+    "Philox4x32.spawn": (
+        "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",
+        "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",
+    ),
+    "dropout": (
+        "92e1263669aab5c4733de7e48e23fb65912e937e7150ba4d328dc6b4da650088",
+        "be0d036c8b3b55be7d5dfa1d13deeecd3ddd854d62c86e452f298ae911f6b0f8",
+    ),
+    "dropout_backward": (
+        "294d4be636af0ef38151f4710ee7bd5aac7ba19748a56a6d2212cf70f06ea4a9",
+        "16060ba1df72cb87f382733160bd3c543b5d66b167fb115479bcad66973d4756",
+    ),
+    "bias_leaky_relu_dropout": (
+        "b4a65119140c27486556bb6290cf178f91a91d7397ca0d9a2cd382f87c0cc327",
+        "131b6e471e5a549bbb752f27a22ae6a1afb11872f9d3ccccea14a31a4b346b75",
+    ),
+    "bias_leaky_relu_dropout_backward": (
+        "872369a9fa8615dd1bd57bad5edc644214ae310b08414338f763c1065ac86b5a",
+        "ccb2d90bd8d0a005bcdb617c79b5c3f581c484380ff2817f5e47e8f63a8b0282",
+    ),
+    "DropoutMask.to_array": (
+        "6198690c9ccdcd33753abb4e0bc8a6370074f15e7902c58d43a0b3ec38caf559",
+        "6198690c9ccdcd33753abb4e0bc8a6370074f15e7902c58d43a0b3ec38caf559",
+    ),
+    "adam_step": (
+        "bae0bf081e1fecf636e4689c09dc2652dbf20bb1478ff037b928747505c6855d",
+        "6761d7ec3dbf99fa16cca9a87bd86f7e7129450b6830d15bf4a85626808b1747",
+    ),
+    "adam_step default betas": (
+        "10fb8738ce3439105ae7d6e589a7899546e1333bcfcc0e4a8347a426a9e1075f",
+        "0f93ffbf450d2a629115f27d1642d0080247cd8653b79cbee4155da6adb1add2",
+    ),
+    "sgd_step": (
+        "48d33ce54cabb741d0e3fb83aa7118edf3124005032a33d8270b66aa39b47078",
+        "c45b126512f35b67f435b721b20becb5e0af34fa4ed330191c2218409d465630",
+    ),
+    "Adam": (
+        "1ffd8ed73c118b142de8cbccb0e0d3b07c74bd537f9e85a159dc7aaa3a467feb",
+        "31fdf2fce22b31f8f7aa342b41e3c0f15ee78f1c3a24f6b1e68624f64ff3399a",
+    ),
+    "AdamW": (
+        "97e5649fc976232f0ae7feff97601a903cb2501a89a8e0b7c0404b132a528ec5",
+        "81f9e8d7b11e507b42860ecbd3832c0bcb819f434125b77a3c5c04548e2f991b",
+    ),
+    "SGD": (
+        "7b32579853832e142f795f7df1c9a868d6f95e28410e793926ee3d0b9723dfe1",
+        "5387a9c34df3ada58ae145e97c8577d2ddd19b4da48b1127cdbd6c1f40ffdacc",
+    ),
+    "Adam everything": (
+        "17f46996d07247ad79cf0f9cd2c426082ea6540c92a03c8c9e1352773f3c2d78",
+        "23b46d70e6ae2e49ea9c1e251ab11feb00ab4a3f4ab4917733bba7555d823c8f",
+    ),
+    "Adam bfloat16": (
+        "7b44814b06e5055dcfb65723c14fc20e125d68640688741ff9690944485979cd",
+        "05a41503b3c5731b8bd9da4facc877664bf3cf280bc90ca377ba0a72addbbb16",
+    ),
+    "Adam 8bit": (
+        "5a94b2d596848c9b06d7b796c61d4f9eace17a5997f81868a4b69ab1f03ae026",
+        "219db70aac8d5e09f31892503d587b66b98888beb01a54c7c71fa1db789c00fc",
+    ),
+    "SparseRows": (
+        "910865534dd02165585c3f6815c97dc127ed020a89b8acfde11562ede8dfd390",
+        "9aaa1256c3b7ea3624c457737e3bdca031790d1bfaa57ba4b95ff15979b7a562",
+    ),
+    "ema_update": (
+        "ad1cbf4fe9dd7b2976d61dbcc406af430c0af6830d60291f812b8c0bc347e877",
+        "77ce7ae32885b0e7374ece3bb542f162f760dbf27e1df7c9df8e7568ceb9b5cf",
+    ),
+    "grad_norm": (
+        "0ac0894a0ed4d4b7d0d9ee193343eb0364f8fc0a6e3f38e660f9947edcdcffbb",
+        "5aad00b470da40950a88c20d73b33e9ce9793f550713c85f654872ff88b1825c",
+    ),
+    "clip_grad_norm_": (
+        "5e252d0922c5c71dac9307b541cc1ec8ee633f24e3e911d8d717a03b027d0a56",
+        "52846e816765fb9f221ea1a3a15ba73d4af06951b5d690d5a45adc774bfc41a0",
+    ),
+    "l2_penalty": (
+        "80bc82a38a5670693847f25e1dc127d4c991fb6bb8c53f75d513179512a50552",
+        "fff04de7d6d7eb4a438c918e0058284a2e285b9ba662011e4a65059e4fdb0b12",
+    ),
+    "policy.categorical_kl": (
+        "8cc06bb38c6a68cc28e099cd713f70ffa2880f277fdde42958066e995464c277",
+        "4645536d1c36e27678de2b35d6db7b35a8d4e9eadcd0cc6ecda7459a24212645",
+    ),
+    "policy.categorical_log_prob": (
+        "7de63978d1688250648f1d90e03761fbaf12c2582026b799b3303f19d898bfa0",
+        "e7e864722cdc6a732e74afde48e70313ddf5529a673efbc8800920ebb9f177a6",
+    ),
+    "policy.categorical_entropy": (
+        "fc9e0d72b495df3a86db5ce502411ebf8abb369152a36b7dfa8bbfd4bbcc3c9c",
+        "5670715d3a589b86ec0db757e07a6bd7e73e6e145ed0d512770eb7919a9545dc",
+    ),
+    "policy.categorical_sample": (
+        "62ee8102a2b2b545a84d67b9294b7a3538eb63ad50666cf92fbabeea8fe5458a",
+        "aeff8794f39969cf94a46883fa445e470937a2bc0ebc157ad21de5ff45b64c6f",
+    ),
+    "policy.categorical_policy_gradient": (
+        "171d45625c0cd7c807a5e99fb7a491cd670f96fbefdc9441b48634ee372efc5e",
+        "e40018f8748abe641d62c40b11de67b55e3cb4cd99900676026d2f3c2ad37ecd",
+    ),
+    "policy.gaussian_kl": (
+        "13de8c775f7507a065d5e4ea29a51d0fb8a0cb7a20bb259f4b9f40d28cf7abc1",
+        "7419f35a978f762283850121f052ede0191505e69a8466052456ff9559197631",
+    ),
+    "policy.gaussian_log_prob": (
+        "069f31a5e9a657d6a7e77b8484cd93f8a8a832598f5b27e6f47ec389a36be3a6",
+        "54c532190c282825eced41d2052360dc03f7350c3a4df01761167abea72eaef0",
+    ),
+    "policy.gaussian_entropy": (
+        "017c0cbf3297779d9de06adccbf29baf67a4f89b86cc7b525a134fd84d931939",
+        "8efd54625311c4b74601f2d41f3e3eede9bae3509f73d6c4f54185ab19c7f9a2",
+    ),
+    "policy.gaussian_sample": (
+        "7197e7dddfc29669e59a233d051df6035b23a0008e5c39335820d53edbe7ad27",
+        "0b22737d18edcaaa36dedabe729e9fc472ad09c487187e19c6a78dcf0304200f",
+    ),
+    "policy.gaussian_policy_gradient": (
+        "59fbec9e93e952aa060bde4b15e8b553f00861ddb16360114c9dcf943baa8955",
+        "9522219a92d4ff67ead21d989104d0c012b6dd5a7ddfb28c6e416981932653a7",
+    ),
+    "policy.discounted_returns": (
+        "97aa533918632f1e1806a544e110b9dc0d56c4c4cbe6f0bfe1b475111671f118",
+        "55b507969bfdad61e057d275511b8c34470d99f00384e410efa35b09b5432152",
+    ),
+    "policy.gae": (
+        "cc0ba324568cc259a20a80d304efaee5a842d35626097e80c8df4550c825b867",
+        "6c79c1a1a70dfddaf80d0471a95b2fb55c327e4b032b6dc19d5dda7edad6d977",
+    ),
+    "policy.normalize_advantage": (
+        "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",
+        "f63b91fb72eb95ba9b0aa3c38b6057653f9049df7fd0a8fbf0e342159435a91a",
+    ),
+    "minimize_cem": (
+        "a270bc20ad96d4a3b05779ecb77ba444568178b850057d7ebbc9b05ed898d087",
+        "5a411bb16cd16168a2de22fac797a05418b96a47559a1fe64a02b62f7dadf9de",
+    ),
+    "minimize_cem full": (
+        "303657a4cfcc996b18df688077b9efb8116350b871ec0367f3eb4f39a8db86da",
+        "3539bdcad105adc62d0bc85a2e06d50cb3953c3860c517e5f92cb00d750787d6",
+    ),
+    "CEM": (
+        "8b8e36e2808afcfa15f1fc63cb8e09759d56543136d1743a71b467a414b16b23",
+        "9cf02341bea433da8f19dd6b50b68315956d0c2f1548e880248a9ad27970f766",
+    ),
+}
+INPUT = (
+    "9fdc8616f5d702c053f9c0308385a04fa1e5eb1bb1c2e06d3bb384edd2c48d54",
+    "598f4112891ef7f85e3a4f539c787a426dae2a8c064166725db9ced91ec21400",
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inputs(dtype):
+    assert digest([exact_values(k, 1000, dtype) for k in range(4)]) == INPUT[DTYPES.index(dtype)]
+
+
+def test_every_public_op_has_a_hash():
+    hashed = {name.split()[0].split(".")[0] for name in GOLDEN}
+    not_ops = {"__version__", "get_isa", "get_num_threads", "num_threads", "set_num_threads", "show_config"}
+    assert hashed - {"policy"} == set(fastopt.__all__) - not_ops
+    hashed = {name.removeprefix("policy.") for name in GOLDEN if name.startswith("policy.")}
+    assert hashed == set(fastopt.policy.__all__) & set(vars(reference_policy))
+    assert GOLDEN.keys() == golden_outputs(np.float32, 8).keys()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_golden(name, dtype, threads):
+    fastopt.set_num_threads(threads)
+    assert digest(golden_outputs(dtype)[name]()) == GOLDEN[name][DTYPES.index(dtype)]
