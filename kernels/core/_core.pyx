@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True, binding=False, embedsignature=True, embedsignature.format=clinic
+# cython: language_level=3, wraparound=False, cdivision=True, binding=False, embedsignature=True, embedsignature.format=clinic
 """The only door between Python and the kernels: it checks, takes pointers, cuts the work into chunks and calls.
 
 Everything that can be wrong is found before a kernel is entered, so that an array is written whole or not at all. Loops
@@ -13,6 +13,7 @@ from fastopt._checks import finite_number
 from fastopt._tree import SparseRows, same_structure
 
 cimport numpy as cnp
+from cpython.unicode cimport PyUnicode_AsUTF8
 from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc

@@ -39,6 +39,11 @@ cdef tuple shape(ndarray a):
     return (<object>a).shape
 
 
+cdef tuple batch_shape(ndarray a):
+    """The shape without the last dimension."""
+    return shape(a)[:PyArray_NDIM(a) - 1]
+
+
 cdef object _dtype(ndarray a):
     return repr((<object>a).dtype.str) if PyArray_ISBYTESWAPPED(a) else (<object>a).dtype
 

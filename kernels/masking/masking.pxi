@@ -29,7 +29,7 @@ cdef double checked_fused(ndarray x, object bias, object negative_slope) except?
     if PyArray_TYPE(b) != PyArray_TYPE(x):
         raise TypeError(f"bias: expected {x.dtype} like x, got {b.dtype}; bias.astype(np.{x.dtype}) converts it")
     if PyArray_NDIM(b) != 1 or PyArray_DIMS(b)[0] != PyArray_DIMS(x)[PyArray_NDIM(x) - 1]:
-        raise ValueError(f"bias: expected shape {shape(x)[-1:]}, one for each column of x, got {shape(b)}")
+        raise ValueError(f"bias: expected shape {(PyArray_DIMS(x)[PyArray_NDIM(x) - 1],)}, one for each column of x, got {shape(b)}")
     return checked_positive_slope(negative_slope)
 
 

@@ -6,28 +6,29 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     cdef const fastopt_rule* found = rule_named(rule)
     cdef rule_scalars scalars
     cdef optimizer_args args
-    cdef Py_ssize_t k, other
+    cdef Py_ssize_t k, other, count = len(arrays)
     cdef int order = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
-    cdef ndarray param = checked(arrays[0], names[0])
+    cdef ndarray array, param = checked(arrays[0], names[0])
     rule_scalars_of(found, &scalars, hyper, param, <double>step, grad_scale)
-    for k in range(1, len(arrays)):
+    for k in range(1, count):
         checked_like(arrays[k], names[k], param, names[0])
-    for k in range(len(arrays)):
+    for k in range(count):
+        array = <ndarray>arrays[k]
         if k != 1:
-            writable(<ndarray>arrays[k], names[k])
+            writable(array, names[k])
         for other in range(k):
-            distinct(<ndarray>arrays[k], names[k], <ndarray>arrays[other], names[other])
-        order &= contiguous_order(<ndarray>arrays[k])
+            distinct(array, names[k], <ndarray>arrays[other], names[other])
+        order &= contiguous_order(array)
     cdef list work = arrays if order else [c_copy(<ndarray>a) for a in arrays]
     memset(&args, 0, sizeof(args))
     args.step.param = PyArray_DATA(<ndarray>work[0])
     args.step.grad = PyArray_DATA(<ndarray>work[1])
-    for k in range(2, len(work)):
+    for k in range(2, count):
         args.step.states[k - 2] = PyArray_DATA(<ndarray>work[k])
     args.step.scalars = &scalars
     run(fastopt_rule_kernels(found, FASTOPT_WHOLE)[element_type(param)], &args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
     if not order:
-        for k in range(len(arrays)):
+        for k in range(count):
             if k != 1:
                 PyArray_CopyInto(<ndarray>arrays[k], <ndarray>work[k])
 

@@ -175,9 +175,6 @@ cdef class Optimizer:
         args.step.ema_rate = 1 - self._ema_decay
         return 0
 
-    cdef int compute_scalars(self, rule_scalars* out, object group, double t, double grad_scale) except -1:
-        return rule_scalars_of(self._rule, out, group.scalars, <ndarray>self._arrays[0], t, grad_scale)
-
     cdef int list_written(self) except -1:
         """Sort what a step writes by address, and refuse parameters that overlap."""
         cdef Py_ssize_t k, other
@@ -357,24 +354,25 @@ cdef class Optimizer:
                 pass
             raise ValueError("params: no longer the nest of arrays that the optimiser was made with; make a new optimiser")
         for k in range(self._count):
-            if held[k] is None:
+            given = originals[k]
+            if given is None:
                 self._parameters[k].grad = NULL  # the next one is compared with the others again
                 continue
             param = <ndarray>self._arrays[k]
             if not PyArray_ISWRITEABLE(param):
                 writable(param, label("params", self._names[k]))
             order = self._parameters[k].order
-            if type(held[k]) is _SparseRows:
+            if type(given) is _SparseRows:
                 held = held[:] if held is originals else held
-                rows[k], held[k] = self.sparse_gradient(originals[k], k)
-                originals[k] = originals[k].values
+                rows[k], held[k] = self.sparse_gradient(given, k)
+                originals[k] = given.values
                 self.check_overlap(<ndarray>originals[k], self._names[k])
                 self._apart = False
                 continue
-            if not PyArray_CheckExact(held[k]) or PyArray_TYPE(<ndarray>held[k]) != PyArray_TYPE(param) \
-                    or PyArray_ISBYTESWAPPED(<ndarray>held[k]) or not same_shape(<ndarray>held[k], param):
-                checked_like(held[k], label("grads", self._names[k]), param, label("params", self._names[k]))
-            grad = <ndarray>held[k]
+            if not PyArray_CheckExact(given) or PyArray_TYPE(<ndarray>given) != PyArray_TYPE(param) \
+                    or PyArray_ISBYTESWAPPED(<ndarray>given) or not same_shape(<ndarray>given, param):
+                checked_like(given, label("grads", self._names[k]), param, label("params", self._names[k]))
+            grad = <ndarray>given
             if zero_grads and not PyArray_ISWRITEABLE(grad):
                 writable(grad, label("grads", self._names[k]))
             if PyArray_DATA(grad) != self._parameters[k].grad or not contiguous_order(grad):
@@ -406,10 +404,11 @@ cdef class Optimizer:
         cdef ndarray param, work
         cdef fastopt_kernel kernel = fastopt_rule_kernels(self._rule, self._form)[element_type(<ndarray>self._arrays[0])]
         for k in range(self._count):
-            if held[k] is None:
+            grad = held[k]
+            if grad is None:
                 continue
             param = <ndarray>self._arrays[k]
-            self._args[k].step.grad = PyArray_DATA(<ndarray>held[k])
+            self._args[k].step.grad = PyArray_DATA(<ndarray>grad)
             self._args[k].step.param = self._parameters[k].data
             self._args[k].step.zero_grad = zero_grads
             if not contiguous_order(param) & self._parameters[k].order:
@@ -417,8 +416,8 @@ cdef class Optimizer:
                 copies.append((param, work))
                 self._args[k].step.param = PyArray_DATA(work)
             if previous < 0 or self._parameters[k].group != self._parameters[previous].group or steps[k] != steps[previous]:
-                self.compute_scalars(&self._scalars[k], self.param_groups[self._parameters[k].group],
-                                     <double>(steps[k] + 1), grad_scale)
+                rule_scalars_of(self._rule, &self._scalars[k], self.param_groups[self._parameters[k].group].scalars,
+                                param, <double>(steps[k] + 1), grad_scale)
                 previous = k
             self._args[k].step.scalars = &self._scalars[previous]
             if self._form != FASTOPT_WHOLE:
@@ -452,7 +451,7 @@ cdef dict _hyper_names = {rule.removesuffix("_hyper"): names for rule, names in 
 
 
 cdef const fastopt_rule* rule_named(str name) except NULL:
-    cdef const fastopt_rule* rule = fastopt_find_rule(name.encode())
+    cdef const fastopt_rule* rule = fastopt_find_rule(PyUnicode_AsUTF8(name))
     if rule == NULL:
         raise ValueError(f"rule: expected one of {', '.join(_hyper_names)}, got {name!r}")
     return rule

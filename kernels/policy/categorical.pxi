@@ -10,8 +10,8 @@ cdef ndarray checked_choices(object x, ndarray logits):
         raise TypeError(_wrong_kind(x, "actions").replace("np.float32", "np.int64"))
     if x.dtype.kind not in "iu":
         raise TypeError(f"actions: expected integers, got {x.dtype}; actions.astype(np.int64) converts them")
-    if shape(x) != shape(logits)[:-1]:
-        raise ValueError(f"actions: expected shape {shape(logits)[:-1]}, one for each row of logits, got {shape(x)}")
+    if shape(x) != batch_shape(logits):
+        raise ValueError(f"actions: expected shape {batch_shape(logits)}, one for each row of logits, got {shape(x)}")
     cdef ndarray a = np.array(x, np.int64, order="C")
     action = <const int64_t*>PyArray_DATA(a)
     for k in range(PyArray_SIZE(a)):
@@ -63,7 +63,7 @@ def check_logits(logits):
 
 def categorical_sample(logits, uint64_t seed, uint64_t stream, uint32_t domain):
     cdef ndarray x = c_ordered(checked_rows(logits, "logits"))
-    cdef ndarray actions = np.empty(shape(x)[:-1], np.int64)
+    cdef ndarray actions = np.empty(batch_shape(x), np.int64)
     cdef categorical_sample_args args = categorical_sample_args(
         actions=<int64_t*>PyArray_DATA(actions), logits=PyArray_DATA(x), columns=columns_of(x),
         address=address_of(seed, stream, domain))

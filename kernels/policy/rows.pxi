@@ -40,8 +40,8 @@ cdef ndarray checked_batch(object x, str name, ndarray like, str like_name):
     if PyArray_TYPE(a) != PyArray_TYPE(like):
         raise TypeError(f"{name}: expected {like.dtype} like {like_name}, got {a.dtype}; "
                         f"{name}.astype(np.{like.dtype}) converts it")
-    if shape(a) != shape(like)[:-1]:
-        raise ValueError(f"{name}: expected shape {shape(like)[:-1]}, one for each row of {like_name}, got {shape(a)}")
+    if shape(a) != batch_shape(like):
+        raise ValueError(f"{name}: expected shape {batch_shape(like)}, one for each row of {like_name}, got {shape(a)}")
     return a
 
 
