@@ -70,4 +70,4 @@ if __name__ == "__main__":
     header = read(Path(sys.argv[1]).read_text())
     lines = ['cdef extern from "fastopt.h" nogil:', *("    " + line for line in header["declarations"])]
     hyper = {name: tuple(f[2] for f in fields) for name, fields in header["records"].items() if name.endswith("_hyper")}
-    Path(sys.argv[2]).write_text("\n".join([*lines, f"HYPER = {hyper}\n"]))
+    Path(sys.argv[2]).write_text("\n".join([*lines, f"cdef dict HYPER = {hyper}\n"]))

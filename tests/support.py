@@ -193,6 +193,7 @@ def digest(returned: Any) -> str:
 # ---- scripts in a process of their own -------------------------------------------------------------------------------
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 PATH = TESTS / "path"  # makes `tests` importable, and not the fastopt/ beside it
 
 

@@ -101,10 +101,11 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
             optimizer.step({"w": exact_values(10 + k, size, dtype), "b": exact_values(20 + k, 5, dtype)})
         return [*params.values(), *(a for arrays in optimizer._states.values() for a in arrays)]
 
-    def stepped_rows(optimizer: Any, table: np.ndarray) -> list[np.ndarray]:
-        rows = np.arange(300) * 7 % 100
+    def stepped_rows(make: Callable[..., Any], **options: Any) -> list[np.ndarray]:
+        table, rows = x[:4000].reshape(-1, 8).copy(), np.arange(300) * 7 % 100
+        optimizer = make([table], **options)
         optimizer.step([fo.SparseRows(rows, grad[: 8 * len(rows)].reshape(-1, 8))])
-        return [table, *optimizer._states["exp_avg_sq"]]
+        return [table, *list(optimizer._states.values())[-1]]
 
     return {
         "adam_step": lambda: stepped(fo.adam_step, 4, 3, lr=0.125, **dyadic),
@@ -116,7 +117,12 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
         "Adam everything": lambda: trained(fo.Adam, **dyadic, **everything),
         "Adam bfloat16": lambda: trained(fo.Adam, **dyadic, state_dtype="bfloat16", rng=7),
         "Adam 8bit": lambda: trained(fo.Adam, **dyadic, state_dtype="8bit", rng=7),
+        "SGD bfloat16": lambda: trained(fo.SGD, momentum=0.875, state_dtype="bfloat16", rng=7),
+        "SGD 8bit": lambda: trained(fo.SGD, momentum=0.875, state_dtype="8bit", rng=7),
         "SparseRows": lambda: stepped_rows(fo.Adam([table := x[:4000].reshape(-1, 8).copy()], **dyadic), table),
+        "SparseRows SGD": lambda: stepped_rows(
+            fo.SGD([table := x[:4000].reshape(-1, 8).copy()], momentum=0.875), table
+        ),
         "ema_update": lambda: stepped(fo.ema_update, 2, 0.875),
         "grad_norm": lambda: fo.grad_norm([x, grad]),
         "clip_grad_norm_": lambda: stepped(lambda *arrays: fo.clip_grad_norm_(arrays, 0.5), 2),

@@ -100,9 +100,21 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "5a94b2d596848c9b06d7b796c61d4f9eace17a5997f81868a4b69ab1f03ae026",
         "219db70aac8d5e09f31892503d587b66b98888beb01a54c7c71fa1db789c00fc",
     ),
+    "SGD bfloat16": (
+        "de161eedde823dbf0d87034e13dde5ce27144a5738c8b8ba6e9f4738ccc4dcb9",
+        "27eee8f7d4a159719711a2493fefa95b958a94deafe4db3e99feebd9ea09d815",
+    ),
+    "SGD 8bit": (
+        "a926ab1be17e0ff15ed44e70778e0c502ab631559d1cf4f831ea36d0fb4efe4f",
+        "4efedda5350fb2d35847784378a0f58ad8316091f02a569cfc5a1863f2bd5773",
+    ),
     "SparseRows": (
         "910865534dd02165585c3f6815c97dc127ed020a89b8acfde11562ede8dfd390",
         "9aaa1256c3b7ea3624c457737e3bdca031790d1bfaa57ba4b95ff15979b7a562",
+    ),
+    "SparseRows SGD": (
+        "f23ae775b2107b1206e1d5799ec0649bc856a3147a659c60c320263de8eee11c",
+        "2f39181d0fe1134c97719c38e137cf4d997ee881622531b28f6a909888f792a0",
     ),
     "ema_update": (
         "ad1cbf4fe9dd7b2976d61dbcc406af430c0af6830d60291f812b8c0bc347e877",

@@ -1,0 +1,152 @@
+"""The one list of kernels (kernels/fastopt.h): what each must have is there, or is missed here by name."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import _core, reference
+
+from ..cases import CASES, golden_outputs
+from ..policy.test_bits import OPS, check, make, plain
+from ..support import DTYPES, ROOT, assert_equals_reference, assert_same_bits
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+# No golden hash: these move bytes for benchmarks, or are reached by way of Numba alone.
+WITHOUT_HASH = {"stream", "cem_score"}
+
+
+def listed(dtype):
+    """The names of all kernels, with the type; that of raw words is one for both."""
+    names = {name for _, name, *_ in _core.kernels()}
+    return {f"{name}_{np.dtype(dtype).name}" for name in names} - {"random_raw_float64"}
+
+
+def without(names, dtype):
+    return {f"{name}_{np.dtype(dtype).name}" for name in names}
+
+
+def test_the_door_has_the_list_of_the_header():
+    spec = importlib.util.spec_from_file_location("declarations", ROOT / "kernels" / "declarations.py")
+    declarations = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(declarations)
+    header = declarations.read((ROOT / "kernels" / "fastopt.h").read_text())
+    assert [kernel[:3] for kernel in _core.kernels()] == header["kernels"]
+    with pytest.raises(SystemExit, match="expected a field, got ' int x : 3'"):
+        declarations.read("typedef struct { int x : 3; } record;")
+    with pytest.raises(SystemExit, match="known form, got 'static int x;'"):
+        declarations.read("static int x;")
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_every_instruction_set_has_its_own_kernels(isa):
+    for _, name, _, *addresses in _core.kernels(isa):
+        assert len({0, *addresses}) == 3, name
+    others = [kernel[3:] for other in _core.available_isas() if other != isa for kernel in _core.kernels(other)]
+    assert not {kernel[3:] for kernel in _core.kernels(isa)} & set(others)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kernel_has_a_golden_hash(dtype):
+    ran = _core.traced(lambda: [call() for call in golden_outputs(dtype, 5000).values()])
+    assert listed(dtype) - without(WITHOUT_HASH, dtype) - ran == set()
+
+
+def compare_every_op(dtype):
+    """Each op, on a few numbers, with its definition; the families' own tests do so at every size and layout."""
+    for name, case in CASES.items():
+        assert_equals_reference(case.run, [plain(k, (100,), dtype) for k in range(case.arrays)], name)
+    for op in OPS:
+        check(op, make(op, 5, 3, dtype, plain), op)
+    x = plain(1, (20, 5), dtype)
+    assert_same_bits(fastopt.inactive_fraction(x), reference.inactive_fraction(x))
+    for draw in ("random_raw", "random", "standard_normal"):
+        options = {} if draw == "random_raw" else {"dtype": dtype}
+        numbers = [getattr(module.Philox4x32(7), draw)(99, stream=3, **options) for module in (fastopt, reference)]
+        assert_same_bits(*numbers, draw)
+    for make_optimizer in (lambda ops, p: ops.Adam([p], lr=0.1), lambda ops, p: ops.SGD([p], lr=0.1, momentum=0.9)):
+        tables = [x.copy(), x.copy()]
+        for module, table in zip((fastopt, reference), tables, strict=True):
+            rows = np.array([3, 1, 3, 19])
+            make_optimizer(module, table).step([fastopt.SparseRows(rows, plain(2, (4, 5), dtype))])
+        assert_same_bits(*tables, "rows")
+    for covariance in ("diag", "full"):
+        options = {"popsize": 20, "maxiter": 3, "rng": 1, "covariance": covariance, "vectorized": True}
+        runs = [
+            module.minimize_cem(lambda x: np.square(x - 1).sum(axis=1), np.zeros(5, dtype), **options)
+            for module in (fastopt, reference)
+        ]
+        assert_same_bits(runs[0].x, runs[1].x, covariance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kernel_is_compared_with_its_definition(dtype):
+    ran = _core.traced(lambda: compare_every_op(dtype))
+    assert listed(dtype) - without(WITHOUT_HASH, dtype) - ran == set()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scoring_by_compiled_code_is_compared(dtype):
+    numba = pytest.importorskip("numba")
+    sphere = numba.njit(lambda x: np.square(x - 1).sum())
+    runs = []
+
+    def run():
+        for fun in (sphere, lambda x: sphere(x)):
+            runs.append(fastopt.minimize_cem(fun, np.zeros(5, dtype), popsize=20, maxiter=3, rng=1))
+
+    assert f"cem_score_{np.dtype(dtype).name}" in _core.traced(run)
+    assert_same_bits(runs[0].x, runs[1].x)
+
+
+def test_what_is_not_reached_is_missed_by_name():
+    ran = _core.traced(lambda: fastopt.leaky_relu(np.ones(3)))
+    assert ran == {"leaky_relu_float64"}
+    assert "gae_float64" in listed(np.float64) - ran
+
+
+# ---- the door's stub -------------------------------------------------------------------------------------------------
+
+
+def stub():
+    """(function or "Class.method") -> names of its arguments, and classes, as fastopt/_core.pyi says."""
+    tree = ast.parse((Path(fastopt.__file__).parent / "_core.pyi").read_text())
+    functions, classes = {}, set()
+
+    def names(f):
+        given = (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs, f.args.kwarg)
+        return [a.arg for a in given if a is not None]
+
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            functions[node.name] = names(node)
+        elif isinstance(node, ast.ClassDef):
+            classes.add(node.name)
+            for f in node.body:
+                if isinstance(f, ast.FunctionDef) and not f.decorator_list and not f.name.startswith("__"):
+                    functions[f"{node.name}.{f.name}"] = names(f)
+    return functions, classes
+
+
+def test_the_stub_says_what_the_door_has():
+    functions, classes = stub()
+    own = {
+        name: value
+        for name, value in vars(_core).items()
+        if getattr(value, "__module__", None) == "fastopt._core" and not name.startswith("_")
+    }
+    assert classes == {name for name, value in own.items() if inspect.isclass(value)}
+    there = {name: value for name, value in own.items() if not inspect.isclass(value)}
+    for name in classes:
+        members = vars(own[name]).items()
+        there |= {f"{name}.{m}": f for m, f in members if inspect.isroutine(f) and not m.startswith("__")}
+    assert functions.keys() == there.keys()
+    for name, arguments in functions.items():
+        assert arguments == list(inspect.signature(there[name]).parameters), name
