@@ -31,6 +31,7 @@ goals: .venv/installed-dev
 
 wheel: .venv/installed-dev
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+	$(BIN)/python kernels/sizes.py
 
 # An editable install: a change of a Python file counts at once, one in kernels/ is compiled by the next make. Without an
 # isolated environment for the build, whose new path each time would have everything compiled again.

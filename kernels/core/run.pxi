@@ -41,7 +41,7 @@ cdef inline random_address address_of(uint64_t seed, uint64_t stream, uint32_t d
 cdef object _streams = {(1, 0), (1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (4, 3), (4, 4), (5, 4), (5, 5), (6, 5)}
 
 
-def stream(list outs, list ins, bint nontemporal, int64_t grain=ELEMENTWISE_GRAIN):
+def stream(list outs, list ins, bint nontemporal, grain=None):
     """Move the bytes of an op without its arithmetic: outs[k] takes ins[k], the other inputs are read. For benchmarks."""
     cdef stream_args args
     cdef int k
@@ -59,4 +59,5 @@ def stream(list outs, list ins, bint nontemporal, int64_t grain=ELEMENTWISE_GRAI
     args.inputs = len(ins)
     args.outputs = len(outs)
     args.nontemporal = nontemporal
-    run(fastopt_kernels.core.stream[element_type(first)], &args, PyArray_SIZE(first), grain)
+    run(fastopt_kernels.core.stream[element_type(first)], &args, PyArray_SIZE(first),
+        ELEMENTWISE_GRAIN if grain is None else <int64_t>grain)
