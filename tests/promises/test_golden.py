@@ -218,8 +218,8 @@ def test_every_public_op_has_a_hash():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", golden_outputs(np.float32, 8))
 @pytest.mark.parametrize("threads", [1, 3])
 def test_golden(name, dtype, threads):
     fastopt.set_num_threads(threads)
-    assert digest(golden_outputs(dtype)[name]()) == GOLDEN[name][DTYPES.index(dtype)]
+    assert digest(golden_outputs(dtype)[name]()) == GOLDEN.get(name, ("none yet", "none yet"))[DTYPES.index(dtype)]

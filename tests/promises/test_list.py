@@ -106,6 +106,17 @@ def test_scoring_by_compiled_code_is_compared(dtype):
     assert_same_bits(runs[0].x, runs[1].x)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_every_op_refuses_an_array_of_another_dtype(name):
+    """By an error that says what was expected and what came."""
+    case = CASES[name]
+    for k in range(case.arrays):
+        arrays = [plain(j, (4, 3), np.float64) for j in range(case.arrays)]
+        arrays[k] = arrays[k].astype(np.float16)
+        with pytest.raises(TypeError, match=r": expected float.*, got float"):
+            case.run(fastopt, *arrays)
+
+
 def test_what_is_not_reached_is_missed_by_name():
     ran = _core.traced(lambda: fastopt.leaky_relu(np.ones(3)))
     assert ran == {"leaky_relu_float64"}
