@@ -1,0 +1,41 @@
+"""An edit of any file of kernels/ is compiled by the next `make test`, wherever in the folders it lies."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..support import ROOT
+
+SOURCES = [p for p in sorted((ROOT / "kernels").rglob("*")) if p.suffix in (".h", ".hpp", ".cpp", ".pyx", ".pxi")]
+SOURCES.append(ROOT / "kernels" / "declarations.py")
+BUILDS = sorted(ROOT.glob("build/cp*/build.ninja"), key=lambda path: path.stat().st_mtime)
+NINJA = shutil.which("ninja", path=str(Path(sys.executable).parent)) or shutil.which("ninja")
+
+
+def test_sources_are_found():
+    assert {"fastopt.h", "isa.cpp", "leaky_relu.hpp", "_core.pyx", "policy", "cem"} <= {
+        name for path in SOURCES for name in (path.name, path.parent.name)
+    }
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_make_installs_again_after_an_edit(source):
+    command = ["make", "--dry-run", f"--what-if={source.relative_to(ROOT)}", ".venv/installed-test"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--editable" in printed
+
+
+@pytest.mark.skipif(not BUILDS or NINJA is None, reason="not built here with ninja")
+def test_the_build_looks_at_every_file():
+    folder = BUILDS[-1].parent
+    headers = subprocess.run([NINJA, "-C", folder, "-t", "deps"], capture_output=True, text=True, check=True).stdout
+    looked_at = BUILDS[-1].read_text() + headers
+    if str(ROOT) not in looked_at:
+        pytest.skip("built from another folder")
+    assert [str(path.relative_to(ROOT)) for path in SOURCES if str(path) not in looked_at] == []
