@@ -1,7 +1,7 @@
 // What goes with the optimisers and is no rule: averages, clipping, gradients of single rows.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "optimizers/optimizer.hpp"
 
 namespace {
 
@@ -23,12 +23,8 @@ void sum_rows(const sum_rows_args& a, int64_t begin, int64_t end) {
 
 template <class T>
 void ema(const ema_args& a, int64_t begin, int64_t end) {
-    T* average = static_cast<T*>(a.average);
     const T* value = static_cast<const T*>(a.value);
-    const T rate = static_cast<T>(a.rate);
-    FASTOPT_INDEPENDENT
-    for (int64_t i = begin; i < end; ++i)
-        average[i] = rate != 0 ? average[i] + rate * (value[i] - average[i]) : average[i];
+    move_averages(static_cast<T*>(a.average) + begin, value + begin, static_cast<T>(a.rate), end - begin);
 }
 
 template <class T>

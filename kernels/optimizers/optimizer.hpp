@@ -37,6 +37,21 @@ struct plain_states {
     FASTOPT_INLINE void finish(int64_t, index) {}
 };
 
+template <class States>
+constexpr bool ONCE_A_RANGE = States::BLOCK == INT64_MAX;
+
+// average += rate * (value - average)
+template <class T>
+FASTOPT_INLINE T moved_average(T average, T value, T rate) {
+    return rate != 0 ? average + rate * (value - average) : average;
+}
+
+template <class T>
+FASTOPT_INLINE void move_averages(T* average, const T* value, T rate, int64_t n) {
+    FASTOPT_INDEPENDENT
+    for (int64_t i = 0; i < n; ++i) average[i] = moved_average(average[i], value[i], rate);
+}
+
 template <class T, class Rule, class States, bool EMA, bool ZERO>
 void step_loop(const optimizer_args& a, int64_t begin, int64_t end) {
     const T ema_rate = static_cast<T>(a.step.ema_rate);
@@ -60,16 +75,23 @@ void step_loop(const optimizer_args& a, int64_t begin, int64_t end) {
             if constexpr (Rule::STATES > 0) states.template store<0>(i, s0);
             if constexpr (Rule::STATES > 1) states.template store<1>(i, s1);
             if constexpr (Rule::STATES > 2) states.template store<2>(i, s2);
-            if constexpr (EMA) ema[i] = ema_rate != 0 ? ema[i] + ema_rate * (p - ema[i]) : ema[i];
+            if constexpr (EMA) ema[i] = moved_average(ema[i], p, ema_rate);
             if constexpr (ZERO) grad[i] = 0;
         }
         states.template finish<Rule::STATES>(first, n);
+        if constexpr (!ONCE_A_RANGE<States>) {
+            if (a.step.ema != nullptr) move_averages(static_cast<T*>(a.step.ema) + first, param, ema_rate, n);
+            if (a.step.zero_grad) __builtin_memset(grad, 0, static_cast<size_t>(n) * sizeof(T));
+        }
     }
 }
 
-// What adds traffic is chosen here, once a range; what only adds arithmetic is a select inside the loop.
+// What adds traffic is chosen here, once a range; what only adds arithmetic is a select inside the loop. Where states are
+// decoded block by block it is done after each block instead, whose elements are still in L1: four loops in one, half of
+// the optimisers' code.
 template <class T, class Rule, class States>
 void step(const optimizer_args& a, int64_t begin, int64_t end) {
+    if constexpr (!ONCE_A_RANGE<States>) return step_loop<T, Rule, States, false, false>(a, begin, end);
     switch ((a.step.ema != nullptr) * 2 + (a.step.zero_grad != 0)) {
         case 0: return step_loop<T, Rule, States, false, false>(a, begin, end);
         case 1: return step_loop<T, Rule, States, false, true>(a, begin, end);

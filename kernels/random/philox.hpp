@@ -157,7 +157,7 @@ __attribute__((noinline)) void philox_groups(uint32_t* out, const philox_stream&
 }
 
 // out = the words of any blocks, a multiple of 8 of them.
-__attribute__((noinline)) void philox_blocks(uint32_t* out, const philox_stream& s, const uint64_t* blocks, int64_t count) {
+__attribute__((noinline, unused)) void philox_blocks(uint32_t* out, const philox_stream& s, const uint64_t* blocks, int64_t count) {
 #if defined(__AVX512F__) || defined(__AVX2__)
     philox_chains(out, s, count / PHILOX_LANES, [=](int64_t v) { return lanes_ordered(blocks + v * PHILOX_LANES); });
 #else
