@@ -1,18 +1,24 @@
 # `make demo` and `make test` need Python 3.11 or later and a C++ compiler; they make .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+QUIETLY := install --quiet --disable-pip-version-check
 KERNELS := $(shell find kernels -type f)
 # Another name whenever a module comes or goes: an editable install finds those that were there when it was made.
 MODULES := .venv/modules-$(shell find fastopt -name '*.py' | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test lint bench benchmarks-once goals wheel clean
+.PHONY: demo test fuzz lint bench benchmarks-once goals wheel clean
 
 demo: .venv/installed-test
 	$(BIN)/fastopt demo
 
 test: .venv/installed-test
 	$(BIN)/pytest
+
+# A minute with other inputs each time, unless there is a SEED=; what the sanitizers of GCC find ends it.
+fuzz: .venv-san/installed
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  .venv-san/bin/python -m tests.promises.fuzz --seconds 60 --seed $(or $(SEED),$$(date +%s))
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -33,15 +39,23 @@ wheel: .venv/installed-dev
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
 	$(BIN)/python kernels/sizes.py
 
-# An editable install: a change of a Python file counts at once, one in kernels/ is compiled by the next make. Without an
-# isolated environment for the build, whose new path each time would have everything compiled again.
-.venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -c "import tomllib; \
-	  print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > .venv/build-requires
-	$(PIP) -r .venv/build-requires cmake ninja
-	$(PIP) --no-build-isolation -Ccmake.define.FASTOPT_STRICT=ON --editable ".[$*]"
+# $(call install,ENVIRONMENT,OPTIONS,WHAT): an editable install. A change of a Python file counts at once, one in kernels/
+# is compiled by the next make. Without an isolated environment for the build, whose new path each time would have
+# everything compiled again.
+define install
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -c "import tomllib; \
+	  print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > $(1)/build-requires
+	$(1)/bin/pip $(QUIETLY) -r $(1)/build-requires cmake ninja
+	$(1)/bin/pip $(QUIETLY) --no-build-isolation $(2) --editable "$(3)"
 	touch $@
+endef
+
+.venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
+	$(call install,.venv,-Ccmake.define.FASTOPT_STRICT=ON,.[$*])
+
+.venv-san/installed: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
+	$(call install,.venv-san,-Ccmake.define.FASTOPT_SANITIZE=ON -Cbuild-dir=build/sanitize,.)
 
 $(MODULES):
 	mkdir -p .venv
@@ -49,4 +63,4 @@ $(MODULES):
 	touch $@
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-san build dist

@@ -3,14 +3,28 @@
    A kernel does the elements [begin, end) of the arrays named in its argument record: outputs first, then inputs,
    then scalars. Several threads may run disjoint ranges of one record at the same time, and no result depends on
    where the ranges are cut. Arrays are aligned for their type and contiguous. An output may be the very same array
-   as an input where the record says so; apart from that, nothing written may overlap anything else. Nothing is
+   as an input where its note says so; apart from that, nothing written may overlap anything else. Nothing is
    checked here and nothing can fail: whoever fills a record has checked it.
 
    Every kernel exists for float and double; scalars are passed as double and rounded once to the arrays' type.
 
-   Behind a pointer stands how many elements it has, [rows, columns], where n is the end of the range; behind a number what
-   it may be where not anything. kernels/declarations.py reads this file, for the door and for the fuzzer: one declaration
-   a line. */
+   What a field of a record may be stands behind it, and what follows for all of the record behind its end. The door is
+   made from this file by kernels/declarations.py, and the fuzzer's inputs from these notes (tests/promises/notes.py):
+     [rows, columns]           how many elements a pointer has: this many in C order
+     or NULL                   as the caller likes; also: NULL; not NULL; the last or NULL (of an array of pointers)
+     NULL with lower           when `lower` is; also: NULL where stride = 0
+     may be x, may be x or y   the very same array
+     uint8_t, adam_scalars     what a void pointer has, if not the type of arrays; RULE is the beginning of a kernel's name
+     0..columns - 1            what a number, or each of an array, may be; 1.. has no end; also: 0 or columns; without a note
+                               a double, an array or an unsigned number may be anything, an int is 0 or 1
+     distinct                  all numbers of an array; also: numbered as they come (each new one is the next: 0 0 1 0 2)
+     changes nothing           whatever this number is, the results are the same
+     size = n * width          behind a record: what a name stands for inside, a term or a range. n is the end of the range,
+                               `bytes` what an element of type T has
+     cut at 256                behind the end of a record: ranges begin at multiples
+     ... in *_8bit             any of these, for kernels of that name alone; a later note replaces one of its form
+     (words)                   for readers, at the end
+   In terms ^ is a power, and a quotient is rounded up. One declaration a line, with all its notes. */
 #ifndef FASTOPT_H
 #define FASTOPT_H
 
@@ -26,69 +40,69 @@ extern "C" {
 
 /* ---- argument records, one per kernel ---------------------------------------------------------------------------- */
 
-/* y = x where x > 0, else x * negative_slope                                                       y may be x */
+/* y = x where x > 0, else x * negative_slope */
 typedef struct {
-    void *y;
-    const void *x;
+    void *y; /* [n], may be x */
+    const void *x; /* [n] */
     double negative_slope;
-    int nontemporal; /* y is too large for the cache: write around it. Never changes a value. Alike below. */
+    int nontemporal; /* changes nothing (y is too large for the cache: write around it; alike below) */
 } leaky_relu_args;
 
-/* From this size on an output that is not also an input is written around the cache (kernels/stream.hpp). */
+/* From this size on an output that is not also an input is written around the cache (kernels/core/stream.hpp). */
 #define FASTOPT_NONTEMPORAL_BYTES (1 << 25)
 
-/* dx = grad where x > 0, else grad * negative_slope                                          dx may be grad or x */
+/* dx = grad where x > 0, else grad * negative_slope */
 typedef struct {
-    void *dx;
-    const void *grad;
-    const void *x;
+    void *dx; /* [n], may be grad or x */
+    const void *grad; /* [n] */
+    const void *x; /* [n] */
     double negative_slope;
-    int nontemporal;
+    int nontemporal; /* changes nothing */
 } leaky_relu_backward_args;
 
 /* counts[j] += how many values x[begin:end, j] are <= 0; x is (rows, columns), the range is over rows */
 typedef struct {
-    int64_t *counts;
-    const void *x;
-    int64_t columns;
+    int64_t *counts; /* [columns] */
+    const void *x; /* [n, columns] */
+    int64_t columns; /* 0.. */
 } count_inactive_args;
 
 /* Where the random numbers of a call live: element e of `stream` in `domain` under the key `seed`. */
 typedef struct {
     uint64_t seed;
-    uint64_t stream; /* 56 bits */
-    uint32_t domain;
+    uint64_t stream; /* 0..2^56 - 1 */
+    uint32_t domain; /* 0..255 */
 } random_address;
 
 /* out[i] = the 32-bit word of element offset + i. Both element types have the same kernel. */
 typedef struct {
-    uint32_t *out;
+    uint32_t *out; /* [n] */
     random_address address;
-    uint64_t offset;
+    uint64_t offset; /* 0..2^64 - n */
 } random_raw_args;
 
 /* out[i] = uniform in [0, 1) of element offset + i: 24 bits of word e (float), 53 bits of words 2e, 2e + 1 (double) */
 typedef struct {
-    void *out;
+    void *out; /* [n] */
     random_address address;
-    uint64_t offset;
+    uint64_t offset; /* 0..2^66 / bytes - n */
 } random_uniform_args;
 
-/* out[i] = standard normal number of element offset + i (kernels/normal.hpp) */
+/* out[i] = standard normal number of element offset + i (kernels/random/normal.hpp) */
 typedef struct {
-    void *out;
+    void *out; /* [n] */
     random_address address;
-    uint64_t offset;
+    uint64_t offset; /* 0..2^66 / bytes - n */
 } random_normal_args;
 
-/* y = x * scale where the element's 16-bit value >= threshold, else +0.0                           y may be x */
+/* y = x * scale where the element's 16-bit value >= threshold, else +0.0 */
 typedef struct {
-    void *y;
-    const void *x;
+    void *y; /* [n], may be x */
+    const void *x; /* [n] */
     random_address address;
     uint32_t threshold; /* 1..65535 */
     double scale;
-    int nontemporal;
+    int nontemporal; /* changes nothing */
 } dropout_args;
 
 /* How the cross-entropy method draws candidate i of a generation: x = mean + std * z, brought within the bounds (clipped, or
@@ -97,39 +111,39 @@ typedef struct {
    first replaced by z[r] = sum of z[k] * factor[k, r] over k <= r, in order: the factor is (dimensions, dimensions), zero
    below its diagonal. Candidate number `population` is the mean itself. Indices below 2^63 / padded. */
 typedef struct {
-    const void *mean;
-    const void *std;
-    const void *factor; /* or NULL */
-    const void *lower;  /* or NULL, and upper too */
-    const void *upper;
-    int64_t dimensions;
+    const void *mean; /* [dimensions] */
+    const void *std; /* [dimensions] */
+    const void *factor; /* [dimensions, dimensions], or NULL, not NULL in cem_refit_full */
+    const void *lower; /* [dimensions], or NULL */
+    const void *upper; /* [dimensions], NULL with lower */
+    int64_t dimensions; /* 1.. */
     random_address address;
-    int64_t population;
+    int64_t population; /* 0..2^63 / padded */
     int antithetic;
     int reflect;
-} cem_distribution_args;
+} cem_distribution_args; /* padded = dimensions / 32 * 32 */
 
 #define FASTOPT_CEM_SHORT 512 /* padded dimensions of a candidate that needs no scratch */
 
 /* out[k, :] = candidate indices[k], or first + k; the range is over k */
 typedef struct {
-    void *out;
+    void *out; /* [n, dimensions] */
     cem_distribution_args distribution;
-    const int64_t *indices; /* or NULL */
-    int64_t first;
-    void *scratch; /* as many rows of `padded` elements; with a factor and padded > FASTOPT_CEM_SHORT only */
+    const int64_t *indices; /* [n], 0..2^63 / padded - 1, or NULL, NULL in cem_score */
+    int64_t first; /* 0..2^63 / padded - n */
+    void *scratch; /* [n, padded] (with a factor and padded > FASTOPT_CEM_SHORT; else it may be NULL) */
 } cem_candidates_args;
 
 /* scores[k] = what `score` makes of candidate first + k, for k in the range: it is given that many rows of `dimensions`
    elements and writes a score for each; a status other than 0 sets `failed`. No candidate is longer than
-   FASTOPT_SCORE_ELEMENTS with its padding; `out`, `indices` and `scratch` are not used. */
+   FASTOPT_SCORE_ELEMENTS with its padding; `out` and `scratch` are not used, `indices` is NULL. */
 #define FASTOPT_SCORE_ELEMENTS 16384
 typedef int64_t (*fastopt_score)(void *x, int64_t rows, int64_t dimensions, double *scores);
 typedef struct {
-    double *scores;
-    cem_candidates_args candidates;
+    double *scores; /* [n] */
+    cem_candidates_args candidates; /* dimensions = 1..FASTOPT_SCORE_ELEMENTS */
     fastopt_score score;
-    int *failed;
+    int *failed; /* [1] */
 } cem_score_args;
 
 /* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64:
@@ -137,61 +151,61 @@ typedef struct {
    fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
    std = max(std, min_std)
    `mean` and `std` are written; the range is over groups of 32 dimensions. With a
-   factor (cem_refit_full, range [0, 1)) see fastopt/reference.py; `work` has 2 n^2 + 3 n elements then. */
+   factor (cem_refit_full, range [0, 1)) see fastopt/reference/cem.py; `work` has 2 n^2 + 3 n elements then. */
 typedef struct {
-    void *mean;
-    void *std;
-    void *factor;
-    double *work;
+    void *mean; /* [dimensions] */
+    void *std; /* [dimensions] */
+    void *factor; /* [dimensions, dimensions], or NULL in cem_refit */
+    double *work; /* [2 * dimensions * dimensions + 3 * dimensions], NULL with factor */
     cem_distribution_args distribution;
-    const int64_t *elites;
-    const void *elite_candidates; /* cem_refit_full only */
-    int64_t count;
+    const int64_t *elites; /* [count], 0..2^63 / padded - 1 */
+    const void *elite_candidates; /* [count, dimensions] (cem_refit_full only; else it may be NULL) */
+    int64_t count; /* 1.. */
     double mean_lr;
     double std_lr;
     double extra_variance;
     double min_std;
     int about_new_mean;
-} cem_refit_args;
+} cem_refit_args; /* n = dimensions / 32, n = 1 in cem_refit_full */
 
 /* z = x + bias;  y = (z where z > 0, else z * negative_slope) * scale, as -0.0 where it is zero; +0.0 where the element's
-   16-bit value < threshold. Rows of `columns` >= 1 elements; the range is over elements.                    y may be x */
+   16-bit value < threshold. Rows of `columns` >= 1 elements; the range is over elements. */
 typedef struct {
-    void *y;
-    const void *x;
-    const void *bias;
-    int64_t columns;
+    void *y; /* [n], may be x */
+    const void *x; /* [n] */
+    const void *bias; /* [columns] */
+    int64_t columns; /* 1.. */
     random_address address;
-    uint32_t threshold; /* 0 to drop nothing; then no random number is made */
+    uint32_t threshold; /* 0..65535 (0 to drop nothing; then no random number is made) */
     double scale;
-    double negative_slope; /* >= 0 */
-    int nontemporal;
+    double negative_slope; /* 0.. */
+    int nontemporal; /* changes nothing */
 } bias_leaky_relu_dropout_args;
 
 /* dx = +0.0 where y is +0.0 to the bit; grad * scale where y > 0, else (grad * scale) * negative_slope
    block_sums[b, j] = sum of dx[r, j] over the rows r of block b in order, in double. The range is over items: block by
-   block of FASTOPT_ROW_BLOCK rows, tile by tile of FASTOPT_COLUMN_TILE columns.                     dx may be grad or y */
+   block of FASTOPT_ROW_BLOCK rows, tile by tile of FASTOPT_COLUMN_TILE columns. */
 #define FASTOPT_ROW_BLOCK 64
 #define FASTOPT_COLUMN_TILE 2048
 typedef struct {
-    void *dx;
-    double *block_sums;
-    const void *grad;
-    const void *y;
-    int64_t rows;
-    int64_t columns;
+    void *dx; /* [rows, columns], may be grad or y */
+    double *block_sums; /* [blocks, columns] */
+    const void *grad; /* [rows, columns] */
+    const void *y; /* [rows, columns] */
+    int64_t rows; /* 0.. */
+    int64_t columns; /* 1.. */
     double scale;
-    double negative_slope;
-    int nontemporal;
-} bias_leaky_relu_dropout_backward_args;
+    double negative_slope; /* 0.. */
+    int nontemporal; /* changes nothing */
+} bias_leaky_relu_dropout_backward_args; /* blocks = rows / FASTOPT_ROW_BLOCK, n = columns / FASTOPT_COLUMN_TILE * blocks */
 
 /* out[j] = block_sums[0, j] + block_sums[1, j] + ..., added in double and rounded once; the range is over columns */
 typedef struct {
-    void *out;
-    const double *block_sums;
-    int64_t blocks;
-    int64_t columns;
-} add_row_blocks_args;
+    void *out; /* [n] */
+    const double *block_sums; /* [blocks, columns] */
+    int64_t blocks; /* 1.. */
+    int64_t columns; /* 0.. */
+} add_row_blocks_args; /* n = columns */
 
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
    m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in
@@ -199,14 +213,14 @@ typedef struct {
    where lr and eps carry the bias corrections of the step. A term whose coefficient, rounded to the arrays' type, is 0
    is skipped. Stored m, v and v_max below the smallest normal number are +0.0. */
 typedef struct {
-    double grad_scale;       /* grad_multiplier * clip, negative to maximize */
-    double decay;            /* 1 - lr * weight_decay when decoupled, else 1 */
-    double weight_decay;     /* 0 when decoupled */
+    double grad_scale; /* (grad_multiplier * clip, negative to maximize) */
+    double decay; /* (1 - lr * weight_decay when decoupled, else 1) */
+    double weight_decay; /* (0 when decoupled) */
     double one_minus_beta1;
     double beta2;
     double one_minus_beta2;
-    double lr;               /* lr * sqrt(1 - b2^t) / (1 - b1^t) */
-    double eps;              /* eps * sqrt(1 - b2^t) */
+    double lr; /* (lr * sqrt(1 - b2^t) / (1 - b1^t)) */
+    double eps; /* (eps * sqrt(1 - b2^t)) */
 } adam_scalars;
 
 /* g = grad * grad_scale;  g += weight_decay * p
@@ -227,12 +241,12 @@ typedef struct {
    Adam, momentum_buffer of SGD: not touched while its momentum is 0), then exp_avg_sq and max_exp_avg_sq; NULL for those
    that a rule does not have. */
 typedef struct {
-    void *param;
-    void *states[3];
-    void *ema; /* or NULL: no average */
-    void *grad; /* only read unless zero_grad */
-    const void *scalars; /* the rule's: adam_scalars or sgd_scalars */
-    double ema_rate; /* 1 - ema_decay */
+    void *param; /* [size] */
+    void *states[3]; /* [size], the last or NULL, uint16_t in *_bfloat16, uint8_t in *_8bit */
+    void *ema; /* [size], or NULL (no average) */
+    void *grad; /* [gradients] (only read unless zero_grad) */
+    const void *scalars; /* [1], RULE_scalars */
+    double ema_rate; /* (1 - ema_decay) */
     int zero_grad;
 } optimizer_step;
 
@@ -241,39 +255,39 @@ typedef struct {
    block. */
 #define FASTOPT_STATE_BLOCK 256
 typedef struct {
-    optimizer_step step; /* its states are then codes, uint16_t or uint8_t */
-    uint8_t *exponents[3]; /* of the 8-bit states */
-    random_address rounding; /* the word of the element's block there and the step decide how it is rounded */
-    uint32_t step_number; /* modulo 2^32 */
-} optimizer_args;
+    optimizer_step step; /* size = n, gradients = n */
+    uint8_t *exponents[3]; /* [n / FASTOPT_STATE_BLOCK], 32..255 (of the 8-bit states) */
+    random_address rounding; /* (the word of the element's block there and the step decide how it is rounded) */
+    uint32_t step_number; /* (modulo 2^32) */
+} optimizer_args; /* cut at FASTOPT_STATE_BLOCK in *_bfloat16, cut at FASTOPT_STATE_BLOCK in *_8bit */
 
 /* A step on some rows of a 2-D parameter: row rows[k] with gradient row k; the range is over k. */
 typedef struct {
-    optimizer_step step; /* grad is (number of rows, width) */
-    const int64_t *rows; /* distinct */
-    int64_t width;
-} optimizer_rows_args;
+    optimizer_step step; /* size = n * width + others * width, gradients = n * width */
+    const int64_t *rows; /* [n], 0..n + others - 1, distinct */
+    int64_t width; /* 0.. */
+} optimizer_rows_args; /* others = 0.. (rows that stay) */
 
 /* out[group[k]] += values[k] for k = 0, 1, ..., the first of a group being copied; groups are numbered as they come; rows
    of `width` elements, the range is over columns */
 typedef struct {
-    void *out;
-    const void *values;
-    const int64_t *group;
-    int64_t rows;
-    int64_t width;
-} sum_rows_args;
+    void *out; /* [rows, width] (of which as many as there are groups) */
+    const void *values; /* [rows, width] */
+    const int64_t *group; /* [rows], numbered as they come */
+    int64_t rows; /* 0.. */
+    int64_t width; /* 0.. */
+} sum_rows_args; /* n = width */
 
 /* average += rate * (value - average) */
 typedef struct {
-    void *average;
-    const void *value;
+    void *average; /* [n] */
+    const void *value; /* [n] */
     double rate;
 } ema_args;
 
 /* x *= factor */
 typedef struct {
-    void *x;
+    void *x; /* [n] */
     double factor;
 } scale_args;
 
@@ -281,172 +295,172 @@ typedef struct {
    of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
 #define FASTOPT_SUM_BLOCK 4096
 typedef struct {
-    double *block_sums;
-    const void *x;
-    int64_t size;
+    double *block_sums; /* [n] */
+    const void *x; /* [size] */
+    int64_t size; /* 0.. */
     double mean;
-} sum_args;
+} sum_args; /* n = size / FASTOPT_SUM_BLOCK */
 
-/* y = (x - mean) * scale, in double, rounded once                                                  y may be x */
+/* y = (x - mean) * scale, in double, rounded once */
 typedef struct {
-    void *y;
-    const void *x;
+    void *y; /* [n], may be x */
+    const void *x; /* [n] */
     double mean;
     double scale;
 } standardize_args;
 
-/* ---- policies: the ranges are over the rows of a batch; kernels/policy.hpp ------------------------------------------ */
+/* ---- policies: the ranges are over the rows of a batch; kernels/policy/ ------------------------------------------ */
 
 /* kl[i] = sum_k p_old (log p_old - log p_new), where log p = logits - logsumexp(logits) and 0 log 0 = 0 */
 typedef struct {
-    void *kl;
-    const void *old_logits;
-    const void *new_logits;
-    int64_t columns;
+    void *kl; /* [n] */
+    const void *old_logits; /* [n, columns] */
+    const void *new_logits; /* [n, columns] */
+    int64_t columns; /* 1.. */
 } categorical_kl_args;
 
 /* log_prob[i] = log p[i, actions[i]] */
 typedef struct {
-    void *log_prob;
-    const void *logits;
-    const int64_t *actions; /* 0..columns - 1 */
-    int64_t columns;
+    void *log_prob; /* [n] */
+    const void *logits; /* [n, columns] */
+    const int64_t *actions; /* [n], 0..columns - 1 */
+    int64_t columns; /* 1.. */
 } categorical_log_prob_args;
 
 /* entropy[i] = - sum_k p log p */
 typedef struct {
-    void *entropy;
-    const void *logits;
-    int64_t columns;
+    void *entropy; /* [n] */
+    const void *logits; /* [n, columns] */
+    int64_t columns; /* 1.. */
 } categorical_entropy_args;
 
 /* actions[i] = the first k with e_0 + ... + e_k > u * (their sum), e = exp(logits - largest) and u the uniform number of
    element i as in random_uniform; -1 where the sum is NaN */
 typedef struct {
-    int64_t *actions;
-    const void *logits;
-    int64_t columns;
+    int64_t *actions; /* [n] */
+    const void *logits; /* [n, columns] */
+    int64_t columns; /* 1.. */
     random_address address;
 } categorical_sample_args;
 
 /* losses[i] = - advantages[i] * log p[i, actions[i]] - entropy_coef * entropy[i]
-   dlogits = (advantages * scale) * (p - [k = actions]) + entropy_scale * p (log p + entropy)       dlogits may be logits */
+   dlogits = (advantages * scale) * (p - [k = actions]) + entropy_scale * p (log p + entropy) */
 typedef struct {
-    void *dlogits;
-    void *losses;
-    const void *logits;
-    const int64_t *actions;
-    const void *advantages;
-    int64_t columns;
-    double scale; /* 1 / rows */
+    void *dlogits; /* [n, columns], may be logits */
+    void *losses; /* [n] */
+    const void *logits; /* [n, columns] */
+    const int64_t *actions; /* [n], 0..columns - 1 */
+    const void *advantages; /* [n] */
+    int64_t columns; /* 1.. */
+    double scale; /* (1 / rows) */
     double entropy_coef;
-    double entropy_scale; /* entropy_coef / rows */
+    double entropy_scale; /* (entropy_coef / rows) */
 } categorical_policy_gradient_args;
 
 /* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0.
    kl[i] = sum_k 1/2 (exp(2 d) - 1 - 2 d + ((old_mean - new_mean) exp(-new_log_std))^2), d = old_log_std - new_log_std */
 typedef struct {
-    void *kl;
-    const void *old_mean;
-    const void *old_log_std;
-    const void *new_mean;
-    const void *new_log_std;
-    int64_t columns;
-    int64_t old_stride;
-    int64_t new_stride;
+    void *kl; /* [n] */
+    const void *old_mean; /* [n, columns] */
+    const void *old_log_std; /* [n * old_stride + columns - old_stride] */
+    const void *new_mean; /* [n, columns] */
+    const void *new_log_std; /* [n * new_stride + columns - new_stride] */
+    int64_t columns; /* 1.. */
+    int64_t old_stride; /* 0 or columns */
+    int64_t new_stride; /* 0 or columns */
 } gaussian_kl_args;
 
 /* log_prob[i] = - sum_k (t^2 / 2 + log_std) - constant, t = (actions - mean) exp(-log_std) */
 typedef struct {
-    void *log_prob;
-    const void *mean;
-    const void *log_std;
-    const void *actions;
-    int64_t columns;
-    int64_t stride;
-    double constant; /* columns * log(2 pi) / 2 */
+    void *log_prob; /* [n] */
+    const void *mean; /* [n, columns] */
+    const void *log_std; /* [n * stride + columns - stride] */
+    const void *actions; /* [n, columns] */
+    int64_t columns; /* 1.. */
+    int64_t stride; /* 0 or columns */
+    double constant; /* (columns * log(2 pi) / 2) */
 } gaussian_log_prob_args;
 
 /* entropy[i] = sum_k log_std + constant */
 typedef struct {
-    void *entropy;
-    const void *log_std;
-    int64_t columns;
-    double constant; /* columns * log(2 pi e) / 2 */
+    void *entropy; /* [n] */
+    const void *log_std; /* [n, columns] */
+    int64_t columns; /* 1.. */
+    double constant; /* (columns * log(2 pi e) / 2) */
 } gaussian_entropy_args;
 
 /* actions = mean + exp(log_std) * the standard normal number of the element as in random_normal; the range is over
-   elements                                                                                         actions may be mean */
+   elements */
 typedef struct {
-    void *actions;
-    const void *mean;
-    const void *log_std;
-    int64_t columns;
-    int64_t stride;
+    void *actions; /* [n], may be mean */
+    const void *mean; /* [n] */
+    const void *log_std; /* [n * stride / columns + columns - stride] */
+    int64_t columns; /* 1.. */
+    int64_t stride; /* 0 or columns */
     random_address address;
 } gaussian_sample_args;
 
 /* losses[i] = - advantages[i] * log_prob[i] - entropy_coef * entropy[i];   w = advantages * scale
    dmean = - w t exp(-log_std);   dlog_std = w (1 - t^2) - entropy_scale, for each row; where one log_std is for all,
    column_sums[block] = their sum over a block of FASTOPT_ROW_BLOCK rows, in double, the rows in order (add_row_blocks).
-   The range is over these blocks.                                          dmean may be mean, dlog_std may be log_std */
+   The range is over these blocks. */
 typedef struct {
-    void *dmean;
-    void *dlog_std;      /* NULL where one log_std is for all */
-    double *column_sums; /* NULL where each row has its own */
-    void *losses;
-    const void *mean;
-    const void *log_std;
-    const void *actions;
-    const void *advantages;
-    int64_t rows;
-    int64_t columns;
-    int64_t stride;
-    double scale; /* 1 / rows */
+    void *dmean; /* [rows, columns], may be mean */
+    void *dlog_std; /* [rows, columns], NULL where stride = 0, may be log_std */
+    double *column_sums; /* [n, columns], NULL where stride = columns */
+    void *losses; /* [rows] */
+    const void *mean; /* [rows, columns] */
+    const void *log_std; /* [rows * stride + columns - stride] */
+    const void *actions; /* [rows, columns] */
+    const void *advantages; /* [rows] */
+    int64_t rows; /* 0.. */
+    int64_t columns; /* 1.. */
+    int64_t stride; /* 0 or columns */
+    double scale; /* (1 / rows) */
     double log_prob_constant;
     double entropy_coef;
     double entropy_constant;
-    double entropy_scale; /* entropy_coef / rows */
-} gaussian_policy_gradient_args;
+    double entropy_scale; /* (entropy_coef / rows) */
+} gaussian_policy_gradient_args; /* n = rows / FASTOPT_ROW_BLOCK */
 
 /* returns[t] = rewards[t] where terminated; else rewards[t] + gamma * (next_values[t] where truncated or last, else
    returns[t + 1]); without next_values rewards[t] there. (time, environments); the range is over environments. */
 typedef struct {
-    void *returns;
-    const void *rewards;
-    const uint8_t *terminated;
-    const uint8_t *truncated;
-    const void *next_values; /* or NULL */
-    int64_t time;
-    int64_t environments;
+    void *returns; /* [time, environments] */
+    const void *rewards; /* [time, environments] */
+    const uint8_t *terminated; /* [time, environments], 0..1 */
+    const uint8_t *truncated; /* [time, environments], 0..1 */
+    const void *next_values; /* [time, environments], or NULL */
+    int64_t time; /* 0.. */
+    int64_t environments; /* 0.. */
     double gamma;
-} discounted_returns_args;
+} discounted_returns_args; /* n = environments */
 
 /* delta[t] = (rewards[t] where terminated, else rewards[t] + gamma * next_values[t]) - values[t]
    advantages[t] = delta[t] where terminated or truncated, else delta[t] + gamma_lam * advantages[t + 1], 0 past the end
    returns = advantages + values */
 typedef struct {
-    void *advantages;
-    void *returns;
-    const void *rewards;
-    const void *values;
-    const void *next_values;
-    const uint8_t *terminated;
-    const uint8_t *truncated;
-    int64_t time;
-    int64_t environments;
+    void *advantages; /* [time, environments] */
+    void *returns; /* [time, environments] */
+    const void *rewards; /* [time, environments] */
+    const void *values; /* [time, environments] */
+    const void *next_values; /* [time, environments] */
+    const uint8_t *terminated; /* [time, environments], 0..1 */
+    const uint8_t *truncated; /* [time, environments], 0..1 */
+    int64_t time; /* 0.. */
+    int64_t environments; /* 0.. */
     double gamma;
     double gamma_lam;
-} gae_args;
+} gae_args; /* n = environments */
 
 /* The traffic of a kernel without its arithmetic: out[k] = in[k], the other inputs are only read. For benchmarks.
-   out[k] may be in[k]. A case for each traffic that an op here has: see kernels/stream.hpp. */
+   A case for each traffic that an op here has: see kernels/core/stream.hpp. */
 #define FASTOPT_STREAM_ARRAYS 6
 typedef struct {
-    void *out[FASTOPT_STREAM_ARRAYS];
-    const void *in[FASTOPT_STREAM_ARRAYS];
-    int outputs;
-    int inputs;
+    void *out[FASTOPT_STREAM_ARRAYS]; /* [n], may be in */
+    const void *in[FASTOPT_STREAM_ARRAYS]; /* [n] */
+    int outputs; /* 0..FASTOPT_STREAM_ARRAYS */
+    int inputs; /* 0..FASTOPT_STREAM_ARRAYS */
     int nontemporal;
 } stream_args;
 

@@ -15,7 +15,7 @@ from fastopt.optimizers.state import Stateful
 
 
 class Base(Stateful, _core.Optimizer):
-    """What Adam and SGD share in Python; mixed into the compiled classes, which have the arrays and the step."""
+    """What all rules share in Python; the compiled class has the arrays, the states and the step."""
 
     def _set_up(
         self,

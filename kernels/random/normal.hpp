@@ -1,8 +1,8 @@
 // Standard normal numbers by the transform of Box and Muller ("A note on the generation of random normal deviates", 1958),
 // in aligned groups of 32 elements: element j of a group and element j + 16 are
 //     sqrt(-2 ln u1) cos(2 pi u2)   and   sqrt(-2 ln u1) sin(2 pi u2)
-// with u1 in (0, 1] from the words of element j and u2 from those of element j + 16. Logarithm (kernels/math.hpp), sine and
-// cosine are polynomials of correctly rounded operations, written the same way in fastopt/reference.py, so the bits are
+// with u1 in (0, 1] from the words of element j and u2 from those of element j + 16. Logarithm (kernels/core/math.hpp), sine and
+// cosine are polynomials of correctly rounded operations, written the same way in fastopt/reference/core.py, so the bits are
 // the same everywhere. Coefficients: Chebyshev fits on the reduced ranges, relative errors below 3e-8 (float) and 5e-17
 // (double).
 #pragma once

@@ -1,6 +1,6 @@
 """Golden hashes: after the first release the bits of a seed and of a step never change.
 
-Each is the sha256 of the bytes that an op returns for inputs made without a rounding (tests/cases.py): first
+Each is the sha256 of the bytes that an op returns for inputs made without a rounding (tests/support.py): first
 for float32, then for float64. A hash that differs while test_same_bits.py passes: the definition has changed.
 """
 
