@@ -1,6 +1,6 @@
 """Make the door's declarations from fastopt.h: ``python declarations.py fastopt.h fastopt.pxi``.
 
-Not a C parser: it reads the few forms that fastopt.h is written in, and ends with an error at the first it does not know.
+Not a C parser: it reads the few forms that fastopt.h is written in, and ends with an error at the first other one.
 """
 
 import re
@@ -19,7 +19,7 @@ VARIABLE = re.compile(r"extern (const )?(\w+) (\w+)(\[\])?; ?")
 
 
 def read(text: str) -> dict[str, Any]:
-    """Return constants; records, each a list of fields (type, is a pointer, name, count or 0); kernels; declarations."""
+    """Return constants; records: lists of fields (type, is a pointer, name, count or 0); kernels; declarations."""
     constants: dict[str, int] = {}
     records: dict[str, list[tuple[str, bool, str, int]]] = {}
     declarations, macros, code = [], {}, ""

@@ -1,8 +1,7 @@
 """Promise 1: a kernel returns exactly the bits of its definition in fastopt/reference/.
 
 Each test takes every case of tests/cases.py, every mode of an op on arrays of one shape; others are compared in their
-family's folder. test_same_bits_isa.py repeats both
-under each instruction set.
+family's folder. test_same_bits_isa.py repeats both under each instruction set.
 """
 
 from __future__ import annotations
