@@ -40,25 +40,27 @@ extern "C" {
 
 /* ---- argument records, one per kernel ---------------------------------------------------------------------------- */
 
-/* y = x where x > 0, else x * negative_slope */
+/* y = f(x), element by element, of an activation with one parameter:
+   leaky_relu   x where x > 0, else x * parameter (negative_slope) */
 typedef struct {
     void *y; /* [n], may be x */
     const void *x; /* [n] */
-    double negative_slope;
+    double parameter;
     int nontemporal; /* changes nothing (y is too large for the cache: write around it; alike below) */
-} leaky_relu_args;
+} activation_args;
 
 /* From this size on an output that is not also an input is written around the cache (kernels/core/stream.hpp). */
 #define FASTOPT_NONTEMPORAL_BYTES (1 << 25)
 
-/* dx = grad where x > 0, else grad * negative_slope */
+/* dx = the gradient with respect to x, from that with respect to y, and from x or y:
+   leaky_relu_backward   grad where x > 0, else grad * parameter */
 typedef struct {
     void *dx; /* [n], may be grad or x */
     const void *grad; /* [n] */
     const void *x; /* [n] */
-    double negative_slope;
+    double parameter;
     int nontemporal; /* changes nothing */
-} leaky_relu_backward_args;
+} activation_backward_args;
 
 /* counts[j] += how many values x[begin:end, j] are <= 0; x is (rows, columns), the range is over rows */
 typedef struct {
@@ -534,8 +536,8 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(sum_squared_deviations, sum_args)
 
 #define FASTOPT_KERNELS_activations(KERNEL)               \
-    KERNEL(leaky_relu, leaky_relu_args)                   \
-    KERNEL(leaky_relu_backward, leaky_relu_backward_args) \
+    KERNEL(leaky_relu, activation_args)                   \
+    KERNEL(leaky_relu_backward, activation_backward_args) \
     KERNEL(count_inactive, count_inactive_args)
 
 #define FASTOPT_KERNELS_masking(KERNEL)                           \

@@ -22,7 +22,7 @@ def _leaky_relu(x, negative_slope=0.01, out=None):
 
     def implementation(x, negative_slope=0.01, out=None):
         y = new_or_checked(out, x)
-        check_finite(negative_slope)
+        check_finite("negative_slope", negative_slope)
         if leaky_relu(y, x, negative_slope):
             raise ValueError("out: expected x itself or memory apart from it, got arrays that overlap in part")
         return y
@@ -41,7 +41,7 @@ def _leaky_relu_backward(grad, x, negative_slope=0.01, out=None):
         if grad.shape != x.shape:
             raise Refused("grad: expected shape {} like x, got {}", x.shape, grad.shape)
         dx = new_or_checked(out, grad)
-        check_finite(negative_slope)
+        check_finite("negative_slope", negative_slope)
         if leaky_relu_backward(dx, grad, x, negative_slope):
             raise ValueError("out: expected grad or x itself or memory apart, got arrays that overlap in part")
         return dx
@@ -50,6 +50,6 @@ def _leaky_relu_backward(grad, x, negative_slope=0.01, out=None):
 
 
 @register_jitable
-def check_finite(negative_slope):
-    if not -inf < negative_slope < inf:
-        raise Refused("negative_slope: expected a finite number, got {}", negative_slope)
+def check_finite(name, number):
+    if not -inf < number < inf:
+        raise Refused("{}: expected a finite number, got {}", name, number)

@@ -2,43 +2,46 @@
 # copied to where it belongs.
 
 
-cdef double checked_slope(object negative_slope) except? -1:
-    cdef double slope
-    if type(negative_slope) is float:
-        slope = negative_slope
-    else:
-        slope = finite_number("negative_slope", negative_slope)
-    if not isfinite(slope):
-        finite_number("negative_slope", negative_slope)
-    return slope
+cdef double checked_number(object number, str name) except? -1:
+    """A finite number: what finite_number returns, without its call for most."""
+    cdef double value = number if type(number) is float else NAN
+    return value if isfinite(value) else finite_number(name, number)
 
 
-def leaky_relu(x, negative_slope, out):
+cdef ndarray activation(const fastopt_kernel* kernels, object x, double parameter, object out):
     cdef ndarray xa = checked(x, "x")
-    cdef double slope = checked_slope(negative_slope)
     cdef ndarray y = output_for(out, xa, "x")
     if not contiguous_order(xa) & contiguous_order(y):
-        return copied_into(y, leaky_relu(c_copy(xa), negative_slope, None))
-    cdef leaky_relu_args args = leaky_relu_args(
-        y=PyArray_DATA(y), x=PyArray_DATA(xa), negative_slope=slope, nontemporal=around_cache(y, xa))
-    run(fastopt_kernels.activations.leaky_relu[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
+        return copied_into(y, activation(kernels, c_copy(xa), parameter, None))
+    cdef activation_args args = activation_args(
+        y=PyArray_DATA(y), x=PyArray_DATA(xa), parameter=parameter, nontemporal=around_cache(y, xa))
+    run(kernels[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
     return y
 
 
-def leaky_relu_backward(grad, x, negative_slope, out):
-    cdef ndarray xa = checked(x, "x")
-    cdef ndarray g = checked_like(grad, "grad", xa, "x")
-    cdef double slope = checked_slope(negative_slope)
+cdef ndarray activation_backward(const fastopt_kernel* kernels, object grad, object x, str x_name, double parameter,
+                                 object out):
+    cdef ndarray xa = checked(x, x_name)
+    cdef ndarray g = checked_like(grad, "grad", xa, x_name)
     cdef ndarray dx = output_for(out, g, "grad")
     if out is not None:
-        distinct(dx, "out", xa, "x", same_allowed=True)
+        distinct(dx, "out", xa, x_name, same_allowed=True)
     if not contiguous_order(xa) & contiguous_order(g) & contiguous_order(dx):
-        return copied_into(dx, leaky_relu_backward(c_copy(g), c_copy(xa), negative_slope, None))
-    cdef leaky_relu_backward_args args = leaky_relu_backward_args(
-        dx=PyArray_DATA(dx), grad=PyArray_DATA(g), x=PyArray_DATA(xa), negative_slope=slope,
+        return copied_into(dx, activation_backward(kernels, c_copy(g), c_copy(xa), x_name, parameter, None))
+    cdef activation_backward_args args = activation_backward_args(
+        dx=PyArray_DATA(dx), grad=PyArray_DATA(g), x=PyArray_DATA(xa), parameter=parameter,
         nontemporal=around_cache(dx, g) and around_cache(dx, xa))
-    run(fastopt_kernels.activations.leaky_relu_backward[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
+    run(kernels[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
     return dx
+
+
+def leaky_relu(x, negative_slope, out):
+    return activation(fastopt_kernels.activations.leaky_relu, x, checked_number(negative_slope, "negative_slope"), out)
+
+
+def leaky_relu_backward(grad, x, negative_slope, out):
+    return activation_backward(fastopt_kernels.activations.leaky_relu_backward, grad, x, "x",
+                               checked_number(negative_slope, "negative_slope"), out)
 
 
 def count_inactive(ndarray x, int64_t rows, int64_t columns):

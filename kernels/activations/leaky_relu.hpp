@@ -7,9 +7,9 @@
 namespace {
 
 template <class T>
-void leaky_relu(const leaky_relu_args& a, int64_t begin, int64_t end) {
+void leaky_relu(const activation_args& a, int64_t begin, int64_t end) {
     const T* x = static_cast<const T*>(a.x);
-    const T slope = static_cast<T>(a.negative_slope);
+    const T slope = static_cast<T>(a.parameter);
     write_elements(static_cast<T*>(a.y), begin, end, a.nontemporal, [=](T* y, int64_t from, int64_t to) {
         FASTOPT_INDEPENDENT
         for (int64_t i = from; i < to; ++i) y[i - from] = x[i] > 0 ? x[i] : x[i] * slope;
@@ -17,10 +17,10 @@ void leaky_relu(const leaky_relu_args& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void leaky_relu_backward(const leaky_relu_backward_args& a, int64_t begin, int64_t end) {
+void leaky_relu_backward(const activation_backward_args& a, int64_t begin, int64_t end) {
     const T* grad = static_cast<const T*>(a.grad);
     const T* x = static_cast<const T*>(a.x);
-    const T slope = static_cast<T>(a.negative_slope);
+    const T slope = static_cast<T>(a.parameter);
     write_elements(static_cast<T*>(a.dx), begin, end, a.nontemporal, [=](T* dx, int64_t from, int64_t to) {
         FASTOPT_INDEPENDENT
         for (int64_t i = from; i < to; ++i) dx[i - from] = x[i] > 0 ? grad[i] : grad[i] * slope;

@@ -34,7 +34,7 @@ cdef double checked_fused(ndarray x, object bias, object negative_slope) except?
 
 
 cdef double checked_positive_slope(object negative_slope) except? -1:
-    cdef double slope = checked_slope(negative_slope)
+    cdef double slope = checked_number(negative_slope, "negative_slope")
     if slope < 0:
         finite_number("negative_slope", slope, 0)
     return slope

@@ -100,11 +100,11 @@ def test_a_new_kernel_needs_no_line_in_the_fuzzer():
 @pytest.mark.parametrize(
     ("text", "instead", "message"),
     [
-        ("    void *y; /* [n], may be x */", "    void *y;", "leaky_relu_args.y: how many elements"),
-        ("    void *y; /* [n], may be x */", "    void *y; /* [n], maybe x */", "leaky_relu_args.y: .*'maybe x'"),
+        ("    void *y; /* [n], may be x */", "    void *y;", "activation_args.y: how many elements"),
+        ("    void *y; /* [n], may be x */", "    void *y; /* [n], maybe x */", "activation_args.y: .*'maybe x'"),
         ("    void *y; /* [n], may be x */", "    void *y; /* [n] may be x", "expected a note"),
-        ("    void *y; /* [n], may be x */", "    void *y; /* [m] */", "leaky_relu_args: what is m?"),
-        ("    void *y; /* [n], may be x */", "    void *y; /* [n - n - 1] */", "leaky_relu_args, y: -1 elements"),
+        ("    void *y; /* [n], may be x */", "    void *y; /* [m] */", "activation_args: what is m?"),
+        ("    void *y; /* [n], may be x */", "    void *y; /* [n - n - 1] */", "activation_args, y: -1 elements"),
         ("    int64_t columns; /* 0.. */", "    int64_t columns;", "count_inactive_args.columns: what may it be?"),
     ],
 )
