@@ -329,6 +329,12 @@ FUNCTIONS = {"fastopt_score": lambda format: ctypes.cast(score(format), ctypes.c
 # ---- the list --------------------------------------------------------------------------------------------------------
 
 Kernels = dict[str, tuple[str, dict[str, tuple[int, ...]]]]
+RUNNING: list[str] = []  # the case
+
+
+@ctypes.CFUNCTYPE(None)
+def say_again() -> None:
+    print(f"\nAgain: {RUNNING[0]}", file=sys.stderr, flush=True)
 
 
 def listed() -> Kernels:
@@ -347,11 +353,12 @@ def fuzz(kernels: Kernels, header: Header, seed: int, rounds: int = 1) -> Iterat
     try:
         for number in range(seed, seed + rounds):
             for (name, (_, isas)), (k, format) in itertools.product(kernels.items(), enumerate("fd")):
+                RUNNING[:] = [f"--seed {number} --only {name}"]
                 case = Case(records[name], format, random.Random(f"{number} {name} {format}"))
                 try:
                     count = case.run({isa: addresses[k] for isa, addresses in isas.items()})
                 except Fault as fault:
-                    raise Fault(f"{name}, {np.dtype(format)}, {fault}\nAgain: --seed {number} --only {name}") from None
+                    raise Fault(f"{name}, {np.dtype(format)}, {fault}\nAgain: {RUNNING[0]}") from None
                 yield name, count
     finally:
         _core.set_num_threads(threads)
@@ -366,6 +373,8 @@ def main() -> None:
     options = parser.parse_args()
     kernels = {name: kernel for name, kernel in listed().items() if fnmatch.fnmatchcase(name, options.only)}
     rounds = 1 if options.seconds == options.executions else sys.maxsize
+    if set_callback := getattr(ctypes.CDLL(None), "__sanitizer_set_death_callback", None):
+        set_callback(say_again)  # a sanitizer ends the process
     counts: collections.Counter[str] = collections.Counter()
     begin = shown = time.monotonic()
     for name, count in fuzz(kernels, Header(HEADER.read_text()), options.seed, rounds):
