@@ -4,14 +4,13 @@ It is to `fastopt.policy` what :mod:`fastopt.reference` is to `fastopt`. Sums al
 sums over the batch are float64 in the fixed order of :func:`fastopt.reference.ordered_sum`.
 """
 
-from fastopt.reference.policy import advantage, categorical, core, gaussian
+from fastopt.reference.core import EXP_FLOAT32, EXP_FLOAT64, exponential, logarithm
+from fastopt.reference.policy import advantage, categorical, gaussian
 from fastopt.reference.policy.advantage import *
 from fastopt.reference.policy.categorical import *
-from fastopt.reference.policy.core import *
 from fastopt.reference.policy.gaussian import *
 
-__all__: list[str] = []
+__all__ = ["EXP_FLOAT32", "EXP_FLOAT64", "exponential", "logarithm"]
 __all__ += advantage.__all__
 __all__ += categorical.__all__
-__all__ += core.__all__
 __all__ += gaussian.__all__

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt.random import DOMAIN_ACTION, resolve_rng
-from fastopt.reference.core import Array, into
-from fastopt.reference.policy.core import as_rows, batch_mean, exponential, logarithm, row_sum
+from fastopt.reference.core import Array, exponential, into, logarithm
+from fastopt.reference.policy.core import as_rows, batch_mean, row_sum
 from fastopt.reference.random import uniforms
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastopt.random import DOMAIN_ACTION, resolve_rng
-from fastopt.reference.core import Array, column_sums, into
-from fastopt.reference.policy.core import as_rows, batch_mean, exponential, row_sum
+from fastopt.reference.core import Array, column_sums, exponential, into
+from fastopt.reference.policy.core import as_rows, batch_mean, row_sum
 from fastopt.reference.random import normals
 
 __all__ = [
