@@ -11,8 +11,9 @@ MODULES := .venv/modules-$(shell find fastopt -name '*.py' | LC_ALL=C sort | cks
 demo: .venv/installed-test
 	$(BIN)/fastopt demo
 
+# make test FAMILY=masking: the tests of one family, in its folder and in promises/.
 test: .venv/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal $(if $(FAMILY),tests/$(FAMILY) tests/promises -k $(FAMILY))
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
