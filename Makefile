@@ -11,8 +11,10 @@ MODULES := .venv/modules-$(shell find fastopt -name '*.py' | LC_ALL=C sort | cks
 demo: .venv/installed-test
 	$(BIN)/fastopt demo
 
+# make test FAMILY=masking: the tests of one family, in its folder and in promises/, on this machine's instruction set.
+ONE_FAMILY = tests/$(FAMILY) tests/promises -k $(FAMILY) --ignore tests/promises/test_same_bits_isa.py
 test: .venv/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal $(if $(FAMILY),$(ONE_FAMILY))
 
 # A minute with other inputs each time, unless there is a SEED=; what the sanitizers of GCC find ends it.
 fuzz: .venv-san/installed

@@ -106,27 +106,26 @@ def sum_squares(x: Array) -> float:
 def ordered_sum(terms: NDArray[np.float64]) -> float:
     """Sum in blocks of 4,096 elements in C order; in a block lane j of 16 adds j, j + 16, ..., then the lanes fold
     16 -> 8 -> 4 -> 2 -> 1 by adding the upper half; the block sums are added in order."""
-    terms = terms.ravel()
+    padded = np.zeros((-(-terms.size // 4096), 256, 16))
+    padded.reshape(-1)[: terms.size] = terms.ravel()  # the zeros change nothing: no lane is ever -0.0
+    lanes = np.zeros((len(padded), 16))
+    for k in range(-(-min(terms.size, 4096) // 16)):
+        lanes += padded[:, k]
+    while lanes.shape[1] > 1:
+        lanes = lanes[:, : lanes.shape[1] // 2] + lanes[:, lanes.shape[1] // 2 :]
     total = 0.0
-    for begin in range(0, terms.size, 4096):
-        block = terms[begin : begin + 4096]
-        whole = len(block) // 16 * 16
-        lanes = np.zeros(16)
-        for row in block[:whole].reshape(-1, 16):
-            lanes += row
-        lanes[: len(block) - whole] += block[whole:]
-        while len(lanes) > 1:
-            lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
-        total += float(lanes[0])
+    for block in lanes[:, 0].tolist():
+        total += block
     return total
 
 
 def column_sums(x: Array) -> Array:
     """Sums over all axes but the last, in float64: the rows of each block of 64 in order, then the blocks in order."""
     rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
-    padded = np.zeros((-(-rows // 64) * 64, columns))
-    padded[:rows] = x.reshape(rows, columns)
-    blocks = np.cumsum(padded.reshape(len(padded) // 64, 64, columns), axis=1)[:, -1]
+    height = max(1, min(64, rows))
+    padded = np.zeros((-(-rows // height), height, columns))
+    padded.reshape(-1)[: x.size] = x.ravel()
+    blocks = np.cumsum(padded, axis=1)[:, -1]
     with np.errstate(over="ignore"):
         return np.cumsum([np.zeros(columns), *blocks], axis=0)[-1].astype(x.dtype)
 

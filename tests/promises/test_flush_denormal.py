@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
 import fastopt
 from fastopt import reference
 
-from ..cases import CASES
+from ..cases import CASE_IDS, CASES
 from ..support import (
     DTYPES,
     assert_same_bits,
@@ -44,15 +46,21 @@ def subnormals(k, size, dtype):
     return np.where(rng.random(size) < 0.5, near, rng.choice(special_values(dtype), size))
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-@pytest.mark.parametrize("dtype", DTYPES)
+@functools.lru_cache(2)  # of both sizes, for the next number of threads
+def expected(case, dtype, size):
+    arrays = [subnormals(k, size, dtype) for k in range(case.arrays)]
+    return arrays, *run_reference(case.run, arrays)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASE_IDS)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_bits(case, dtype, threads, flushing):
     fastopt.set_num_threads(threads)
     for size in (100, 3 * case.grain + 5):
-        arrays = [subnormals(k, size, dtype) for k in range(case.arrays)]
+        given, returned, after = expected(case, dtype, size)
+        arrays = [array.copy() for array in given]
         with np.errstate(all="ignore"):
-            returned, after = run_reference(case.run, arrays)
             flushing()
             actual = case.run(fastopt, *arrays)
             still = flushes()

@@ -12,7 +12,7 @@ import pytest
 import fastopt
 from fastopt.reference import policy as reference_policy
 
-from ..cases import golden_outputs
+from ..cases import golden_ids, golden_outputs
 from ..support import DTYPES, digest, exact_values
 
 GOLDEN: dict[str, tuple[str, str]] = {
@@ -218,7 +218,7 @@ def test_every_public_op_has_a_hash():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", golden_outputs(np.float32, 8))
+@pytest.mark.parametrize("name", golden_ids(), ids=lambda name: golden_ids()[name])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_golden(name, dtype, threads):
     fastopt.set_num_threads(threads)

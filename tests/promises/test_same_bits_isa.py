@@ -1,4 +1,6 @@
-"""Promise 1 on every instruction set: the tests of bits run again in a process for each that is not in use here."""
+"""Promise 1 on every instruction set: the tests of bits run again for each that is not in use here, in processes of
+their own: one a family, and two for the longest file, so that several workers can share them.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ import fastopt
 from fastopt import _core
 
 from ..support import TESTS
+from . import test_same_bits
 
 FILES = (
-    "promises/test_same_bits.py",
     "promises/test_golden.py",
     "promises/test_known_answers.py",
     "random/test_draws.py",
@@ -37,16 +39,22 @@ FILES = (
     "cem/test_ask_and_tell.py",
     "cem/test_kernels.py",
 )
+SAME_BITS = [f"promises/test_same_bits.py::{name}" for name in vars(test_same_bits) if name.startswith("test_")]
+PIECES: dict[str, list[str]] = {}
+for file in FILES:
+    PIECES.setdefault(file.split("/")[0], []).append(file)
+PIECES |= {"same bits 1": SAME_BITS[::2], "same bits 2": SAME_BITS[1::2]}
 OTHERS = [isa for isa in _core.available_isas() if isa != fastopt.get_isa()]
 
 
 @pytest.mark.skipif(not OTHERS, reason="this CPU and build have one instruction set")
+@pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize("isa", OTHERS)
-def test_bits(isa):
+def test_bits(isa, piece):
     # -P: the folder that pytest is started in must not shadow the installed package.
     command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "--tb=short"]
     result = subprocess.run(
-        command + [str(TESTS / file) for file in FILES],
+        command + [str(TESTS / file) for file in PIECES[piece]],
         env=os.environ | {"FASTOPT_ISA": isa},
         cwd=TESTS.parent,
         capture_output=True,
