@@ -4,9 +4,18 @@ Each op is an overload: it checks kinds, dtypes and layouts when it is compiled;
 numbers when it runs, and calls a function of kernels/core/njit.cpp by name. How to add one: kernels/README.md.
 """
 
+import sys
+
 from fastopt._njit.checks import Refused as Refused
+
+# Numba's caches hold the names of the modules whose code they hold, and import them. So these names stay, and those that
+# were there before are found under the first.
+FORMER = ("fastopt._numba", "fastopt._numba_policy")
 
 
 def init():
     """Numba calls this: the overloads are made when the files of the families are imported."""
     from fastopt._njit import activations, masking, optimizers, policy, random  # noqa: F401
+
+    for name in FORMER:
+        sys.modules[name] = sys.modules[__name__]

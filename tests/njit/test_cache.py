@@ -99,6 +99,17 @@ def test_a_cache_outlives_an_upgrade(first):
     assert fresh == "1"
 
 
+MODULES = ("activations", "checks", "kernel", "masking", "optimizers", "policy", "random")
+
+
+def test_the_modules_that_caches_name_are_there():
+    """A cache that was written before the modules moved, or is written now, imports them by their names."""
+    script = "import fastopt, numba, importlib\nnumba.njit(lambda x: x + 1)(1)\n"
+    for name in ["_numba", "_numba_policy", "_njit", *(f"_njit.{module}" for module in MODULES)]:
+        script += f"importlib.import_module('fastopt.{name}')\n"
+    run_python(script + "print(fastopt._njit.Refused.__module__)")
+
+
 # Every released function: its C signature (the result first), a call on arrays a and b of n elements, and the same in
 # Python. Lines are added, with a higher number when an op changes, and never changed or taken away: Numba's caches hold
 # calls of all of them.
