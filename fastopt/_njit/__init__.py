@@ -8,8 +8,8 @@ import sys
 
 from fastopt._njit.checks import Refused as Refused
 
-# Numba's caches hold the names of the modules whose code they hold, and import them. So these names stay, and those that
-# were there before are found under the first.
+# Numba's caches name the modules that their code came from, and import them. So the names of this package's modules stay,
+# and those that there were before are found.
 FORMER = ("fastopt._numba", "fastopt._numba_policy")
 
 
