@@ -8,8 +8,8 @@ import sys
 
 from fastopt._njit.checks import Refused as Refused
 
-# Numba's caches name the modules that their code came from, and import them. So the names of these modules stay, and those
-# that there were before are found.
+# Numba's caches name the modules that their code came from, and import them: so the names of these modules stay, and
+# those that there were before are found.
 FORMER = ("fastopt._numba", "fastopt._numba_policy")
 
 
