@@ -34,6 +34,14 @@
 #error "fastopt reads two 16-bit random values out of one 32-bit word in memory order: little-endian machines only"
 #endif
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "fastopt promises the bits of its definitions: compile it without -ffast-math and -ffinite-math-only"
+#endif
+
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
+#error "fastopt promises the bits of its definitions: float and double have to be evaluated as such (FLT_EVAL_METHOD 0)"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -1,4 +1,4 @@
-"""An edit of any file of kernels/ is compiled by the next `make test`, wherever in the folders it lies."""
+"""An edit of any file of kernels/ is compiled by the next `make test`; flags that would change the bits are refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..support import ROOT
 SOURCES = [p for p in sorted((ROOT / "kernels").rglob("*")) if p.suffix in (".h", ".hpp", ".cpp", ".pyx", ".pxi")]
 SOURCES.append(ROOT / "kernels" / "declarations.py")
 BUILDS = sorted(ROOT.glob("build/cp*/build.ninja"), key=lambda path: path.stat().st_mtime)
+COMPILER = shutil.which("c++")
 NINJA = shutil.which("ninja", path=str(Path(sys.executable).parent)) or shutil.which("ninja")
 
 
@@ -39,3 +40,21 @@ def test_the_build_looks_at_every_file():
     if str(ROOT) not in looked_at:
         pytest.skip("built from another folder")
     assert [str(path.relative_to(ROOT)) for path in SOURCES if str(path) not in looked_at] == []
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
+@pytest.mark.parametrize(
+    ("flags", "refused"),
+    [
+        ([], ""),
+        (["-ffast-math"], "without -ffast-math"),
+        (["-ffinite-math-only"], "without -ffast-math"),
+        (["-U__FLT_EVAL_METHOD__", "-D__FLT_EVAL_METHOD__=2"], "FLT_EVAL_METHOD 0"),
+    ],
+    ids=str,
+)
+def test_flags_that_change_the_bits_are_refused(flags, refused):
+    command = [COMPILER, "-std=c++17", "-fsyntax-only", *flags, "-I", ROOT / "kernels", "-x", "c++", "-"]
+    result = subprocess.run(command, input='#include "fastopt.h"\n', capture_output=True, text=True)
+    assert (result.returncode != 0) == bool(refused)
+    assert refused in result.stderr
