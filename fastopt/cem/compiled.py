@@ -23,7 +23,8 @@ def score_function(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
     if fun.targetoptions.get("parallel") or not all(isinstance(value, int | float) for value in args):
         return None
     of_function = _compiled.setdefault(fun, {})
-    key = np.dtype(dtype).str, args
+    # Numba compiles for types, and 3 == 3.0, True == 1 and 0.0 == -0.0.
+    key = np.dtype(dtype).str, *((type(value), repr(value)) for value in args)
     if key not in of_function:
         of_function[key] = _compile(fun, dtype, args)
     return of_function[key]
@@ -34,6 +35,9 @@ def _compile(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
     from numba import carray, types  # type: ignore[attr-defined]
 
     element = types.float32 if dtype == np.float32 else types.float64
+    if not fun.signatures or fun._can_compile:  # else it was given its types, and takes no others
+        # A function of its own: what is compiled must not hold fun, or fun would stay for ever.
+        fun = numba.jit(**fun.targetoptions)(fun.py_func)
 
     @numba.njit
     def one(x):  # type: ignore[no-untyped-def]

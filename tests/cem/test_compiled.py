@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -99,3 +101,30 @@ fastopt.minimize_cem(lambda x: x[0] ** 2, np.zeros(2), maxiter=2)
 print("numba" in sys.modules)
 """
     assert run_python(script).strip() == "False"
+
+
+def test_arguments_that_are_equal_but_not_the_same_are_told_apart():
+    @numba.njit
+    def invert(x, flag):
+        return 1.0 * (~flag) + 0.0 * x[0]
+
+    @numba.njit
+    def sign(x, zero):
+        return math.copysign(1.0, zero) + 0.0 * x[0]
+
+    for objective, arguments in ((invert, (True, 1, False, 0)), (sign, (0.0, -0.0, 0.0))):
+        for argument in arguments:
+            expected = float(objective(np.ones(2), argument))
+            assert run(objective, n=2, maxiter=1, args=(argument,)).fun == expected
+
+
+def test_objectives_that_are_dropped_are_freed():
+    def use(c):
+        objective = numba.njit(lambda x: ((x - c) ** 2).sum())
+        run(objective, n=2, maxiter=1)
+        assert score_function(objective, np.dtype(np.float64), ()) is not None
+        return weakref.ref(objective)
+
+    dropped = [use(float(c)) for c in range(3)]
+    gc.collect()
+    assert [one() for one in dropped] == [None] * 3
