@@ -41,8 +41,12 @@ class Base(Stateful, _core.Optimizer):
         flag("maximize", maximize)
         flag("skip_nonfinite", skip_nonfinite)
         tree, groups = group_dicts(params, defaults)
-        group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
-        named = list(leaves(tree))
+        try:
+            group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
+            named = list(leaves(tree))
+        except RecursionError:
+            message = "params: expected arrays in lists, tuples and dicts, got a nest that contains itself"
+            raise ValueError(message) from None
         self._bind(
             tree,
             [ParamGroup(own, check, fixed) for _, own in groups],

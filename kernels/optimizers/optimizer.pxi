@@ -3,6 +3,7 @@
 cdef enum:
     DOMAIN_ROUNDING = 4
     MOST_HYPER = 16  # hyper-parameters of a rule
+    DEEPEST = 900  # of nests; Python's own limit of recursion is 1,000 by default
     PAGE = 4096
 
 cdef struct parameter:
@@ -224,20 +225,22 @@ cdef class Optimizer:
             first += 1
         return 0
 
-    cdef bint pair(self, object params, object grads, list held) except -1:
+    cdef bint pair(self, object params, object grads, list held, int depth=0) except -1:
         """Append each parameter's gradient to `held`, in order. False when the structures differ."""
         cdef Py_ssize_t k
+        if depth > DEEPEST:  # a nest that contains itself
+            return False
         if isinstance(params, dict):
             if not isinstance(grads, dict) or len(<dict>grads) != len(<dict>params):
                 return False
             for key, value in (<dict>params).items():
-                if key not in <dict>grads or not self.pair(value, (<dict>grads)[key], held):
+                if key not in <dict>grads or not self.pair(value, (<dict>grads)[key], held, depth + 1):
                     return False
         elif isinstance(params, (list, tuple)):
             if not isinstance(grads, (list, tuple)) or len(grads) != len(params):
                 return False
             for k in range(len(params)):
-                if not self.pair(params[k], grads[k], held):
+                if not self.pair(params[k], grads[k], held, depth + 1):
                     return False
         else:
             k = len(held)
@@ -350,7 +353,10 @@ cdef class Optimizer:
         cdef int order
         cdef ndarray grad, param
         if not self.pair(self.params, grads, originals) or len(held) != self._count:
-            for _ in same_structure(grads, self.params, "grads"):
+            try:
+                for _ in same_structure(grads, self.params, "grads"):
+                    pass
+            except RecursionError:
                 pass
             raise ValueError("params: no longer the nest of arrays that the optimiser was made with; make a new optimiser")
         for k in range(self._count):

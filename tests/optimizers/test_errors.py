@@ -428,3 +428,35 @@ def test_an_optimiser_is_initialised_once():
     with pytest.raises(RuntimeError, match="an optimiser is initialised once"):
         optimizer.__init__([np.ones(3)], maximize=True)
     assert not optimizer._maximize
+
+
+@pytest.mark.parametrize("make", [list, dict], ids=["list", "dict"])
+def test_nests_that_contain_themselves(make):
+    """When the optimiser is made, and when the nest was tied into itself afterwards; the process goes on either way."""
+    array, nest = np.ones(3), make()
+
+    def put(value):
+        nest.append(value) if make is list else nest.update(w=value)
+
+    put(nest)
+    with pytest.raises(ValueError, match=r"^params: .*, got a nest that contains itself"):
+        fastopt.Adam(nest)
+    nest.clear()
+    put(array)
+    optimizer = fastopt.Adam(nest)
+    nest.clear()
+    put(nest)
+    for grads in (nest, [array], {"w": array}):
+        with pytest.raises(ValueError, match=r"^(params|grads)"):
+            optimizer.step(grads)
+    assert_same_bits(array, np.ones(3))
+    assert optimizer.step_count == 0
+
+
+def test_groups_cannot_be_taken_away_behind_the_step():
+    w, grad = np.ones(3), np.ones(3)
+    optimizer = fastopt.Adam([w])
+    optimizer.param_groups.clear()
+    with pytest.raises(IndexError):
+        optimizer.step([grad])
+    assert_same_bits(w, np.ones(3))
