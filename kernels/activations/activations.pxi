@@ -8,31 +8,32 @@ cdef double checked_number(object number, str name) except? -1:
     return value if isfinite(value) else finite_number(name, number)
 
 
-cdef ndarray activation(const fastopt_kernel* kernels, object x, double parameter, object out):
+cdef inline ndarray activation(const fastopt_kernel* kernels, object x, double parameter, object out):
     cdef ndarray xa = checked(x, "x")
-    cdef ndarray y = output_for(out, xa, "x")
+    cdef ndarray y = output_for(out, xa, "x"), work = y
     if not contiguous_order(xa) & contiguous_order(y):
-        return copied_into(y, activation(kernels, c_copy(xa), parameter, None))
+        xa = work = c_copy(xa)
     cdef activation_args args = activation_args(
-        y=PyArray_DATA(y), x=PyArray_DATA(xa), parameter=parameter, nontemporal=around_cache(y, xa))
+        y=PyArray_DATA(work), x=PyArray_DATA(xa), parameter=parameter, nontemporal=around_cache(work, xa))
     run(kernels[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
-    return y
+    return y if work is y else copied_into(y, work)
 
 
-cdef ndarray activation_backward(const fastopt_kernel* kernels, object grad, object x, str x_name, double parameter,
-                                 object out):
+cdef inline ndarray activation_backward(const fastopt_kernel* kernels, object grad, object x, str x_name,
+                                        double parameter, object out):
     cdef ndarray xa = checked(x, x_name)
     cdef ndarray g = checked_like(grad, "grad", xa, x_name)
-    cdef ndarray dx = output_for(out, g, "grad")
+    cdef ndarray dx = output_for(out, g, "grad"), work = dx
     if out is not None:
         distinct(dx, "out", xa, x_name, same_allowed=True)
     if not contiguous_order(xa) & contiguous_order(g) & contiguous_order(dx):
-        return copied_into(dx, activation_backward(kernels, c_copy(g), c_copy(xa), x_name, parameter, None))
+        xa = c_copy(xa)
+        g = work = c_copy(g)
     cdef activation_backward_args args = activation_backward_args(
-        dx=PyArray_DATA(dx), grad=PyArray_DATA(g), x=PyArray_DATA(xa), parameter=parameter,
-        nontemporal=around_cache(dx, g) and around_cache(dx, xa))
+        dx=PyArray_DATA(work), grad=PyArray_DATA(g), x=PyArray_DATA(xa), parameter=parameter,
+        nontemporal=around_cache(work, g) and around_cache(work, xa))
     run(kernels[element_type(xa)], &args, PyArray_SIZE(xa), ELEMENTWISE_GRAIN)
-    return dx
+    return dx if work is dx else copied_into(dx, work)
 
 
 def leaky_relu(x, negative_slope, out):
