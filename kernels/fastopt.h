@@ -497,12 +497,18 @@ int fastopt_adam_scalars(void *adam_scalars, double t, const double *hyper, doub
 int fastopt_sgd_scalars(void *sgd_scalars, double t, const double *hyper, double grad_scale, int element_type);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
+/* out = values, element by element of 4 or 8 bytes, wherever they lie (strides in bytes): without asking for memory. */
+void fastopt_copy(void *out, const int64_t *out_strides, const void *values, const int64_t *strides,
+                  const int64_t *shape, int dimensions, int64_t element_bytes);
 /* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them:
    weight_decay / 2 times the sum; |multiplier| times its root; min(1, max_norm / (norm + 1e-6)), 1 for a NaN. */
 double fastopt_add_up(const double *sums, int64_t count);
 double fastopt_penalty(double weight_decay, const double *sums, int64_t count);
 double fastopt_norm(double multiplier, const double *sums, int64_t count);
 double fastopt_clip(double norm, double max_norm);
+double fastopt_clipped_scale(double grad_scale, double norm, double max_norm); /* grad_scale times fastopt_clip */
+/* 1 - decay, the rate of an average */
+double fastopt_ema_rate(double decay);
 /* Block sums added in order and divided by `size`; 1 / (the root of that + eps). */
 double fastopt_mean(const double *sums, int64_t count, int64_t size);
 double fastopt_standardize_scale(const double *sums, int64_t count, int64_t size, double eps);
@@ -510,6 +516,7 @@ double fastopt_standardize_scale(const double *sums, int64_t count, int64_t size
 double fastopt_gaussian_log_prob_constant(int64_t columns);
 double fastopt_gaussian_entropy_constant(int64_t columns);
 /* Fill in the scalars of a record whose sizes are there. */
+void fastopt_gae_scalars(gae_args *args, double gamma, double lam);
 void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
 void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
 /* The numbers of the `wanted` lowest (maximize: highest) of n scores, lower numbers first among equals, in rising order; fewer

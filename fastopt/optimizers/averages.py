@@ -33,4 +33,4 @@ def ema_update(average: NDArray[Any], value: NDArray[Any], decay: float) -> None
     >>> a
     array([0.25, 0.5 ])
     """
-    _core.ema_update(average, value, 1 - finite_number("decay", decay, 0, most=1))
+    _core.ema_update(average, value, finite_number("decay", decay, 0, most=1))

@@ -26,6 +26,11 @@ from numpy cimport (
     PyArray_TYPE, ndarray, npy_intp,
 )
 
+cdef extern from "Python.h":
+    ctypedef struct PyFloatObject:
+        double ob_fval
+    object PyFloat_FromDouble(double value)
+
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(ndarray prototype, int order, void* descr, int subok)
 

@@ -187,9 +187,30 @@ cdef ndarray c_ordered(ndarray a):
     return a if contiguous_order(a) & NPY_ARRAY_C_CONTIGUOUS else c_copy(a)
 
 
+cdef inline void copy_elements(ndarray out, ndarray values) noexcept nogil:
+    fastopt_copy(PyArray_DATA(out), <const int64_t*>PyArray_STRIDES(out), PyArray_DATA(values),
+                 <const int64_t*>PyArray_STRIDES(values), <const int64_t*>PyArray_DIMS(out), PyArray_NDIM(out),
+                 PyArray_ITEMSIZE(out))
+
+
 cdef ndarray copied_into(ndarray out, ndarray values):
-    PyArray_CopyInto(out, values)
+    """`out`, with the values of an array of its shape and dtype. Cannot fail."""
+    if PyArray_SIZE(out) < 1 << 14:  # over in microseconds: see run_jobs
+        copy_elements(out, values)
+    else:
+        with nogil:
+            copy_elements(out, values)
     return out
+
+
+cdef inline object number_to_be():
+    """A float whose value is filled in by set_number: what is returned is made before anything is written, so that
+    nothing can fail after it."""
+    return PyFloat_FromDouble(-1)
+
+
+cdef inline void set_number(object number, double value) noexcept:
+    (<PyFloatObject*>number).ob_fval = value
 
 
 def check_array(x, str name):

@@ -30,20 +30,20 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     if not order:
         for k in range(count):
             if k != 1:
-                PyArray_CopyInto(<ndarray>arrays[k], <ndarray>work[k])
+                copied_into(<ndarray>arrays[k], <ndarray>work[k])
 
 
-def ema_update(average, value, double rate):
-    """average += rate * (value - average), in place."""
+def ema_update(average, value, double decay):
+    """average += (1 - decay) * (value - average), in place."""
     cdef ndarray target = checked(average, "average"), source = checked_like(value, "value", target, "average"), work
     writable(target, "average")
     distinct(target, "average", source, "value")
     if not contiguous_order(target) & contiguous_order(source):
         work = c_copy(target)
-        ema_update(work, c_copy(source), rate)
+        ema_update(work, c_copy(source), decay)
         copied_into(target, work)
         return
-    cdef ema_args args = ema_args(average=PyArray_DATA(target), value=PyArray_DATA(source), rate=rate)
+    cdef ema_args args = ema_args(average=PyArray_DATA(target), value=PyArray_DATA(source), rate=fastopt_ema_rate(decay))
     run(fastopt_kernels.optimizers.ema[element_type(target)], &args, PyArray_SIZE(target), ELEMENTWISE_GRAIN)
 
 

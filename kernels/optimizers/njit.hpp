@@ -39,7 +39,7 @@ int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t
 template <class T>
 int64_t ema_update(T* average, const T* value, int64_t n, double decay) {
     if (overlap(average, value, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
-    const ema_args args = {average, value, 1 - decay};
+    const ema_args args = {average, value, fastopt_ema_rate(decay)};
     return run(fastopt_kernels.optimizers->ema[TYPE<T>], &args, n);
 }
 

@@ -173,7 +173,7 @@ cdef class Optimizer:
             args.step.states[<int>number] = data_or_null(self._states, name, k)
             args.exponents[<int>number] = <uint8_t*>data_or_null(self._states, f"{name}_exponent", k)
         args.step.ema = data_or_null(self._states, "ema", k)
-        args.step.ema_rate = 1 - self._ema_decay
+        args.step.ema_rate = fastopt_ema_rate(self._ema_decay)
         return 0
 
     cdef int list_written(self) except -1:
@@ -337,7 +337,7 @@ cdef class Optimizer:
                 self.skip(originals, norm, zero_grads)
                 return 0
             if isfinite(self._max_grad_norm):
-                grad_scale *= fastopt_clip(norm, self._max_grad_norm)
+                grad_scale = fastopt_clipped_scale(grad_scale, norm, self._max_grad_norm)
         cdef Py_ssize_t jobs = self.fill_jobs(held, rows, copies, grad_scale, zero_grads)
         # Nothing is written before here, and nothing can fail after it.
         run_jobs(self._jobs, jobs)
@@ -443,7 +443,7 @@ cdef class Optimizer:
         cdef Py_ssize_t k
         cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
         for param, result in copies:
-            PyArray_CopyInto(param, <ndarray>result)
+            copied_into(param, <ndarray>result)
         for k in range(self._count):
             if held[k] is not None:
                 steps[k] += 1

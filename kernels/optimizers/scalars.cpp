@@ -61,3 +61,13 @@ extern "C" double fastopt_clip(double norm, double max_norm) {
     const double factor = max_norm / (norm + 1e-6);
     return factor < 1 ? factor : 1;  // 1 for a NaN
 }
+
+extern "C" double fastopt_clipped_scale(double grad_scale, double norm, double max_norm) {
+    default_float_mode mode;
+    return grad_scale * fastopt_clip(norm, max_norm);
+}
+
+extern "C" double fastopt_ema_rate(double decay) {
+    default_float_mode mode;
+    return 1 - decay;
+}

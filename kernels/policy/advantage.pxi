@@ -55,7 +55,8 @@ def gae(rewards, values, next_values, terminated, truncated, double gamma, doubl
         advantages=PyArray_DATA(advantages), returns=PyArray_DATA(returns), rewards=PyArray_DATA(r),
         values=PyArray_DATA(v), next_values=PyArray_DATA(following), terminated=<const uint8_t*>PyArray_DATA(ends),
         truncated=<const uint8_t*>PyArray_DATA(cuts), time=time, environments=PyArray_SIZE(r) // max(1, time),
-        gamma=gamma, gamma_lam=gamma * lam)
+        gamma=0, gamma_lam=0)
+    fastopt_gae_scalars(&args, gamma, lam)
     run_environments(fastopt_kernels.policy.gae[element_type(r)], &args, time, args.environments)
     return advantages, returns
 

@@ -75,8 +75,9 @@ int64_t gaussian_sample(T* actions, const T* mean, const T* log_std, int64_t n, 
 template <class T>
 int64_t gae(T* advantages, T* returns, const T* rewards, const T* values, const T* next_values, const uint8_t* terminated,
             const uint8_t* truncated, int64_t n, int64_t time, double gamma, double lam) {
-    const gae_args args = {advantages, returns, rewards, values, next_values, terminated, truncated, time,
-                           n / (time > 0 ? time : 1), gamma, gamma * lam};
+    gae_args args = {advantages, returns, rewards, values, next_values, terminated, truncated, time,
+                     n / (time > 0 ? time : 1), 0, 0};
+    fastopt_gae_scalars(&args, gamma, lam);
     return run(fastopt_kernels.policy->gae[TYPE<T>], &args, args.environments);
 }
 

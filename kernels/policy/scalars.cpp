@@ -11,10 +11,12 @@ extern "C" double fastopt_standardize_scale(const double* sums, int64_t count, i
 }
 
 extern "C" double fastopt_gaussian_log_prob_constant(int64_t columns) {
+    default_float_mode mode;
     return static_cast<double>(columns) * 0.9189385332046727;
 }
 
 extern "C" double fastopt_gaussian_entropy_constant(int64_t columns) {
+    default_float_mode mode;
     return static_cast<double>(columns) * 1.4189385332046727;
 }
 
@@ -33,4 +35,10 @@ extern "C" void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args*
     args->entropy_coef = entropy_coef;
     args->entropy_constant = fastopt_gaussian_entropy_constant(args->columns);
     args->entropy_scale = entropy_coef / static_cast<double>(args->rows);
+}
+
+extern "C" void fastopt_gae_scalars(gae_args* args, double gamma, double lam) {
+    default_float_mode mode;
+    args->gamma = gamma;
+    args->gamma_lam = gamma * lam;
 }
