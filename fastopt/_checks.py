@@ -1,8 +1,9 @@
-"""Checks of single numbers, with errors that name the argument, what was expected and what came."""
+"""Checks of single numbers, and of who else is at an object, with errors that say what was expected and what came."""
 
 from __future__ import annotations
 
 import math
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,32 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
+
+
+class Held:
+    """An object of which several fields change together: one caller at a time, and a second one is refused in words.
+
+    ``with held("tell"):`` around what reads or changes them.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.doing, self.by = kind, "", 0
+
+    def __call__(self, doing: str) -> _Holding:
+        return _Holding(self, doing)
+
+
+class _Holding:
+    def __init__(self, held: Held, doing: str) -> None:
+        self.held, self.doing = held, doing
+
+    def __enter__(self) -> None:
+        held, doing, me = self.held, self.doing, get_ident()
+        if held.by:
+            where = "this thread: a re-entry, which is not possible" if held.by == me else "another thread"
+            raise RuntimeError(f"{doing}: this {held.kind} is in the middle of {held.doing} in {where}")
+        # Since the test there was no call, and so no place at which a signal or another thread comes in.
+        held.doing, held.by = doing, me
+
+    def __exit__(self, *error: object) -> None:
+        self.held.by = 0

@@ -41,6 +41,8 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Let ops use up to n threads in this process; small arrays are done by the calling thread alone.
 
+    Within :func:`num_threads` this also is the thread's number until the context ends.
+
     Raises
     ------
     TypeError, ValueError
@@ -51,7 +53,7 @@ def set_num_threads(n: int) -> None:
 
 @contextlib.contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Context in which ops of this process use up to n threads.
+    """Context in which ops that this Python thread calls use up to n threads, whatever the others do.
 
     Examples
     --------
@@ -60,12 +62,11 @@ def num_threads(n: int) -> Iterator[None]:
     ...     fastopt.get_num_threads()
     1
     """
-    before = get_num_threads()
-    set_num_threads(n)
+    before = _core.set_own_num_threads(integer("n", n, 1, MAX_THREADS + 1))
     try:
         yield
     finally:
-        set_num_threads(before)
+        _core.set_own_num_threads(before)
 
 
 def show_config() -> None:

@@ -139,22 +139,10 @@ typedef struct {
 typedef struct {
     void *out; /* [n, dimensions] */
     cem_distribution_args distribution;
-    const int64_t *indices; /* [n], 0..2^63 / padded - 1, or NULL, NULL in cem_score */
+    const int64_t *indices; /* [n], 0..2^63 / padded - 1, or NULL */
     int64_t first; /* 0..2^63 / padded - n */
     void *scratch; /* [n, padded] (with a factor and padded > FASTOPT_CEM_SHORT; else it may be NULL) */
 } cem_candidates_args;
-
-/* scores[k] = what `score` makes of candidate first + k, for k in the range: it is given that many rows of `dimensions`
-   elements and writes a score for each; a status other than 0 sets `failed`. No candidate is longer than
-   FASTOPT_SCORE_ELEMENTS with its padding; `out` and `scratch` are not used, `indices` is NULL. */
-#define FASTOPT_SCORE_ELEMENTS 16384
-typedef int64_t (*fastopt_score)(void *x, int64_t rows, int64_t dimensions, double *scores);
-typedef struct {
-    double *scores; /* [n] */
-    cem_candidates_args candidates; /* dimensions = 1..FASTOPT_SCORE_ELEMENTS */
-    fastopt_score score;
-    int *failed; /* [1] */
-} cem_score_args;
 
 /* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64:
    m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
@@ -595,7 +583,6 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 
 #define FASTOPT_KERNELS_cem(KERNEL)             \
     KERNEL(cem_candidates, cem_candidates_args) \
-    KERNEL(cem_score, cem_score_args)           \
     KERNEL(cem_refit, cem_refit_args)           \
     KERNEL(cem_refit_full, cem_refit_args)
 
@@ -677,14 +664,47 @@ void fastopt_run(fastopt_job *jobs, int64_t count);
 
 /* A job that the pool's other threads do while the caller does something else; what lies behind `job->args` has to stay.
  * NULL: no memory. fastopt_wait returns once items [0, items) are done, and does those that no thread has taken.
- * fastopt_end gives the job up, whatever is left of it. Both are for the thread that began it. */
+ * fastopt_end gives the job up, whatever is left of it. Both are for the thread that began it.
+ * Where `while_waiting` is not NULL the kernel is foreign code, which takes as long as it likes and may wait for any lock:
+ * a fork does not wait for it, and who waits calls `while_waiting` with the job's args some times a second. In a forked
+ * child fastopt_wait does again what other threads had taken and not done. */
 typedef struct fastopt_ahead fastopt_ahead;
-fastopt_ahead *fastopt_begin(const fastopt_job *job);
+typedef void (*fastopt_waiting)(const void *args);
+fastopt_ahead *fastopt_begin(const fastopt_job *job, fastopt_waiting while_waiting);
 void fastopt_wait(fastopt_ahead *ahead, int64_t items);
 void fastopt_end(fastopt_ahead *ahead);
 
 int fastopt_get_num_threads(void);
 void fastopt_set_num_threads(int count); /* count >= 1 */
+/* The calling thread's own number, instead of the process's; 0: it has none. Returns the one before. */
+int fastopt_set_own_num_threads(int count);
+/* How often this process is the child of a fork: a thread that finds another number than before is alone here. */
+int64_t fastopt_forks(void);
+
+/* ---- objectives that Numba has compiled (kernels/cem/scoring.cpp) -------------------------------------------------- */
+
+/* A function that Numba has compiled, by its own convention: scores[k] = what the user's makes of row k of x, whose number
+   is in `at` meanwhile. Returns 0; or -1 where a Python exception was raised, which is pending in this thread; or another
+   number where compiled code raised. */
+typedef int32_t (*fastopt_score)(int64_t *returned, void **raised, void *x, int64_t rows, int64_t dimensions,
+                                 double *scores, int64_t *at);
+typedef struct {
+    double *scores;
+    cem_candidates_args candidates; /* whose `out` and `scratch` are not used, `indices` is NULL */
+    fastopt_kernel make_candidates; /* of the element type */
+    int64_t element_bytes;
+    fastopt_score score;
+    int calls_python; /* whether the function may take the GIL */
+    int64_t *nanoseconds_each; /* a candidate takes, as far as is known; 0: it is not */
+} cem_score_args;
+#define FASTOPT_SCORED 0
+#define FASTOPT_SCORE_NO_MEMORY 1
+#define FASTOPT_SCORE_RAISED 2 /* in compiled code */
+#define FASTOPT_SCORE_EXCEPTION 3 /* it is the thread's current one, of candidate `*at`, or -1: a signal's */
+/* scores[k] = the score of candidate first + k for k in [0, size), as far as it gets. Foreign code runs in slices of some
+   milliseconds, or one candidate, in each thread; nobody holds the pool meanwhile, and between them the calling thread,
+   which has given the GIL away, looks at signals. */
+int fastopt_score_candidates(const cem_score_args *args, int64_t size, int64_t grain, int64_t *at);
 
 /* ---- functions for compiled callers (kernels/core/njit.cpp) --------------------------------------------------------- */
 

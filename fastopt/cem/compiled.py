@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from typing import Any
 
 import numpy as np
 
-_compiled: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+from fastopt._core import CompiledScore
+
+_compiled: weakref.WeakKeyDictionary[Any, dict[Any, CompiledScore | None]] = weakref.WeakKeyDictionary()
 
 
 def is_njit(fun: Any) -> bool:
@@ -15,8 +18,8 @@ def is_njit(fun: Any) -> bool:
     return type(fun).__module__.partition(".")[0] == "numba" and hasattr(fun, "py_func")
 
 
-def score_function(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
-    """Return (``cem_score_args.score`` of kernels/fastopt.h made of fun, its address), or None if that cannot be.
+def score_function(fun: Any, dtype: Any, args: tuple[Any, ...]) -> CompiledScore | None:
+    """Return fun as what the pool's threads call, or None if that cannot be.
 
     It cannot for a function that runs threads of its own, or whose result Numba does not know to be a number.
     """
@@ -30,7 +33,7 @@ def score_function(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
     return of_function[key]
 
 
-def _compile(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
+def _compile(fun: Any, dtype: Any, args: tuple[Any, ...]) -> CompiledScore | None:
     import numba
     from numba import carray, types  # type: ignore[attr-defined]
 
@@ -43,20 +46,30 @@ def _compile(fun: Any, dtype: Any, args: tuple[Any, ...]) -> Any:
     def one(x):  # type: ignore[no-untyped-def]
         return fun(x, *args)
 
-    def score(x_pointer, rows, dimensions, scores_pointer):  # type: ignore[no-untyped-def]
+    @numba.njit
+    def score(x_pointer, rows, dimensions, scores_pointer, at_pointer):  # type: ignore[no-untyped-def]
         x = carray(x_pointer, (rows, dimensions))
         scores = carray(scores_pointer, (rows,))
-        try:
-            for i in range(rows):
-                scores[i] = one(x[i])
-        except Exception:
-            return 1
-        return 0
+        at = carray(at_pointer, (1,))
+        for i in range(rows):
+            at[0] = i
+            scores[i] = one(x[i])
 
     pointer: Any = types.CPointer
-    signature = types.int64(pointer(element), types.int64, types.int64, pointer(types.float64))
+    signature = pointer(element), types.int64, types.int64, pointer(types.float64), pointer(types.int64)
     try:
-        compiled = numba.cfunc(signature)(score)
+        score.compile(signature)
     except numba.errors.NumbaError:
         return None  # called one candidate at a time, it says itself what is wrong
-    return compiled, compiled.address
+    # Called as Numba's own code calls it, by a convention that says what was raised. (A C callback prints that and goes
+    # on, and compiled code that catches exceptions does not catch Python's.)
+    compiled = score.overloads[signature]
+    library = compiled.library
+    address = library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return CompiledScore(score, address, _calls_python(library.get_llvm_str()))
+
+
+def _calls_python(code: str) -> bool:
+    """Whether code of LLVM's takes the GIL: elsewhere than where Numba makes functions for Python and for C."""
+    functions = (function.partition("\n}")[0] for function in code.split("\ndefine ")[1:])
+    return any("numba_gil_ensure" in f and not re.match(r"[^@]*@\"?(cfunc|cpython)\.", f) for f in functions)

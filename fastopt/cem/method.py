@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt import random as _random
-from fastopt._checks import finite_number, flag, integer
+from fastopt._checks import Held, finite_number, flag, integer
 from fastopt._core import Distribution
 from fastopt.cem.arguments import choice, noise, noise_variance, start
 from fastopt.cem.result import STOPS, Result
@@ -151,29 +151,28 @@ class CEM:
         self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
         self._largest_std_stop = float(self._std_stop.max())
         self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
-        self.generation = self.nfev = 0
+        self._held = Held(type(self).__name__)
+        self.generation = self.nfev = self.restart = 0
         self.fun, self.x = math.nan, settings["x0"].copy()
         self.fun_mean, self.x_mean = math.nan, settings["x0"].copy()
         self._rule: str | None = None
-        self._elites: list[NDArray[np.int64]] = []  # of each generation: with them it can be computed again
-        self._history = bytearray()  # of rows of float64
-        self._begun: list[int] = []  # the generation in which each restart began
+        # Of each generation that is finished; what follows those is left of a call that was broken off.
+        self._elites: list[NDArray[np.int64]] = []  # with them a generation can be computed again
+        self._history = bytearray()  # rows of float64
+        self._begun = [0]  # the generation in which each restart began
         self._replayed: tuple[int, Distribution] | None = None
-        self._begin(0)
-
-    def _begin(self, restart: int) -> None:
-        self.restart = restart
-        self._begun.append(self.generation)
-        self._distribution = self._first_distribution(restart)
-        self._of_population()
+        self._distribution = self._first_distribution(0)
         self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
+        self._await_scores()
 
-    def _of_population(self) -> None:
+    def _await_scores(self) -> None:
         self.popsize = self._distribution.population
-        self._n_elites = min(self.popsize, max(2, round(self.settings["elite_frac"] * self.popsize)))
-        self._scores = np.full(self.popsize, math.nan)
-        self._told = np.zeros(self.popsize, np.bool)
+        self._n_elites = self._elites_of(self.popsize)
+        self._scores, self._told = _none_told(self.popsize)
         self._told_mean: float | None = None
+
+    def _elites_of(self, popsize: int) -> int:
+        return min(popsize, max(2, round(self.settings["elite_frac"] * popsize)))
 
     def _first_distribution(self, restart: int) -> Distribution:
         """Restart 0 begins at x0; the others at a candidate of the first distribution, drawn for the purpose."""
@@ -212,9 +211,10 @@ class CEM:
 
         Asking again gives the same candidates, and any range may be asked for in any order, anywhere.
         """
-        first = integer("first", first, 0, self.popsize + 1)
-        count = integer("count", self.popsize - first if count is None else count, 0, self.popsize - first + 1)
-        return self._sample(self._distribution, first, count)
+        d = self._distribution
+        first = integer("first", first, 0, d.population + 1)
+        count = integer("count", d.population - first if count is None else count, 0, d.population - first + 1)
+        return self._sample(d, first, count)
 
     def tell(self, scores: Any, *, first: int = 0, generation: int | None = None, fun_mean: Any = None) -> bool:
         """Give the scores of candidates first, first + 1, ...; the last of them makes the next generation.
@@ -237,7 +237,18 @@ class CEM:
         -------
         bool
             Whether this made the next generation.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the scores are of the wrong kind or number; nothing is taken then.
+        RuntimeError
+            If another thread is telling; scores are taken one call after the other.
         """
+        with self._held("tell"):
+            return self._tell(scores, first, generation, fun_mean)
+
+    def _tell(self, scores: Any, first: int, generation: int | None, fun_mean: Any) -> bool:
         if generation is not None and integer("generation", generation, 0, self.generation + 1) < self.generation:
             return False
         first = integer("first", first, 0, self.popsize + 1)
@@ -249,38 +260,61 @@ class CEM:
             )
         if values.dtype.kind not in "fiub":
             values = np.array([as_score(value) for value in values], np.float64)
-        mean_score = None if fun_mean is None else as_score(fun_mean)
-        self._scores[first : first + len(values)] = values
-        self._told[first : first + len(values)] = True
-        if mean_score is not None:
-            self._told_mean = mean_score
-        if not self._told.all():
+        mean_score = self._told_mean if fun_mean is None else as_score(fun_mean)
+        stop = first + len(values)
+        if len(values) < self.popsize and not (self._told[:first].all() and self._told[stop:].all()):
+            self._scores[first:stop], self._told[first:stop], self._told_mean = values, True, mean_score
             return False
-        self._finish(self._scores, self._told_mean)
+        all_scores = self._scores.copy()
+        all_scores[first:stop] = values
+        self._finish(all_scores, mean_score, in_parts=True)
         return True
 
-    def _finish(self, scores: NDArray[np.float64], fun_mean: float | None) -> None:
+    def _finish(self, scores: NDArray[np.float64], fun_mean: float | None, *, in_parts: bool = False) -> None:
         """The scores of the whole generation are there (and others may follow): refit, and look whether to stop."""
-        d = self._distribution
+        d, sign = self._distribution, self._sign
         options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
         elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
-        self._distribution = following
-        self._elites.append(elites)
-        self._bad = 0 if len(elites) else self._bad + 1
-        self.generation += 1
-        self.nfev += (self.popsize + (fun_mean is not None)) * self._repeats
-        self._stale += 1
-        sign, score = self._sign, found
+        generation, stale, bad = self.generation, self._stale + 1, 0 if len(elites) else self._bad + 1
+        nfev = self.nfev + (self.popsize + (fun_mean is not None)) * self._repeats
+        score, x_mean, mean_score = found, self.x_mean, self.fun_mean
         if fun_mean is not None:
-            self.fun_mean, self.x_mean = fun_mean, d.mean
+            x_mean, mean_score = d.mean, fun_mean
             if math.isfinite(fun_mean) and not sign * fun_mean >= sign * found:  # found may be NaN
                 score, best = fun_mean, self.popsize
-        if best >= 0 and not sign * score >= sign * self._best_of_restart:  # which is NaN at first
-            self._improve(score, d, best)
-        self._history += _row(self.restart, self.nfev, self.fun, found, self.fun_mean, following.largest_std)
-        if scores is self._scores:
-            self._of_population()
-        self._look(fun_mean is not None)
+        best_of_restart, fun, x = self._best_of_restart, self.fun, self.x
+        if best >= 0 and not sign * score >= sign * best_of_restart:  # which is NaN at first
+            best_of_restart, stale = score, 0
+            if not sign * score >= sign * fun:
+                fun, x = score, self._sample(d, best, 1)[0]
+        rule, restart, row_of = None, self.restart, following
+        if self._target_met(fun):
+            rule = "ftarget"
+        else:
+            rule = self._rule_of_restart(following, stale, bad)
+            if rule is not None and restart < self._restarts:
+                rule, restart = None, restart + 1
+                following = self._first_distribution(restart)
+                best_of_restart, stale, bad = math.nan, 0, 0
+            rule = rule or self._rule_of_run(generation + 1, nfev, following.population, fun_mean is not None)
+        new_population = restart != self.restart
+        popsize, n_elites, told_scores, told = self.popsize, self._n_elites, self._scores, self._told
+        if new_population or in_parts:
+            popsize = following.population
+            n_elites = self._elites_of(popsize)
+            told_scores, told = _none_told(popsize)
+        row = _row(self.restart, nfev, fun, found, mean_score, row_of.largest_std)
+        self._elites[generation:] = (elites,)
+        self._history[generation * len(row) :] = row
+        if new_population:
+            self._begun[restart:] = (generation + 1,)
+        # From here on there is no call, and so no place at which a signal or another thread comes in.
+        self._scores, self._told, self._told_mean = told_scores, told, None
+        self._distribution, self.popsize, self._n_elites = following, popsize, n_elites
+        self.nfev, self._stale, self._bad, self.restart = nfev, stale, bad, restart
+        self.fun, self.x, self._best_of_restart = fun, x, best_of_restart
+        self.fun_mean, self.x_mean, self._rule = mean_score, x_mean, rule
+        self.generation = generation + 1
 
     def _options(self, generation: int) -> tuple[Any, ...]:
         """The last arguments of a refit, for a generation of a restart."""
@@ -290,45 +324,41 @@ class CEM:
 
     def _finish_mean(self, score: float) -> None:
         """The distribution's mean was scored on its own, at the end."""
-        self.nfev += self._repeats
-        self.fun_mean, self.x_mean = score, self._distribution.mean
-        if math.isfinite(score) and not self._sign * score >= self._sign * self._best_of_restart:
-            self._improve(score, self._distribution, self.popsize)
+        d, sign, fun, x = self._distribution, self._sign, self.fun, self.x
+        best = self._best_of_restart
+        if math.isfinite(score) and not sign * score >= sign * best:
+            best = score
+            if not sign * score >= sign * fun:
+                fun, x = score, self._sample(d, self.popsize, 1)[0]
+        nfev, x_mean = self.nfev + self._repeats, d.mean
+        self.nfev, self.fun_mean, self.x_mean, self.fun, self.x = nfev, score, x_mean, fun, x
+        self._best_of_restart = best
 
-    def _improve(self, score: float, d: Distribution, i: int) -> None:
-        """Candidate i of d is the best of this restart."""
-        self._best_of_restart, self._stale = score, 0
-        if not self._sign * score >= self._sign * self.fun:
-            self.fun, self.x = score, self._sample(d, i, 1)[0]
+    # The rules, in this order.
 
-    def _look(self, scores_mean: bool) -> None:
-        """Apply the rules, in this order; those that concern one restart begin the next one, if there is one."""
+    def _target_met(self, fun: float) -> bool:
+        target = self.settings["ftarget"]
+        return target is not None and (fun >= target if self._maximize else fun <= target)
+
+    def _rule_of_restart(self, d: Distribution, stale: int, bad: int) -> str | None:
+        """What ends a restart; the next one begins then, if there is one."""
+        rule, patience = None, self.settings["patience"]
+        if bad >= BAD_GENERATIONS:
+            return "bad"
+        if d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
+            rule = self._narrowed(d)
+        return "patience" if rule is None and patience is not None and stale >= patience else rule
+
+    def _rule_of_run(self, generation: int, nfev: int, popsize: int, scores_mean: bool) -> str | None:
         s = self.settings
-        target = s["ftarget"]
-        if target is not None and (self.fun >= target if self._maximize else self.fun <= target):
-            self._rule = "ftarget"
-            return
-        d, local = self._distribution, None
-        if self._bad >= BAD_GENERATIONS:
-            local = "bad"
-        elif d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
-            local = self._narrowed()
-        if local is None and s["patience"] is not None and self._stale >= s["patience"]:
-            local = "patience"
-        if local is not None:
-            if self.restart >= self._restarts:
-                self._rule = local
-                return
-            self._begin(self.restart + 1)
-        if s["maxiter"] is not None and self.generation >= s["maxiter"]:
-            self._rule = "maxiter"
-        if self._rule is None and s["maxfev"] is not None:
-            next_one = (self.popsize + scores_mean) * self._repeats
-            if self.nfev + next_one + self._reserve > s["maxfev"]:
-                self._rule = "maxfev"
+        if s["maxiter"] is not None and generation >= s["maxiter"]:
+            return "maxiter"
+        if s["maxfev"] is not None and nfev + (popsize + scores_mean) * self._repeats + self._reserve > s["maxfev"]:
+            return "maxfev"
+        return None
 
-    def _narrowed(self) -> str | None:
-        mean, std = self._distribution.mean, self._distribution.std
+    def _narrowed(self, d: Distribution) -> str | None:
+        mean, std = d.mean, d.std
         if (std <= self._std_stop).all():
             return "xtol"
         return "resolution" if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all() else None
@@ -339,6 +369,10 @@ class CEM:
 
     def result(self) -> Result:
         """Return what was found so far (:func:`minimize_cem` has the fields)."""
+        with self._held("result"):
+            return self._result()
+
+    def _result(self) -> Result:
         status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
         d = self._distribution
         fields = {
@@ -364,7 +398,7 @@ class CEM:
         return Result(fields, self.candidate)
 
     def _history_rows(self) -> NDArray[np.float64]:
-        return np.frombuffer(self._history).reshape(-1, len(HISTORY))
+        return np.frombuffer(self._history, count=self.generation * len(HISTORY)).reshape(-1, len(HISTORY)).copy()
 
     # ---- what was ----------------------------------------------------------------------------------------------------
 
@@ -374,12 +408,12 @@ class CEM:
         Number popsize is the generation's mean. A past generation's distribution is found by refitting from the start
         of its restart: what is kept of a generation is the numbers of its elites.
         """
-        generation = integer("generation", generation, 0, self.generation + 1)
-        d = self._past(generation)
+        with self._held("candidate"):
+            d = self._past(integer("generation", generation, 0, self.generation + 1))
         return self._sample(d, integer("i", i, 0, d.population + 1), 1)[0]
 
     def _past(self, generation: int) -> Distribution:
-        restart = sum(begun <= generation for begun in self._begun) - 1
+        restart = sum(begun <= generation for begun in self._begun[: self.restart + 1]) - 1
         start = self._begun[restart]
         if restart == self.restart and generation == self.generation:
             return self._distribution
@@ -395,17 +429,21 @@ class CEM:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state of the run as a dict of numbers, strings, None and arrays; see :meth:`from_dict`."""
-        d = self._distribution
+        with self._held("to_dict"):
+            return self._to_dict()
+
+    def _to_dict(self) -> dict[str, Any]:
+        d, elites = self._distribution, self._elites[: self.generation]
         return {
             "settings": {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},
             "distribution": {"mean": d.mean.copy(), "std": d.std.copy(), "stream": d.stream}
             | ({} if d.factor is None else {"factor": d.factor.copy()}),
-            "elites": np.concatenate([*self._elites, np.empty(0, np.int64)]),
-            "elite_counts": np.array([len(e) for e in self._elites], np.int64),
-            "history": self._history_rows().copy(),
+            "elites": np.concatenate([*elites, np.empty(0, np.int64)]),
+            "elite_counts": np.array([len(e) for e in elites], np.int64),
+            "history": self._history_rows(),
             "scores": self._scores.copy(),
             "told": self._told.copy(),
-            "begun": np.array(self._begun, np.int64),
+            "begun": np.array(self._begun[: self.restart + 1], np.int64),
             "x": self.x.copy(),
             "x_mean": self.x_mean.copy(),
             **{name: getattr(self, name) for name in _PLAIN_STATE},
@@ -431,7 +469,7 @@ class CEM:
         d = self._first_distribution(state["restart"])
         new: Any = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
         self._distribution = d.replaced(**new)
-        self._of_population()
+        self._await_scores()
         self._scores[:], self._told[:] = state["scores"], state["told"]
         edges = np.cumsum([0, *state["elite_counts"]])
         self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
@@ -446,6 +484,10 @@ class CEM:
             f"CEM(dimensions={self.x.size}, popsize={self.popsize}, generation={self.generation}, "
             f"restart={self.restart}, fun={self.fun:g}, nfev={self.nfev}, stop={self._rule!r})"
         )
+
+
+def _none_told(popsize: int) -> tuple[NDArray[np.float64], NDArray[np.bool]]:
+    return np.full(popsize, math.nan), np.zeros(popsize, np.bool)
 
 
 _PLAIN_STATE = (

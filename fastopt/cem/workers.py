@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt._checks import finite_number, integer
-from fastopt._core import Distribution
+from fastopt._core import CompiledScore, Distribution
 from fastopt.cem.compiled import is_njit, score_function
 from fastopt.random import DOMAIN_KEY
 
@@ -61,7 +61,7 @@ class Objective:
         self.vectorized, self.n_repeats, self.sample = vectorized, n_repeats, sample
         self.takes_key = _takes_key(fun)
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
-        self._compiled: Any = None  # the fused function, its address; made for the dtype of the run
+        self._compiled: CompiledScore | None = None  # made for the dtype of the run
         self._planned: tuple[int, ...] = ()  # the range that was asked for last
         # Its cuts, in groups of which the candidates are in memory at once; whether that is one call.
         self._blocks: list[list[tuple[int, int]]] = []
@@ -105,10 +105,9 @@ class Objective:
         """Return the scores by compiled code alone; None where it raised: called the other way it says why."""
         if self._compiled is None:
             return None
-        address: int = self._compiled[1]
         total: Any = None
         for repeat in range(self.n_repeats):
-            scores = _core.cem_score(distribution, first, stop - first, address)
+            scores = _core.cem_score(distribution, first, stop - first, self._compiled)
             if scores is None:
                 return None
             total = scores if repeat == 0 else total + scores

@@ -235,24 +235,6 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
     }
 }
 
-// Candidates that are scored where they are made, by a function that Numba has compiled: they never leave the cache.
-template <class T>
-void cem_score(const cem_score_args& a, int64_t begin, int64_t end) {
-    const int64_t n = a.candidates.distribution.dimensions, padded = (n + NORMAL_GROUP - 1) / NORMAL_GROUP * NORMAL_GROUP;
-    constexpr int64_t CLOSE = 4096;  // elements that stay in the first-level cache
-    const int64_t at_once = padded < CLOSE ? CLOSE / padded : 1;
-    alignas(64) T x[FASTOPT_SCORE_ELEMENTS], scratch[FASTOPT_SCORE_ELEMENTS];
-    cem_candidates_args here = a.candidates;
-    here.out = x;
-    here.scratch = scratch;
-    for (int64_t row = begin, rows; row < end; row += rows) {
-        rows = at_once < end - row ? at_once : end - row;
-        here.first = a.candidates.first + row;
-        cem_candidates<T>(here, 0, rows);
-        if (a.score(x, rows, n, a.scores + row) != 0) *a.failed = 1;
-    }
-}
-
 // The range is over groups of 32 dimensions.
 template <class T>
 void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {

@@ -141,6 +141,7 @@ def cem_candidates(Distribution distribution not None, int64_t first, int64_t co
     return out
 
 
+@cython.no_gc_clear  # the pool writes into the arrays until the end
 cdef class CandidatesAhead:
     """Candidates first, first + 1, ... as rows of a new array, made by the pool while the caller scores the first of them.
 
@@ -160,7 +161,7 @@ cdef class CandidatesAhead:
         self.scratch = cem_scratch(&self.args, mean, count)
         cdef fastopt_job job = cem_job(fastopt_kernels.cem.cem_candidates[element_type(mean)], &self.args, count,
                                        cem_padded(self.args.distribution.dimensions))
-        self.ahead = fastopt_begin(&job)
+        self.ahead = fastopt_begin(&job, NULL)
         if self.ahead == NULL:
             raise MemoryError
 
@@ -174,10 +175,11 @@ cdef class CandidatesAhead:
         self.end()
 
     cdef void end(self) noexcept:
-        if self.ahead != NULL:
+        cdef fastopt_ahead* ahead = self.ahead
+        self.ahead = NULL  # before the GIL goes to another thread
+        if ahead != NULL:
             with nogil:
-                fastopt_end(self.ahead)
-            self.ahead = NULL
+                fastopt_end(ahead)
 
     def __getitem__(self, rows):
         cdef int64_t stop = rows.stop
@@ -188,21 +190,52 @@ cdef class CandidatesAhead:
         return self.out[rows]
 
 
-def cem_score(Distribution distribution not None, int64_t first, int64_t count, uintptr_t function):
-    """Return the scores of candidates first, first + 1, ... by the compiled function at that address (fastopt.h).
+cdef class CompiledScore:
+    """An objective that Numba has compiled: fastopt_score of kernels/fastopt.h at that address.
 
-    None if it failed, or if a candidate is too long to be scored where it is made."""
-    cdef int failed = 0
-    cdef int64_t padded = cem_padded(distribution.args.dimensions)
-    if padded > FASTOPT_SCORE_ELEMENTS:
-        return None
+    `owner` keeps the code alive; `calls_python` says whether it may take the GIL."""
+
+    cdef readonly object owner
+    cdef fastopt_score function
+    cdef bint calls_python
+    cdef int64_t nanoseconds_each
+
+    def __init__(self, owner, uintptr_t address, bint calls_python):
+        self.owner, self.function, self.calls_python = owner, <fastopt_score>address, calls_python
+
+
+cdef extern from *:
+    """
+    static int fastopt_raise_current(void) { return -1; }  /* what the interpreter has been told already */
+    """
+    int fastopt_raise_current() except -1
+
+
+def cem_score(Distribution distribution not None, int64_t first, int64_t count, CompiledScore score not None):
+    """Return the scores of candidates first, first + 1, ...; None if the function raised in compiled code.
+
+    What it raised in Python, and what the handler of a signal raised, is raised here."""
     cdef ndarray scores = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0)
+    cdef int64_t at, grain
+    cdef int outcome, element = element_type(distribution.mean)
     cdef cem_score_args args = cem_score_args(
         scores=<double*>PyArray_DATA(scores),
         candidates=cem_candidates_args(out=NULL, distribution=distribution.args, indices=NULL, first=first, scratch=NULL),
-        score=<fastopt_score>function, failed=&failed)
-    cem_run(fastopt_kernels.cem.cem_score[element_type(distribution.mean)], &args, count, padded)
-    return None if failed else scores
+        make_candidates=fastopt_kernels.cem.cem_candidates[element], element_bytes=PyArray_ITEMSIZE(distribution.mean),
+        score=score.function, calls_python=score.calls_python, nanoseconds_each=&score.nanoseconds_each)
+    grain = cem_job(NULL, NULL, count, cem_padded(distribution.args.dimensions)).grain
+    with nogil:
+        outcome = fastopt_score_candidates(&args, count, grain, &at)
+    if outcome == FASTOPT_SCORE_NO_MEMORY:
+        raise MemoryError
+    if outcome == FASTOPT_SCORE_EXCEPTION:
+        try:
+            fastopt_raise_current()
+        except Exception as error:
+            if at >= 0:
+                error.add_note(f"raised while scoring candidate {first + at} of {distribution.where}")
+            raise
+    return scores if outcome == FASTOPT_SCORED else None
 
 
 cdef tuple elites_of(ndarray scores, int64_t n, int64_t wanted, bint maximize):

@@ -12,10 +12,11 @@ import numpy as np
 from fastopt._checks import finite_number
 from fastopt._tree import SparseRows, same_structure
 
+cimport cython
 cimport numpy as cnp
 from cpython.unicode cimport PyUnicode_AsUTF8
 from libc.math cimport NAN, isfinite
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from numpy cimport (

@@ -6,7 +6,8 @@
 #include <cfenv>
 #endif
 
-// Round to nearest, subnormal numbers kept: what NumPy computes with, whatever another library has set in this thread.
+// Round to nearest, subnormal numbers kept: what NumPy computes with, whatever another library has set in this thread. At
+// its end the mode is as it was, whatever foreign code has set meanwhile.
 class default_float_mode {
   public:
 #if defined(__x86_64__)
@@ -14,7 +15,11 @@ class default_float_mode {
         if ((saved_ & ~EXCEPTION_FLAGS) != DEFAULT) _mm_setcsr(DEFAULT);
     }
     ~default_float_mode() {
-        if ((saved_ & ~EXCEPTION_FLAGS) != DEFAULT) _mm_setcsr(saved_);
+        if (((_mm_getcsr() ^ saved_) & ~EXCEPTION_FLAGS) != 0) _mm_setcsr(saved_);
+    }
+    // After foreign code.
+    static void again() {
+        if ((_mm_getcsr() & ~EXCEPTION_FLAGS) != DEFAULT) _mm_setcsr(DEFAULT);
     }
 
   private:
@@ -23,6 +28,7 @@ class default_float_mode {
 #else
     default_float_mode() { std::fegetenv(&saved_), std::fesetenv(FE_DFL_ENV); }
     ~default_float_mode() { std::fesetenv(&saved_); }
+    static void again() { std::fesetenv(FE_DFL_ENV); }
 
   private:
     std::fenv_t saved_;

@@ -21,6 +21,11 @@ def set_num_threads(int n):
     fastopt_set_num_threads(n)
 
 
+def set_own_num_threads(int n):
+    """The calling thread's own number instead of the process's, 0 for none; return the one before."""
+    return fastopt_set_own_num_threads(n)
+
+
 def symbols():
     """Name and address of each function of kernels/core/njit.cpp."""
     cdef int k = 0

@@ -2,11 +2,15 @@
 //
 // The calling thread cuts the work into chunks and takes part; any thread takes the next chunk, so that a thread that
 // the system has put aside delays one chunk and not the step. One caller at a time has the pool: a second one does its
-// work alone. A thread that waits looks for work for a moment before it sleeps. Before a fork the running job ends and
-// the workers are joined; parent and child make new ones on need.
+// work alone. A thread that waits looks for work for a moment before it sleeps.
 //
-// Besides, the workers may do one job ahead of its caller, chunk by chunk when there is nothing else to do. Nobody holds
-// the pool for it, and nobody waits for them to come: its caller does what they have not begun.
+// Besides, the workers may do jobs ahead of their callers, chunk by chunk when there is nothing else to do. Nobody holds
+// the pool for those, and nobody waits for workers to come: the caller does what they have not begun.
+//
+// Foreign code (an objective that Numba has compiled) is such a job. It takes as long as it likes, may wait for the GIL,
+// fork, or call the pool itself, so nobody ever waits for it but its own caller. Before a fork the running job ends and
+// the workers are joined, but for those in foreign code, which are left to themselves: they end when it returns. Parent
+// and child make new workers on need; in the child a caller does again what workers of the parent had taken and not done.
 #include "fastopt.h"
 #include "core/float_mode.hpp"
 
@@ -19,7 +23,6 @@
 #include <condition_variable>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -67,19 +70,35 @@ struct schedule {
 
 struct fastopt_ahead {
     const fastopt_job job;
+    const fastopt_waiting while_waiting;  // NULL unless the kernel is foreign code
     const int64_t chunks, helpers;        // workers that may be at it at once
+    const int64_t forks = fastopt_forks();
     std::vector<std::atomic<bool>> done;  // of each chunk
     int64_t seen = 0;                     // chunks that the caller has found done
     std::atomic<int64_t> next{0}, working{0};
+    fastopt_ahead* following = nullptr;  // in the pool's list
 
-    fastopt_ahead(const fastopt_job& job_, int64_t chunks_, int64_t helpers_)
-        : job(job_), chunks(chunks_), helpers(helpers_), done(static_cast<size_t>(chunks_)) {}
+    fastopt_ahead(const fastopt_job& job_, fastopt_waiting while_waiting_, int64_t chunks_, int64_t helpers_)
+        : job(job_),
+          while_waiting(while_waiting_),
+          chunks(chunks_),
+          helpers(helpers_),
+          done(static_cast<size_t>(chunks_)) {}
+
+    bool foreign() const { return while_waiting != nullptr; }
+    bool wants_help() const { return working < helpers && next.load(std::memory_order_relaxed) < chunks; }
+    bool left_behind() const { return forks != fastopt_forks(); }  // in a child whose parent began it
+
+    void do_chunk(int64_t chunk) {
+        default_float_mode mode;
+        run_chunk(job, chunk);
+        done[static_cast<size_t>(chunk)].store(true, std::memory_order_release);
+    }
 
     bool one_chunk() {
         const int64_t chunk = next.fetch_add(1, std::memory_order_relaxed);
         if (chunk >= chunks) return false;
-        run_chunk(job, chunk);
-        done[static_cast<size_t>(chunk)].store(true, std::memory_order_release);
+        do_chunk(chunk);
         return true;
     }
 };
@@ -106,6 +125,19 @@ void await(Condition met) {
     for (look_for(met); !met(); look_for(met)) std::this_thread::yield();
 }
 
+// For what takes as long as it likes.
+template <class Condition, class Meanwhile>
+void await_foreign(Condition met, Meanwhile meanwhile) {
+    look_for(met);
+    for (std::chrono::microseconds pause(20); !met(); pause = std::min(pause * 5 / 4, std::chrono::microseconds(10000))) {
+        std::this_thread::sleep_for(pause);
+        meanwhile();
+    }
+}
+
+std::atomic<int64_t> forks{0};
+thread_local int own_num_threads = 0;
+
 class pool {
   public:
     std::mutex in_use;  // held by the caller whose job runs, and across a fork
@@ -129,32 +161,45 @@ class pool {
         idle_.wait(lock, [this] { return working_ == 0; });
     }
 
-    // Where the pool is in use or has such a job already the caller does all of it.
+    // Where the pool is in use the caller does all of it.
     void begin(fastopt_ahead& ahead) {
         const std::unique_lock<std::mutex> lock(in_use, std::try_to_lock);
         if (!lock.owns_lock()) return;
         post(ahead.helpers, [&] {
-            if (ahead_ == nullptr) ahead_ = &ahead;
+            ahead.following = ahead_;
+            ahead_ = &ahead;
         });
     }
 
     void end(fastopt_ahead& ahead) {
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            if (ahead_ == &ahead) ahead_ = nullptr;  // nobody comes to it any more
+            for (fastopt_ahead** at = &ahead_; *at != nullptr; at = &(*at)->following) {
+                if (*at != &ahead) continue;
+                *at = ahead.following;  // nobody comes to it any more
+                break;
+            }
         }
-        await([&ahead] { return ahead.working == 0; });
+        const auto left = [&ahead] { return ahead.working == 0 || ahead.left_behind(); };
+        if (ahead.foreign()) await_foreign(left, [&ahead] { ahead.while_waiting(ahead.job.args); });
+        else await(left);
     }
 
-    // For a fork: the workers are joined and nobody holds the mutex.
+    // For a fork: no worker runs a kernel, and nobody holds the mutex.
     void lock_for_fork() {
         in_use.lock();
-        join_workers();
-        mutex_.lock();
+        std::unique_lock<std::mutex> lock(mutex_);
+        ++generation_;
+        posted_.fetch_add(1);
+        wake_.notify_all();
+        idle_.wait(lock, [this] { return alive_ == in_foreign_; });
+        for (const pthread_t worker : ended_) pthread_join(worker, nullptr);
+        ended_.clear();
+        alive_ = in_foreign_ = 0;
+        lock.release();
     }
 
-    void unlock_after_fork(bool child) {
-        if (child) ahead_ = nullptr;  // its caller may be a thread that is not here
+    void unlock_after_fork() {
         mutex_.unlock();
         in_use.unlock();
     }
@@ -165,10 +210,10 @@ class pool {
     // Make the workers that are missing, let `set` say what there is to do, and wake those who sleep. in_use is held.
     template <class Set>
     void post(int64_t helpers, Set set) {
-        make_workers(helpers);
         int64_t asleep;
         {
             std::lock_guard<std::mutex> lock(mutex_);
+            if (alive_ < helpers) make_workers(helpers);
             set();
             posted_.fetch_add(1);
             asleep = asleep_;
@@ -180,47 +225,47 @@ class pool {
         }
     }
 
-    void join_workers() {  // in_use is held
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            stop_ = true;
-            posted_.fetch_add(1);
-        }
-        wake_.notify_all();
-        for (std::thread& worker : workers_) worker.join();
-        workers_.clear();
-        stop_ = false;
-    }
-
-    void make_workers(int64_t wanted) {
-        if (static_cast<int64_t>(workers_.size()) >= wanted) return;
-        sigset_t all, saved;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);  // a worker inherits this: signals are for the caller's threads
+    void make_workers(int64_t wanted) {  // the mutex is held
+        // Signals are for the caller's threads, which a worker inherits; but not those of a fault of its own, or the
+        // traceback that the process's handler would print is lost.
+        sigset_t others, saved;
+        sigfillset(&others);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&others, fault);
+        pthread_attr_t attributes;
+        if (pthread_attr_init(&attributes) != 0) return;
+        pthread_attr_setstacksize(&attributes, STACK_BYTES);
+        pthread_sigmask(SIG_SETMASK, &others, &saved);
         try {
-            while (static_cast<int64_t>(workers_.size()) < wanted) workers_.emplace_back([this] { serve(); });
-        } catch (const std::exception&) {
-            // no more threads to be had: those we have do the work
+            ended_.reserve(static_cast<size_t>(wanted));
+            pthread_t worker;
+            // Where there are no more threads to be had, those we have do the work.
+            void* const generation = reinterpret_cast<void*>(generation_);
+            while (alive_ < wanted && pthread_create(&worker, &attributes, begin_to_serve, generation) == 0) ++alive_;
+        } catch (const std::bad_alloc&) {
         }
         pthread_sigmask(SIG_SETMASK, &saved, nullptr);
+        pthread_attr_destroy(&attributes);
     }
 
-    void serve() {
-        default_float_mode mode;
+    static void* begin_to_serve(void* generation);
+
+    void serve(uintptr_t generation) {
         std::unique_lock<std::mutex> lock(mutex_);
-        for (;;) {
-            const bool invited = current_ != nullptr && invited_ > 0;
-            if (!stop_ && !invited && ahead_ != nullptr && ahead_->working < ahead_->helpers) {
-                fastopt_ahead* ahead = ahead_;
-                ++ahead->working;
+        while (generation_ == generation) {
+            if (current_ != nullptr && invited_ > 0) {
+                --invited_;
+                ++working_;
+                schedule* work = current_;
                 lock.unlock();
-                const bool all_taken = !ahead->one_chunk();
+                {
+                    default_float_mode mode;
+                    work->work();
+                }
                 lock.lock();
-                if (all_taken && ahead_ == ahead) ahead_ = nullptr;
-                --ahead->working;  // from here on it may be gone
-                continue;
-            }
-            if (!stop_ && !invited) {
+                if (--working_ == 0) idle_.notify_one();
+            } else if (fastopt_ahead* ahead = first_that_wants_help()) {
+                if (!one_chunk_ahead(*ahead, lock, generation)) return;
+            } else {
                 const uint64_t seen = posted_;
                 const auto posted = [this, seen] { return posted_ != seen; };
                 lock.unlock();
@@ -229,48 +274,88 @@ class pool {
                 ++asleep_;
                 wake_.wait(lock, posted);
                 --asleep_;
-                continue;  // who wakes too late for a job looks for the next one before it sleeps again
+                // Who wakes too late for a job looks for the next one before it sleeps again.
             }
-            if (stop_) return;
-            --invited_;
-            ++working_;
-            schedule* work = current_;
-            lock.unlock();
-            work->work();
-            lock.lock();
-            if (--working_ == 0) idle_.notify_one();
         }
+        ended_.push_back(pthread_self());
+        --alive_;
+        idle_.notify_one();
     }
 
-    std::vector<std::thread> workers_;
+    fastopt_ahead* first_that_wants_help() const {
+        fastopt_ahead* ahead = ahead_;
+        while (ahead != nullptr && !ahead->wants_help()) ahead = ahead->following;
+        return ahead;
+    }
+
+    // False where this thread has been left to itself meanwhile, by a fork, and nobody counts on it.
+    bool one_chunk_ahead(fastopt_ahead& ahead, std::unique_lock<std::mutex>& lock, uintptr_t generation) {
+        const bool foreign = ahead.foreign();
+        const int64_t before = forks;
+        ++ahead.working;
+        in_foreign_ += foreign ? 1 : 0;
+        lock.unlock();
+        ahead.one_chunk();
+        if (forks != before) return false;  // in the child, where the foreign code forked: all that there is is this thread
+        lock.lock();
+        --ahead.working;  // from here on it may be gone
+        if (generation_ == generation) {
+            in_foreign_ -= foreign ? 1 : 0;
+        } else if (foreign) {
+            pthread_detach(pthread_self());
+            return false;
+        }
+        return true;
+    }
+
+    // Python code, which an objective may call, wants the stack that it has in the threads of its own.
+    static constexpr size_t STACK_BYTES = size_t(8) << 20;
+
     std::mutex mutex_;  // guards what follows
     std::condition_variable wake_, idle_;
     schedule* current_ = nullptr;
-    fastopt_ahead* ahead_ = nullptr;
+    fastopt_ahead* ahead_ = nullptr;  // the first of a list
     int64_t invited_ = 0, asleep_ = 0;
-    bool stop_ = false;
+    int64_t alive_ = 0, in_foreign_ = 0;  // of this generation's workers
+    uintptr_t generation_ = 0;            // the next one begins with a fork
+    std::vector<pthread_t> ended_;        // has room for all
     // Changed under the mutex, and read without it by those who look for a change.
     std::atomic<int64_t> working_{0};
     std::atomic<uint64_t> posted_{0};
 };
 
+alignas(pool) unsigned char memory[sizeof(pool)];
+
 pool& the_pool() {
     // Never destroyed: a worker may still wait on it while the process exits.
     static pool* const instance = [] {
-        pool* made = new pool;
-        pthread_atfork(
-            [] { the_pool().lock_for_fork(); }, [] { the_pool().unlock_after_fork(false); },
-            [] { the_pool().unlock_after_fork(true); });
+        pool* made = new (memory) pool;
+        pthread_atfork([] { the_pool().lock_for_fork(); }, [] { the_pool().unlock_after_fork(); },
+                       [] {
+                           // What the parent's workers wait on, and their callers' jobs, are not here.
+                           const int count = the_pool().num_threads;
+                           (new (memory) pool)->num_threads = count;
+                           ++forks;
+                       });
         return made;
     }();
     return *instance;
+}
+
+void* pool::begin_to_serve(void* generation) {
+    the_pool().serve(reinterpret_cast<uintptr_t>(generation));
+    return nullptr;
+}
+
+int num_threads() {
+    return own_num_threads > 0 ? own_num_threads : the_pool().num_threads.load(std::memory_order_relaxed);
 }
 
 }  // namespace
 
 // How many threads so many chunks are worth; `work` is in grains, each worth waking a thread for.
 static int64_t threads_for(int64_t chunks, double work) {
-    int64_t threads = the_pool().num_threads.load(std::memory_order_relaxed);
+    int64_t threads = num_threads();
     if (threads > chunks) threads = chunks;
     return static_cast<double>(threads) > work ? static_cast<int64_t>(work) : threads;
 }
@@ -296,11 +381,11 @@ extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
     run_serial(jobs, count);
 }
 
-extern "C" fastopt_ahead* fastopt_begin(const fastopt_job* job) {
+extern "C" fastopt_ahead* fastopt_begin(const fastopt_job* job, fastopt_waiting while_waiting) {
     try {
         const int64_t chunks = chunks_of(*job);
         const int64_t threads = threads_for(chunks, static_cast<double>(job->size) / static_cast<double>(job->grain));
-        fastopt_ahead* ahead = new fastopt_ahead(*job, chunks, threads - 1);
+        fastopt_ahead* ahead = new fastopt_ahead(*job, while_waiting, chunks, threads - 1);
         if (threads > 1) the_pool().begin(*ahead);
         return ahead;
     } catch (const std::bad_alloc&) {
@@ -309,21 +394,35 @@ extern "C" fastopt_ahead* fastopt_begin(const fastopt_job* job) {
 }
 
 extern "C" void fastopt_wait(fastopt_ahead* ahead, int64_t items) {
-    default_float_mode mode;
     const int64_t wanted = (items + ahead->job.grain - 1) / ahead->job.grain;
     while (ahead->seen < wanted) {
         const std::atomic<bool>& done = ahead->done[static_cast<size_t>(ahead->seen)];
+        const auto settled = [&] { return done.load(std::memory_order_acquire) || ahead->left_behind(); };
         if (done.load(std::memory_order_acquire)) ++ahead->seen;
-        else if (!ahead->one_chunk()) await([&done] { return done.load(std::memory_order_acquire); });
+        else if (ahead->one_chunk()) continue;
+        else if (ahead->left_behind()) ahead->do_chunk(ahead->seen);
+        else if (ahead->foreign()) await_foreign(settled, [=] { ahead->while_waiting(ahead->job.args); });
+        else await(settled);
     }
 }
 
 extern "C" void fastopt_end(fastopt_ahead* ahead) {
-    the_pool().end(*ahead);
+    if (!ahead->left_behind()) the_pool().end(*ahead);
     delete ahead;
 }
 
-extern "C" int fastopt_get_num_threads(void) { return the_pool().num_threads.load(); }
+extern "C" int fastopt_get_num_threads(void) { return num_threads(); }
 
 // Workers that a lower number leaves over stay asleep.
-extern "C" void fastopt_set_num_threads(int count) { the_pool().num_threads.store(count); }
+extern "C" void fastopt_set_num_threads(int count) {
+    the_pool().num_threads = count;
+    if (own_num_threads > 0) own_num_threads = count;
+}
+
+extern "C" int fastopt_set_own_num_threads(int count) {
+    const int before = own_num_threads;
+    own_num_threads = count;
+    return before;
+}
+
+extern "C" int64_t fastopt_forks(void) { return forks; }

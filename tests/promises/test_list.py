@@ -20,7 +20,7 @@ from ..support import DTYPES, ROOT, assert_equals_reference, assert_same_bits
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 # No golden hash: these move bytes for benchmarks, or are reached by way of Numba alone.
-WITHOUT_HASH = {"stream", "cem_score"}
+WITHOUT_HASH = {"stream"}
 
 
 def listed(dtype):
@@ -90,20 +90,6 @@ def compare_every_op(dtype):
 def test_every_kernel_is_compared_with_its_definition(dtype):
     ran = _core.traced(lambda: compare_every_op(dtype))
     assert listed(dtype) - without(WITHOUT_HASH, dtype) - ran == set()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_scoring_by_compiled_code_is_compared(dtype):
-    numba = pytest.importorskip("numba")
-    sphere = numba.njit(lambda x: np.square(x - 1).sum())
-    runs = []
-
-    def run():
-        for fun in (sphere, lambda x: sphere(x)):
-            runs.append(fastopt.minimize_cem(fun, np.zeros(5, dtype), popsize=20, maxiter=3, rng=1))
-
-    assert f"cem_score_{np.dtype(dtype).name}" in _core.traced(run)
-    assert_same_bits(runs[0].x, runs[1].x)
 
 
 @pytest.mark.parametrize("name", CASES)
