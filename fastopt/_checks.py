@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Method = Callable[Concatenate[Any, P], R]
+FREE = 0, ""
 
 
 def finite_number(
@@ -60,30 +67,25 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-class Held:
-    """An object of which several fields change together: one caller at a time, and a second one is refused in words.
+def alone(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Make a method one that reads or changes several fields of its object together.
 
-    ``with held("tell"):`` around what reads or changes them.
+    One call of such methods at a time: a second one is refused in words. The object has `_held` = FREE at first.
     """
+    name = method.__name__
 
-    def __init__(self, kind: str) -> None:
-        self.kind, self.doing, self.by = kind, "", 0
+    @functools.wraps(method)
+    def guarded(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        me = get_ident()
+        if self._held[0]:
+            by, doing = self._held
+            where = "this thread: a re-entry, which is not possible" if by == me else "another thread"
+            raise RuntimeError(f"{name}: this {type(self).__name__} is in the middle of {doing} in {where}")
+        # No signal and no other thread comes in but where something is called.
+        self._held = me, name
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._held = FREE
 
-    def __call__(self, doing: str) -> _Holding:
-        return _Holding(self, doing)
-
-
-class _Holding:
-    def __init__(self, held: Held, doing: str) -> None:
-        self.held, self.doing = held, doing
-
-    def __enter__(self) -> None:
-        held, doing, me = self.held, self.doing, get_ident()
-        if held.by:
-            where = "this thread: a re-entry, which is not possible" if held.by == me else "another thread"
-            raise RuntimeError(f"{doing}: this {held.kind} is in the middle of {held.doing} in {where}")
-        # Since the test there was no call, and so no place at which a signal or another thread comes in.
-        held.doing, held.by = doing, me
-
-    def __exit__(self, *error: object) -> None:
-        self.held.by = 0
+    return guarded

@@ -485,6 +485,9 @@ int fastopt_adam_scalars(void *adam_scalars, double t, const double *hyper, doub
 int fastopt_sgd_scalars(void *sgd_scalars, double t, const double *hyper, double grad_scale, int element_type);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
+/* Calls the function with round-to-nearest and without flush-to-zero, which holds in kernels anyway. */
+typedef void (*fastopt_callback)(void *data);
+void fastopt_in_default_float_mode(fastopt_callback function, void *data);
 /* out = values, element by element of 4 or 8 bytes, wherever they lie (strides in bytes): without asking for memory. */
 void fastopt_copy(void *out, const int64_t *out_strides, const void *values, const int64_t *strides,
                   const int64_t *shape, int dimensions, int64_t element_bytes);

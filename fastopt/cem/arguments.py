@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastopt import _core
 from fastopt._checks import finite_number, integer
 
 Array = NDArray[Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_default_float_mode(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function compute as kernels do, whatever mode another library has set in this thread."""
+
+    @functools.wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = _core.in_default_float_mode(functools.partial(function, *args, **kwargs))
+        return result
+
+    return computed
 
 
 def choice(name: str, value: Any, *allowed: str) -> str:
@@ -24,6 +40,7 @@ def noise(extra_std: Any) -> float | tuple[float, int]:
     return finite_number("extra_std", extra_std, 0)
 
 
+@in_default_float_mode
 def noise_variance(extra_std: float | tuple[float, int], generation: int) -> float:
     """Return the variance that is added at a generation: constant, or falling to zero."""
     if isinstance(extra_std, tuple):

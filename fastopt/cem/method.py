@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt import random as _random
-from fastopt._checks import Held, finite_number, flag, integer
+from fastopt._checks import FREE, alone, finite_number, flag, integer
 from fastopt._core import Distribution
-from fastopt.cem.arguments import choice, noise, noise_variance, start
+from fastopt.cem.arguments import choice, in_default_float_mode, noise, noise_variance, start
 from fastopt.cem.result import STOPS, Result
 from fastopt.cem.workers import as_score
 
@@ -76,6 +76,7 @@ class CEM:
     _update = staticmethod(_core.cem_update)
     _refit = staticmethod(_core.cem_refit)
 
+    @in_default_float_mode
     def __init__(
         self,
         x0: Any = None,
@@ -138,6 +139,7 @@ class CEM:
             raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
         self._set_up(settings, _random.run_key(rng))
 
+    @in_default_float_mode
     def _set_up(self, settings: dict[str, Any], seed: int) -> None:
         """Begin the run that these checked settings describe."""
         self.settings, self.seed = settings, seed
@@ -151,7 +153,7 @@ class CEM:
         self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
         self._largest_std_stop = float(self._std_stop.max())
         self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
-        self._held = Held(type(self).__name__)
+        self._held = FREE
         self.generation = self.nfev = self.restart = 0
         self.fun, self.x = math.nan, settings["x0"].copy()
         self.fun_mean, self.x_mean = math.nan, settings["x0"].copy()
@@ -216,6 +218,7 @@ class CEM:
         count = integer("count", d.population - first if count is None else count, 0, d.population - first + 1)
         return self._sample(d, first, count)
 
+    @alone
     def tell(self, scores: Any, *, first: int = 0, generation: int | None = None, fun_mean: Any = None) -> bool:
         """Give the scores of candidates first, first + 1, ...; the last of them makes the next generation.
 
@@ -245,10 +248,6 @@ class CEM:
         RuntimeError
             If another thread is telling; scores are taken one call after the other.
         """
-        with self._held("tell"):
-            return self._tell(scores, first, generation, fun_mean)
-
-    def _tell(self, scores: Any, first: int, generation: int | None, fun_mean: Any) -> bool:
         if generation is not None and integer("generation", generation, 0, self.generation + 1) < self.generation:
             return False
         first = integer("first", first, 0, self.popsize + 1)
@@ -287,27 +286,24 @@ class CEM:
             best_of_restart, stale = score, 0
             if not sign * score >= sign * fun:
                 fun, x = score, self._sample(d, best, 1)[0]
-        rule, restart, row_of = None, self.restart, following
-        if self._target_met(fun):
-            rule = "ftarget"
-        else:
-            rule = self._rule_of_restart(following, stale, bad)
-            if rule is not None and restart < self._restarts:
-                rule, restart = None, restart + 1
-                following = self._first_distribution(restart)
-                best_of_restart, stale, bad = math.nan, 0, 0
-            rule = rule or self._rule_of_run(generation + 1, nfev, following.population, fun_mean is not None)
-        new_population = restart != self.restart
+        restart, row_of = self.restart, following
+        rule, begins = self._look(following, fun, stale, bad, generation + 1, nfev, fun_mean is not None)
+        if begins:
+            restart += 1
+            following = self._first_distribution(restart)
+            best_of_restart, stale, bad = math.nan, 0, 0
         popsize, n_elites, told_scores, told = self.popsize, self._n_elites, self._scores, self._told
-        if new_population or in_parts:
+        if begins or in_parts:
             popsize = following.population
             n_elites = self._elites_of(popsize)
             told_scores, told = _none_told(popsize)
         row = _row(self.restart, nfev, fun, found, mean_score, row_of.largest_std)
-        self._elites[generation:] = (elites,)
-        self._history[generation * len(row) :] = row
-        if new_population:
-            self._begun[restart:] = (generation + 1,)
+        if len(self._elites) != generation:
+            del self._elites[generation:], self._history[generation * len(row) :], self._begun[self.restart + 1 :]
+        self._elites.append(elites)
+        self._history += row
+        if begins:
+            self._begun.append(generation + 1)
         # From here on there is no call, and so no place at which a signal or another thread comes in.
         self._scores, self._told, self._told_mean = told_scores, told, None
         self._distribution, self.popsize, self._n_elites = following, popsize, n_elites
@@ -334,28 +330,32 @@ class CEM:
         self.nfev, self.fun_mean, self.x_mean, self.fun, self.x = nfev, score, x_mean, fun, x
         self._best_of_restart = best
 
-    # The rules, in this order.
-
-    def _target_met(self, fun: float) -> bool:
-        target = self.settings["ftarget"]
-        return target is not None and (fun >= target if self._maximize else fun <= target)
-
-    def _rule_of_restart(self, d: Distribution, stale: int, bad: int) -> str | None:
-        """What ends a restart; the next one begins then, if there is one."""
-        rule, patience = None, self.settings["patience"]
+    def _look(
+        self, d: Distribution, fun: float, stale: int, bad: int, generation: int, nfev: int, scores_mean: bool
+    ) -> tuple[str | None, bool]:
+        """Apply the rules, in this order: return (the one that ends the run, whether the next restart begins)."""
+        s, begins = self.settings, False
+        target = s["ftarget"]
+        if target is not None and (fun >= target if self._maximize else fun <= target):
+            return "ftarget", False
+        local = None
         if bad >= BAD_GENERATIONS:
-            return "bad"
-        if d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
-            rule = self._narrowed(d)
-        return "patience" if rule is None and patience is not None and stale >= patience else rule
-
-    def _rule_of_run(self, generation: int, nfev: int, popsize: int, scores_mean: bool) -> str | None:
-        s = self.settings
+            local = "bad"
+        elif d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
+            local = self._narrowed(d)
+        if local is None and s["patience"] is not None and stale >= s["patience"]:
+            local = "patience"
+        if local is not None:
+            if self.restart >= self._restarts:
+                return local, False
+            begins = True
         if s["maxiter"] is not None and generation >= s["maxiter"]:
-            return "maxiter"
-        if s["maxfev"] is not None and nfev + (popsize + scores_mean) * self._repeats + self._reserve > s["maxfev"]:
-            return "maxfev"
-        return None
+            return "maxiter", begins
+        if s["maxfev"] is not None:
+            next_one = (d.population * (2 if begins else 1) + scores_mean) * self._repeats
+            if nfev + next_one + self._reserve > s["maxfev"]:
+                return "maxfev", begins
+        return None, begins
 
     def _narrowed(self, d: Distribution) -> str | None:
         mean, std = d.mean, d.std
@@ -367,12 +367,9 @@ class CEM:
         """Return None, or the rule that says to stop and why: a str that begins with the rule's name."""
         return None if self._rule is None else STOPS[self._rule][2]
 
+    @alone
     def result(self) -> Result:
         """Return what was found so far (:func:`minimize_cem` has the fields)."""
-        with self._held("result"):
-            return self._result()
-
-    def _result(self) -> Result:
         status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
         d = self._distribution
         fields = {
@@ -402,14 +399,14 @@ class CEM:
 
     # ---- what was ----------------------------------------------------------------------------------------------------
 
+    @alone
     def candidate(self, generation: int, i: int) -> Array:
         """Return candidate i of a generation, this one or a past one, computed again.
 
         Number popsize is the generation's mean. A past generation's distribution is found by refitting from the start
         of its restart: what is kept of a generation is the numbers of its elites.
         """
-        with self._held("candidate"):
-            d = self._past(integer("generation", generation, 0, self.generation + 1))
+        d = self._past(integer("generation", generation, 0, self.generation + 1))
         return self._sample(d, integer("i", i, 0, d.population + 1), 1)[0]
 
     def _past(self, generation: int) -> Distribution:
@@ -427,12 +424,9 @@ class CEM:
         self._replayed = generation, d
         return d
 
+    @alone
     def to_dict(self) -> dict[str, Any]:
         """Return the state of the run as a dict of numbers, strings, None and arrays; see :meth:`from_dict`."""
-        with self._held("to_dict"):
-            return self._to_dict()
-
-    def _to_dict(self) -> dict[str, Any]:
         d, elites = self._distribution, self._elites[: self.generation]
         return {
             "settings": {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._checks import finite_number, integer
 from fastopt._core import CompiledScore, Distribution
+from fastopt.cem.arguments import in_default_float_mode
 from fastopt.cem.compiled import is_njit, score_function
 from fastopt.random import DOMAIN_KEY
 
@@ -97,8 +98,8 @@ class Objective:
                         for a, b in block
                     ]
                 of_block = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                total = of_block if repeat == 0 else total + of_block
-            scores.append(total / self.n_repeats if self.n_repeats > 1 else total)
+                total = of_block if repeat == 0 else _add(total, of_block)
+            scores.append(_divide(total, self.n_repeats) if self.n_repeats > 1 else total)
         return scores[0] if len(scores) == 1 else np.concatenate(scores)
 
     def _fused(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64] | None:
@@ -110,8 +111,8 @@ class Objective:
             scores = _core.cem_score(distribution, first, stop - first, self._compiled)
             if scores is None:
                 return None
-            total = scores if repeat == 0 else total + scores
-        return total / self.n_repeats if self.n_repeats > 1 else total
+            total = scores if repeat == 0 else _add(total, scores)
+        return _divide(total, self.n_repeats) if self.n_repeats > 1 else total
 
     def _candidates(self, distribution: Distribution, first: int, count: int) -> Any:
         if self.sample is _core.cem_candidates:
@@ -147,6 +148,16 @@ class Objective:
                 " (numbers as of CEM.candidate; the last of a generation is its mean)"
             )
             raise
+
+
+@in_default_float_mode
+def _add(total: Any, scores: NDArray[np.float64]) -> Any:
+    return total + scores
+
+
+@in_default_float_mode
+def _divide(total: Any, repeats: int) -> Any:
+    return total / repeats
 
 
 def evaluation_keys(distribution: Distribution, first: int, stop: int, repeats: int) -> NDArray[np.uint64]:

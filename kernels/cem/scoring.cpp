@@ -118,8 +118,11 @@ void score_rows(const scoring& s, char* x, int64_t first, int64_t count) {
         const steady::time_point begin = steady::now();
         int64_t returned, at = 0;
         void* raised = nullptr;
-        const int status = s.score(&returned, &raised, x + row * n * s.element_bytes, rows, n, s.scores + first + row, &at);
-        default_float_mode::again();
+        int status;
+        {
+            const foreign_float_mode around;
+            status = s.score(&returned, &raised, x + row * n * s.element_bytes, rows, n, s.scores + first + row, &at);
+        }
         const int64_t spent = nanoseconds(steady::now() - begin).count();
         s.each.store(std::max<int64_t>(1, spent / rows), std::memory_order_relaxed);
         if (status != 0) s.raised(status, first + row + at);

@@ -34,3 +34,25 @@ class default_float_mode {
     std::fenv_t saved_;
 #endif
 };
+
+// After foreign code: the mode of kernels again, and of the registers that kernels do not use the mode that was.
+class foreign_float_mode {
+  public:
+#if defined(__x86_64__)
+    foreign_float_mode() : x87_(x87()) {}
+    ~foreign_float_mode() {
+        default_float_mode::again();
+        if (x87() != x87_) __asm__ volatile("fldcw %0" : : "m"(x87_));
+    }
+
+  private:
+    static unsigned short x87() {
+        unsigned short control;
+        __asm__ volatile("fnstcw %0" : "=m"(control));
+        return control;
+    }
+    const unsigned short x87_;
+#else
+    ~foreign_float_mode() { default_float_mode::again(); }
+#endif
+};

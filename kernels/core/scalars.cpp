@@ -14,3 +14,8 @@ extern "C" double fastopt_mean(const double* sums, int64_t count, int64_t size) 
     default_float_mode mode;
     return fastopt_add_up(sums, count) / static_cast<double>(size);
 }
+
+extern "C" void fastopt_in_default_float_mode(fastopt_callback function, void* data) {
+    default_float_mode mode;
+    function(data);
+}
