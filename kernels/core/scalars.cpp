@@ -3,6 +3,22 @@
 
 #include "core/float_mode.hpp"
 
+#include <cfenv>
+#include <new>
+
+static_assert(sizeof(default_float_mode) <= sizeof(fastopt_float_mode::state), "it has room there");
+
+extern "C" void fastopt_enter_float_mode(fastopt_float_mode* own) {
+    own->rounding = std::fegetround();
+    new (own->state) default_float_mode;
+    if (own->rounding != FE_TONEAREST) std::fesetround(FE_TONEAREST);
+}
+
+extern "C" void fastopt_leave_float_mode(fastopt_float_mode* own) {
+    if (own->rounding != FE_TONEAREST) std::fesetround(own->rounding);
+    reinterpret_cast<default_float_mode*>(own->state)->~default_float_mode();
+}
+
 extern "C" double fastopt_add_up(const double* terms, int64_t count) {
     default_float_mode mode;
     double total = 0;
