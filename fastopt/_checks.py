@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+from fastopt._core import finite_number as finite_number
+
 P = ParamSpec("P")
 R = TypeVar("R")
-Method = Callable[Concatenate[Any, P], R]
 FREE = 0, ""
-
-
-def finite_number(
-    name: str,
-    value: Any,
-    least: float | None = None,
-    *,
-    most: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> float:
-    """Return a finite float in range: least <= value <= most, above < value < below, as far as they are given."""
-    if type(value) is not float:
-        if isinstance(value, bool | np.bool | str | bytes):
-            raise TypeError(f"{name}: expected a float, got {type(value).__name__}")
-        try:
-            value = float(value)
-        except OverflowError:
-            value = math.inf if value > 0 else -math.inf
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: expected a float, got {type(value).__name__}") from None
-    if (
-        not math.isfinite(value)
-        or (least is not None and value < least)
-        or (most is not None and value > most)
-        or (above is not None and value <= above)
-        or (below is not None and value >= below)
-    ):
-        wanted = " and ".join(
-            f"{sign} {limit:g}"
-            for sign, limit in ((">=", least), ("<=", most), (">", above), ("<", below))
-            if limit is not None
-        )
-        raise ValueError(f"{name}: expected a finite number{' ' + wanted if wanted else ''}, got {value}")
-    return float(value)
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:

@@ -128,4 +128,5 @@ def inactive_fraction(x: NDArray[Any], axis: int | tuple[int, ...] = 0) -> NDArr
     units = tuple(n for a, n in enumerate(x.shape) if a not in axes)
     rows = np.require(np.moveaxis(x, axes, range(len(axes))), requirements=["C", "ALIGNED"])
     counts = _core.count_inactive(rows, batch, math.prod(units))
-    return np.asarray(counts.reshape(units) / batch)
+    with _core.DefaultFloatMode():
+        return np.asarray(counts.reshape(units) / batch)

@@ -103,7 +103,9 @@ def dropout(
     """
     y = _core.make_output(x, "x", out)
     mask = mask_address(x.shape, p, training, rng)
-    return _core.dropout(x, "x", y, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT), mask
+    result = y, mask
+    _core.dropout(x, "x", y, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+    return result
 
 
 def dropout_backward(grad: NDArray[Any], mask: DropoutMask, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -197,8 +199,9 @@ def bias_leaky_relu_dropout(
     """
     y = _core.bias_leaky_relu_dropout_output(x, bias, negative_slope, out)
     mask = mask_address(x.shape, p, training, rng)
-    address = (mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
-    return _core.bias_leaky_relu_dropout(x, bias, negative_slope, y, *address), mask
+    result = y, mask
+    _core.bias_leaky_relu_dropout(x, bias, negative_slope, y, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+    return result
 
 
 def bias_leaky_relu_dropout_backward(

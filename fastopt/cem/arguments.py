@@ -22,8 +22,8 @@ def in_default_float_mode(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
-        result: R = _core.in_default_float_mode(functools.partial(function, *args, **kwargs))
-        return result
+        with _core.DefaultFloatMode():
+            return function(*args, **kwargs)
 
     return computed
 

@@ -133,6 +133,19 @@ def kl_line_search(
     >>> bool(np.all(logits == result.step * np.array([-1.0, -1.0, 2.0])))
     True
     """
+    with _core.DefaultFloatMode() as mode:
+        return _checked_search(params, direction, evaluate, mode, max_kl, initial_step, max_evaluations)
+
+
+def _checked_search(
+    params: ArrayTree,
+    direction: ArrayTree,
+    evaluate: Callable[[], tuple[float, float]],
+    mode: _core.DefaultFloatMode,
+    max_kl: float,
+    initial_step: float,
+    max_evaluations: int,
+) -> LineSearchResult:
     moves = _moves(params, direction)
     if not callable(evaluate):
         raise TypeError(f"evaluate: expected a function of no arguments, got {type(evaluate).__name__}")
@@ -147,7 +160,7 @@ def kl_line_search(
     saved = [a.copy(order="K") for a, _ in moves]
     result = None
     try:
-        result = _search(moves, saved, evaluate, max_kl, initial_step, max_evaluations)
+        result = _search(moves, saved, lambda: mode.outside(evaluate), max_kl, initial_step, max_evaluations)
     finally:
         if result is None or not result.success:
             for (a, _), s in zip(moves, saved, strict=True):

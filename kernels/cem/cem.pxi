@@ -96,7 +96,8 @@ cdef inline fastopt_job cem_job(fastopt_kernel kernel, const void* args, int64_t
     cdef int64_t numbers = size * numbers_each, grain = RANDOM_GRAIN
     if numbers >= 2 * RANDOM_GRAIN:
         grain = min(RANDOM_GRAIN, max(RANDOM_GRAIN // 4, numbers // 32))
-    return fastopt_job(kernel=kernel, args=args, size=size, grain=max(1, grain // max(1, numbers_each)), first_chunk=0)
+    return fastopt_job(kernel=kernel, args=args, size=size, grain=max(1, grain // max(1, numbers_each)), work=0,
+                       first_chunk=0)
 
 
 cdef inline void cem_run(fastopt_kernel kernel, const void* args, int64_t size, int64_t numbers_each) noexcept:

@@ -9,13 +9,12 @@ import os
 
 import numpy as np
 
-from fastopt._checks import finite_number
 from fastopt._tree import SparseRows, same_structure
 
 cimport cython
 cimport numpy as cnp
 from cpython.unicode cimport PyUnicode_AsUTF8
-from libc.math cimport NAN, isfinite
+from libc.math cimport NAN, isfinite, signbit
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -44,6 +43,7 @@ cnp.import_array()
 
 __version__ = FASTOPT_VERSION.decode()
 
+include "core/float_mode.pxi"
 include "core/checks.pxi"
 include "core/run.pxi"
 include "core/sums.pxi"

@@ -26,23 +26,6 @@ def set_own_num_threads(int n):
     return fastopt_set_own_num_threads(n)
 
 
-cdef void _call(void* function_and_result) noexcept with gil:
-    call = <list>function_and_result
-    try:
-        call[1] = call[0]()
-    except BaseException as error:
-        call[2] = error
-
-
-def in_default_float_mode(function):
-    """What the function returns, called in the floating-point mode in which kernels run: for scalars made in Python."""
-    call = [function, None, None]
-    fastopt_in_default_float_mode(_call, <void*>call)
-    if call[2] is not None:
-        raise call[2]
-    return call[1]
-
-
 def symbols():
     """Name and address of each function of kernels/core/njit.cpp."""
     cdef int k = 0

@@ -1,6 +1,6 @@
 # How a kernel is run: on a record of its arguments, in chunks on the pool.
 
-# The work worth a second thread, in items (fastopt_job.grain): about 10 microseconds of each kernel in cache.
+# The work worth a second thread, in items (fastopt_job): about 10 microseconds of each kernel in cache.
 cdef enum:
     ELEMENTWISE_GRAIN = 1 << 16
     RANDOM_GRAIN = 1 << 14
@@ -12,7 +12,7 @@ cdef inline void run_jobs(fastopt_job* jobs, Py_ssize_t count) noexcept:
     cdef double grains = 0
     cdef Py_ssize_t k
     for k in range(count):
-        grains += <double>jobs[k].size / <double>jobs[k].grain
+        grains += fastopt_work(&jobs[k])
     if grains < 1. / 32:  # over in a microsecond, before another thread could have taken the GIL
         fastopt_run(jobs, count)
     else:
@@ -21,7 +21,12 @@ cdef inline void run_jobs(fastopt_job* jobs, Py_ssize_t count) noexcept:
 
 
 cdef inline void run(fastopt_kernel kernel, const void* args, int64_t size, int64_t grain) noexcept:
-    cdef fastopt_job job = fastopt_job(kernel=kernel, args=args, size=size, grain=grain, first_chunk=0)
+    run_work(kernel, args, size, grain, 0)
+
+
+cdef inline void run_work(fastopt_kernel kernel, const void* args, int64_t size, int64_t grain, double work) noexcept:
+    """The same where a chunk may be much more or less than what is worth a second thread, of which there is `work`."""
+    cdef fastopt_job job = fastopt_job(kernel=kernel, args=args, size=size, grain=grain, work=work, first_chunk=0)
     run_jobs(&job, 1)
 
 

@@ -353,6 +353,10 @@ int num_threads() {
 
 }  // namespace
 
+extern "C" double fastopt_work(const fastopt_job* job) {
+    return job->work > 0 ? job->work : static_cast<double>(job->size) / static_cast<double>(job->grain);
+}
+
 // How many threads so many chunks are worth; `work` is in grains, each worth waking a thread for.
 static int64_t threads_for(int64_t chunks, double work) {
     int64_t threads = num_threads();
@@ -366,7 +370,7 @@ extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
     for (int64_t k = 0; k < count; ++k) {
         jobs[k].first_chunk = chunks;
         chunks += chunks_of(jobs[k]);
-        work += static_cast<double>(jobs[k].size) / static_cast<double>(jobs[k].grain);
+        work += fastopt_work(&jobs[k]);
     }
     const int64_t threads = threads_for(chunks, work);
     pool& p = the_pool();
@@ -384,7 +388,7 @@ extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
 extern "C" fastopt_ahead* fastopt_begin(const fastopt_job* job, fastopt_waiting while_waiting) {
     try {
         const int64_t chunks = chunks_of(*job);
-        const int64_t threads = threads_for(chunks, static_cast<double>(job->size) / static_cast<double>(job->grain));
+        const int64_t threads = threads_for(chunks, fastopt_work(job));
         fastopt_ahead* ahead = new fastopt_ahead(*job, while_waiting, chunks, threads - 1);
         if (threads > 1) the_pool().begin(*ahead);
         return ahead;

@@ -2,11 +2,16 @@
 # worked on as copies.
 
 
+cdef inline bint is_zero(double p) noexcept:
+    """Where a subnormal number counts as zero to the processor too, it is none here."""
+    return (<uint64_t*>&p)[0] << 1 == 0
+
+
 def dropout(x, str name, out, double p, uint64_t seed, uint64_t stream, uint32_t domain):
     """Forward and backward are one function: `name` is what errors call x; 0 <= p <= 1 has been checked."""
     cdef ndarray xa = checked(x, name)
     cdef ndarray y = output_for(out, xa, name)
-    if p == 0:
+    if is_zero(p):
         return copied_into(y, xa)
     if p == 1:
         y.fill(0)
@@ -35,7 +40,7 @@ cdef double checked_fused(ndarray x, object bias, object negative_slope) except?
 
 cdef double checked_positive_slope(object negative_slope) except? -1:
     cdef double slope = checked_number(negative_slope, "negative_slope")
-    if slope < 0:
+    if signbit(slope):
         finite_number("negative_slope", slope, 0)
     return slope
 
@@ -64,7 +69,7 @@ def bias_leaky_relu_dropout(x, bias, negative_slope, ndarray y, double p, uint64
         y=PyArray_DATA(y), x=PyArray_DATA(xa), bias=PyArray_DATA(b), columns=PyArray_DIMS(b)[0],
         address=address_of(seed, stream, domain), threshold=0, scale=1, negative_slope=slope,
         nontemporal=around_cache(y, xa))
-    if p > 0:
+    if not is_zero(p):
         fastopt_dropout_scalars(p, &args.threshold, &args.scale)
     run(fastopt_kernels.masking.bias_leaky_relu_dropout[element_type(xa)], &args, PyArray_SIZE(xa), RANDOM_GRAIN)
     return y
@@ -82,23 +87,27 @@ def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
     if out is not None:
         distinct(dx, "out", ya, "y", same_allowed=True)
     cdef int64_t columns = PyArray_DIMS(ya)[PyArray_NDIM(ya) - 1]
+    cdef ndarray sums = np.zeros(columns, dx.dtype)
+    cdef tuple result = (dx, sums)
     if p == 1 or PyArray_SIZE(ya) == 0:
         dx.fill(0)
-        return dx, np.zeros(columns, dx.dtype)
+        return result
     if not contiguous_order(ya) & contiguous_order(g) & contiguous_order(dx) & NPY_ARRAY_C_CONTIGUOUS:
         values, dbias = bias_leaky_relu_dropout_backward(c_copy(g), c_copy(ya), p, negative_slope, None)
-        return copied_into(dx, values), dbias
+        result = (dx, dbias)
+        copied_into(dx, values)
+        return result
     cdef int64_t rows = PyArray_SIZE(ya) // columns
     cdef int64_t blocks = (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
     cdef int64_t tiles = (columns + FASTOPT_COLUMN_TILE - 1) // FASTOPT_COLUMN_TILE
-    cdef ndarray block_sums = np.empty((blocks, columns)), sums = np.empty(columns, dx.dtype)
+    cdef ndarray block_sums = np.empty((blocks, columns))
     cdef bias_leaky_relu_dropout_backward_args args = bias_leaky_relu_dropout_backward_args(
         dx=PyArray_DATA(dx), block_sums=<double*>PyArray_DATA(block_sums), grad=PyArray_DATA(g), y=PyArray_DATA(ya),
         rows=rows, columns=columns, scale=1, negative_slope=slope,
         nontemporal=around_cache(dx, g) and around_cache(dx, ya))
-    if p > 0:
+    if not is_zero(p):
         fastopt_dropout_scalars(p, &threshold, &args.scale)
     run(fastopt_kernels.masking.bias_leaky_relu_dropout_backward[element_type(ya)], &args, blocks * tiles,
         max(1, ELEMENTWISE_GRAIN // (FASTOPT_ROW_BLOCK * min(columns, FASTOPT_COLUMN_TILE))))
     add_row_blocks(sums, args.block_sums, blocks)
-    return dx, sums
+    return result

@@ -7,6 +7,7 @@ namespace {
 
 template <class T>
 int64_t dropout(T* y, const T* x, int64_t n, double p, uint64_t seed, uint64_t stream, int64_t domain) {
+    default_float_mode mode;  // p may be subnormal
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     if (y != x && overlap(y, x, bytes)) return OVERLAP;
     if (p == 0 || p == 1) {
@@ -22,6 +23,7 @@ int64_t dropout(T* y, const T* x, int64_t n, double p, uint64_t seed, uint64_t s
 template <class T>
 int64_t bias_leaky_relu_dropout(T* y, const T* x, const T* bias, int64_t n, int64_t columns, double negative_slope,
                                 double p, uint64_t seed, uint64_t stream, int64_t domain) {
+    default_float_mode mode;
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T)), bias_bytes = columns * static_cast<int64_t>(sizeof(T));
     if ((y != x && overlap(y, x, bytes)) || overlap(y, bytes, bias, bias_bytes)) return OVERLAP;
     if (p == 1) {
@@ -45,6 +47,7 @@ int64_t bias_leaky_relu_dropout(T* y, const T* x, const T* bias, int64_t n, int6
 template <class T>
 int64_t bias_leaky_relu_dropout_backward(T* dx, T* dbias, const T* grad, const T* y, int64_t n, int64_t columns, double p,
                                          double negative_slope) {
+    default_float_mode mode;
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     if ((dx != grad && overlap(dx, grad, bytes)) || (dx != y && overlap(dx, y, bytes))) return OVERLAP;
     if (p == 1 || n == 0) {
@@ -57,7 +60,6 @@ int64_t bias_leaky_relu_dropout_backward(T* dx, T* dbias, const T* grad, const T
     if (p > 0) fastopt_dropout_scalars(p, &threshold, &scale);
     const int nontemporal = around_cache(dx, grad, bytes) && around_cache(dx, y, bytes);
     const int64_t rows = n / columns;
-    default_float_mode mode;
     for (int64_t first = 0, tile = 0; first < columns; first += FASTOPT_COLUMN_TILE, ++tile) {
         const int64_t width = columns - first < FASTOPT_COLUMN_TILE ? columns - first : FASTOPT_COLUMN_TILE;
         double sums[FASTOPT_COLUMN_TILE], total[FASTOPT_COLUMN_TILE];

@@ -67,5 +67,6 @@ cdef tuple coalesced(object sparse, str name, ndarray like, str like_name):
     cdef sum_rows_args args = sum_rows_args(
         out=PyArray_DATA(<ndarray>sums), values=PyArray_DATA(values), group=<const int64_t*>PyArray_DATA(group), rows=n,
         width=wanted[1])
-    run(fastopt_kernels.optimizers.sum_rows[element_type(values)], &args, args.width, max(64, ELEMENTWISE_GRAIN // n))
+    run_work(fastopt_kernels.optimizers.sum_rows[element_type(values)], &args, args.width,
+             max(64, ELEMENTWISE_GRAIN // n), <double>n * <double>args.width / ELEMENTWISE_GRAIN)
     return rows[:groups], sums

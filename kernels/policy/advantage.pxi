@@ -20,7 +20,8 @@ cdef ndarray checked_rewards(object rewards):
 
 
 cdef void run_environments(fastopt_kernel kernel, const void* args, int64_t time, int64_t environments) noexcept:
-    run(kernel, args, environments, max(16, ROW_GRAIN // max(1, time) // 16 * 16))
+    run_work(kernel, args, environments, max(16, ROW_GRAIN // max(1, time) // 16 * 16),
+             <double>time * <double>environments / ROW_GRAIN)
 
 
 def discounted_returns(rewards, terminated, truncated, double gamma, next_values):

@@ -1,4 +1,4 @@
-// Categorical policies over few actions, given by logits. Sums along a row are taken column by column.
+// Categorical policies, given by logits. Sums along a row are taken column by column.
 #pragma once
 
 #include "core/math.hpp"
@@ -8,46 +8,110 @@
 
 namespace {
 
-// x = logits - the row's largest, e = e^x and their sum, of the rows of a tile.
+// The largest of x[0, n) and `first`: `first` where that is NaN, and any other NaN is passed over. Which of two zeros is
+// left open: what is made of the difference in sign is added to a zero or a logarithm, so that nothing shows it.
 template <class T>
-struct softmax_tile {
-    const T* logits;
-    int64_t rows, columns;
-    T largest[ROWS], total[ROWS] = {};
-    alignas(64) T x[TILE], e[TILE];
+FASTOPT_INLINE T largest_of(const T* x, int64_t n, T first) {
+    constexpr int64_t WIDTH = 32;
+    int64_t i = 0;
+    if (n >= WIDTH) {
+        T most[WIDTH];
+        for (int64_t j = 0; j < WIDTH; ++j) most[j] = first;
+        for (; i + WIDTH <= n; i += WIDTH)
+            for (int64_t j = 0; j < WIDTH; ++j) most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
+        for (int64_t j = 0; j < WIDTH; ++j) first = most[j] > first ? most[j] : first;
+    }
+    for (; i < n; ++i) first = x[i] > first ? x[i] : first;
+    return first;
+}
 
-    ONCE_A_TILE softmax_tile(const T* logits_, int64_t rows_, int64_t columns_) : logits(logits_), rows(rows_), columns(columns_) {
-        for (int64_t k = 0; k < columns; k += COLUMNS) {
-            const int64_t n = at_most(columns - k, COLUMNS);
-            load_tile(x, logits + k, columns, rows, n);
-            if (k == 0)
-                for (int64_t j = 0; j < ROWS; ++j) largest[j] = x[j];
-            for (int64_t c = 0; c < n; ++c)
-                for (int64_t j = 0; j < ROWS; ++j) largest[j] = x[c * ROWS + j] > largest[j] ? x[c * ROWS + j] : largest[j];
+// What threads share of few wide rows (softmax_args): both kernels do pieces of rows.
+template <class T>
+void row_largest(const row_largest_args& a, int64_t begin, int64_t end) {
+    const int64_t pieces = (a.columns + a.piece - 1) / a.piece;
+    for (int64_t i = begin; i < end; ++i) {
+        const int64_t k = i % pieces * a.piece;
+        const T* row = static_cast<const T*>(a.x) + i / pieces * a.columns;
+        static_cast<T*>(a.largest)[i] = largest_of(row + k, at_most(a.columns - k, a.piece), row[0]);
+    }
+}
+
+template <class T>
+void row_exponentials(const row_exponentials_args& a, int64_t begin, int64_t end) {
+    for (int64_t i = begin, n; i < end; i += n) {
+        n = at_most(a.columns - i % a.columns, end - i);
+        const T* x = static_cast<const T*>(a.x) + i;
+        T *e = static_cast<T*>(a.e) + i, largest = static_cast<const T*>(a.largest)[i / a.columns];
+        elementwise<T>(n, [&](auto at) { at.store(e, exponential(at.load(x) - largest)); });
+    }
+}
+
+// x = logits - the row's largest, e = e^x and their sum, of LANES rows side by side: ROWS, of which the last may be there
+// several times, or one, in longer pieces. Column c of a piece is at [c * LANES].
+template <class T, int64_t LANES>
+struct softmax {
+    static constexpr int64_t PIECE = LANES == 1 ? 512 : COLUMNS;
+    const T *logits, *given = nullptr;  // e, where threads have shared it
+    int64_t rows, columns;
+    T largest[LANES], total[LANES] = {};
+    alignas(64) T x[PIECE * LANES], e[PIECE * LANES];
+
+    ONCE_A_TILE softmax(const void* of_all, const softmax_args& shared, int64_t row, int64_t rows_, int64_t columns_)
+        : logits(static_cast<const T*>(of_all) + row * columns_), rows(rows_), columns(columns_) {
+        if constexpr (LANES == 1) {
+            if (shared.e != nullptr) given = static_cast<const T*>(shared.e) + row * columns;
+            largest[0] = given != nullptr ? static_cast<const T*>(shared.largest)[row]
+                                          : largest_of(logits, columns, logits[0]);
+        } else {
+            for (int64_t k = 0; k < columns; k += PIECE) {
+                const int64_t n = at_most(columns - k, PIECE);
+                load_tile(x, logits + k, columns, rows, n);
+                if (k == 0)
+                    for (int64_t j = 0; j < LANES; ++j) largest[j] = x[j];
+                for (int64_t c = 0; c < n; ++c)
+                    for (int64_t j = 0; j < LANES; ++j)
+                        largest[j] = x[c * LANES + j] > largest[j] ? x[c * LANES + j] : largest[j];
+            }
         }
-        for (int64_t k = 0; k < columns; k += COLUMNS) {
-            const int64_t n = at_most(columns - k, COLUMNS);
-            if (columns > COLUMNS) load_tile(x, logits + k, columns, rows, n);
-            exponentials(n, total);
+        for (int64_t k = 0; k < columns; k += PIECE) {
+            const int64_t n = at_most(columns - k, PIECE);
+            if (LANES > 1 && columns > PIECE) load_tile(x, logits + k, columns, rows, n);
+            exponentials(k, n, total);
         }
     }
 
     // Makes x and e hold the columns from k on; returns how many.
     ONCE_A_TILE int64_t piece(int64_t k) {
-        const int64_t n = at_most(columns - k, COLUMNS);
-        if (columns > COLUMNS) {
-            T unused[ROWS] = {};
-            load_tile(x, logits + k, columns, rows, n);
-            exponentials(n, unused);
+        const int64_t n = at_most(columns - k, PIECE);
+        if (columns > PIECE) {
+            T unused[LANES] = {};
+            if (LANES > 1) load_tile(x, logits + k, columns, rows, n);
+            exponentials(k, n, unused);
         }
         return n;
     }
 
   private:
-    ONCE_A_TILE void exponentials(int64_t n, T* sums) {
+    ONCE_A_TILE void exponentials(int64_t k, int64_t n, T* sums) {
+        if constexpr (LANES == 1) {
+            const T *from = logits + k, most = largest[0];
+            if (given != nullptr)
+                elementwise<T>(n, [&](auto at) {
+                    at.store(x, at.load(from) - most);
+                    at.store(e, at.load(given + k));
+                });
+            else
+                elementwise<T>(n, [&](auto at) {
+                    const auto difference = at.load(from) - most;
+                    at.store(x, difference);
+                    at.store(e, exponential(difference));
+                });
+            for (int64_t c = 0; c < n; ++c) sums[0] += e[c];
+            return;
+        }
         for (int64_t c = 0; c < n; ++c) {
-            T *xc = x + c * ROWS, *ec = e + c * ROWS;
-            elementwise<T>(ROWS, [&](auto at) {
+            T *xc = x + c * LANES, *ec = e + c * LANES;
+            elementwise<T>(LANES, [&](auto at) {
                 const auto difference = at.load(xc) - at.load(largest);
                 const auto power = exponential(difference);
                 at.store(xc, difference);
@@ -58,95 +122,115 @@ struct softmax_tile {
     }
 };
 
+template <int64_t COUNT>
+struct lanes {
+    static constexpr int64_t LANES = COUNT;
+};
+
+// Runs rows_at(lanes, row, rows) for the rows [begin, end): ROWS at once, or one by one where there are few, or where
+// threads have shared what can be.
+template <class Run>
+FASTOPT_INLINE void side_by_side(int64_t begin, int64_t end, bool shared, Run rows_at) {
+    for (int64_t row = begin, rows; row < end; row += rows) {
+        rows = at_most(end - row, ROWS);
+        if (rows > FASTOPT_FEW_ROWS && !shared) rows_at(lanes<ROWS>(), row, rows);
+        else
+            for (int64_t j = 0; j < rows; ++j) rows_at(lanes<1>(), row + j, 1);
+    }
+}
+
 // e * x, and 0 where e is 0: 0 log 0 = 0.
 template <class T>
 FASTOPT_INLINE T weighted(T e, T x) {
     return e == 0 ? T(0) : e * x;
 }
 
-template <class T>
-ONCE_A_TILE void entropies(T* entropy, softmax_tile<T>& t) {
-    T sum[ROWS] = {};
-    for (int64_t k = 0; k < t.columns; k += COLUMNS) {
+template <class T, int64_t LANES>
+ONCE_A_TILE void entropies(T* entropy, softmax<T, LANES>& t) {
+    T sum[LANES] = {};
+    for (int64_t k = 0; k < t.columns; k += t.PIECE) {
         const int64_t n = t.piece(k);
         for (int64_t c = 0; c < n; ++c)
-            for (int64_t j = 0; j < ROWS; ++j) sum[j] += weighted(t.e[c * ROWS + j], t.x[c * ROWS + j]);
+            for (int64_t j = 0; j < LANES; ++j) sum[j] += weighted(t.e[c * LANES + j], t.x[c * LANES + j]);
     }
-    for (int64_t j = 0; j < ROWS; ++j) entropy[j] = logarithm(t.total[j]) - sum[j] / t.total[j];
+    for (int64_t j = 0; j < LANES; ++j) entropy[j] = logarithm(t.total[j]) - sum[j] / t.total[j];
 }
 
 template <class T>
 void categorical_kl(const categorical_kl_args& a, int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row += ROWS) {
-        const int64_t rows = at_most(end - row, ROWS), first = row * a.columns;
-        softmax_tile<T> before(static_cast<const T*>(a.old_logits) + first, rows, a.columns);
-        softmax_tile<T> after(static_cast<const T*>(a.new_logits) + first, rows, a.columns);
-        T sum[ROWS] = {}, kl[ROWS];
-        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
+    const bool shared = a.old_softmax.e != nullptr || a.new_softmax.e != nullptr;
+    side_by_side(begin, end, shared, [&](auto side, int64_t row, int64_t rows) {
+        constexpr int64_t LANES = decltype(side)::LANES;
+        softmax<T, LANES> before(a.old_logits, a.old_softmax, row, rows, a.columns);
+        softmax<T, LANES> after(a.new_logits, a.new_softmax, row, rows, a.columns);
+        T sum[LANES] = {}, kl[LANES];
+        for (int64_t k = 0; k < a.columns; k += before.PIECE) {
             const int64_t n = before.piece(k);
             after.piece(k);
             for (int64_t c = 0; c < n; ++c)
-                for (int64_t j = 0; j < ROWS; ++j) {
-                    const int64_t i = c * ROWS + j;
+                for (int64_t j = 0; j < LANES; ++j) {
+                    const int64_t i = c * LANES + j;
                     sum[j] += weighted(before.e[i], before.x[i] - after.x[i]);
                 }
         }
-        for (int64_t j = 0; j < ROWS; ++j)
+        for (int64_t j = 0; j < LANES; ++j)
             kl[j] = sum[j] / before.total[j] + logarithm(after.total[j] / before.total[j]);
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.kl)[row + j] = kl[j];
-    }
+    });
 }
 
 // log p of the action of each row.
-template <class T>
-ONCE_A_TILE void action_log_probs(T* log_prob, const softmax_tile<T>& t, const int64_t* actions) {
-    T x[ROWS] = {};
+template <class T, int64_t LANES>
+ONCE_A_TILE void action_log_probs(T* log_prob, const softmax<T, LANES>& t, const int64_t* actions) {
+    T x[LANES] = {};
     for (int64_t j = 0; j < t.rows; ++j) x[j] = t.logits[j * t.columns + actions[j]];
-    for (int64_t j = 0; j < ROWS; ++j) log_prob[j] = (x[j] - t.largest[j]) - logarithm(t.total[j]);
+    for (int64_t j = 0; j < LANES; ++j) log_prob[j] = (x[j] - t.largest[j]) - logarithm(t.total[j]);
 }
 
 template <class T>
 void categorical_log_prob(const categorical_log_prob_args& a, int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row += ROWS) {
-        softmax_tile<T> t(static_cast<const T*>(a.logits) + row * a.columns, at_most(end - row, ROWS), a.columns);
-        T log_prob[ROWS];
+    side_by_side(begin, end, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
+        constexpr int64_t LANES = decltype(side)::LANES;
+        softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
+        T log_prob[LANES];
         action_log_probs(log_prob, t, a.actions + row);
-        for (int64_t j = 0; j < t.rows; ++j) static_cast<T*>(a.log_prob)[row + j] = log_prob[j];
-    }
+        for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.log_prob)[row + j] = log_prob[j];
+    });
 }
 
 template <class T>
 void categorical_entropy(const categorical_entropy_args& a, int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row += ROWS) {
-        softmax_tile<T> t(static_cast<const T*>(a.logits) + row * a.columns, at_most(end - row, ROWS), a.columns);
-        T entropy[ROWS];
+    side_by_side(begin, end, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
+        constexpr int64_t LANES = decltype(side)::LANES;
+        softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
+        T entropy[LANES];
         entropies(entropy, t);
-        for (int64_t j = 0; j < t.rows; ++j) static_cast<T*>(a.entropy)[row + j] = entropy[j];
-    }
+        for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.entropy)[row + j] = entropy[j];
+    });
 }
 
 // u[i] is the uniform number of row first + i; it has room for ROWS more than there are rows.
 template <class T>
 void sample_rows(const categorical_sample_args& a, const T* u, int64_t first, int64_t last) {
     typedef typename integer_like<T>::type index;
-    for (int64_t row = first; row < last; row += ROWS) {
-        const int64_t rows = at_most(last - row, ROWS);
-        softmax_tile<T> t(static_cast<const T*>(a.logits) + row * a.columns, rows, a.columns);
-        T passed[ROWS], cumulative[ROWS] = {};
-        for (int64_t j = 0; j < ROWS; ++j) passed[j] = u[row - first + j] * t.total[j];
-        int64_t chosen[ROWS] = {};
-        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
+    side_by_side(first, last, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
+        constexpr int64_t LANES = decltype(side)::LANES;
+        softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
+        T passed[LANES], cumulative[LANES] = {};
+        for (int64_t j = 0; j < LANES; ++j) passed[j] = u[row - first + j] * t.total[j];
+        int64_t chosen[LANES] = {};
+        for (int64_t k = 0; k < a.columns; k += t.PIECE) {
             const int64_t n = t.piece(k);
-            index of_piece[ROWS] = {};
+            index of_piece[LANES] = {};
             for (int64_t c = 0; c < n; ++c)
-                for (int64_t j = 0; j < ROWS; ++j) {
-                    cumulative[j] += t.e[c * ROWS + j];
+                for (int64_t j = 0; j < LANES; ++j) {
+                    cumulative[j] += t.e[c * LANES + j];
                     of_piece[j] += cumulative[j] <= passed[j] ? 1 : 0;
                 }
-            for (int64_t j = 0; j < ROWS; ++j) chosen[j] += of_piece[j];
+            for (int64_t j = 0; j < LANES; ++j) chosen[j] += of_piece[j];
         }
         for (int64_t j = 0; j < rows; ++j) a.actions[row + j] = t.total[j] == t.total[j] ? chosen[j] : -1;
-    }
+    });
 }
 
 template <class T>
@@ -159,46 +243,55 @@ void categorical_sample(const categorical_sample_args& a, int64_t begin, int64_t
     });
 }
 
+// Rows that are worked on one by one are stored as they are.
+template <class T, int64_t LANES>
+FASTOPT_INLINE void store_piece(T* to, const softmax<T, LANES>& t, int64_t n) {
+    if constexpr (LANES == 1) __builtin_memcpy(to, t.e, static_cast<size_t>(n) * sizeof(T));
+    else store_tile(to, t.columns, t.rows, n, t.e);
+}
+
 template <class T>
 void categorical_policy_gradient(const categorical_policy_gradient_args& a, int64_t begin, int64_t end) {
     typedef typename integer_like<T>::type index;
-    const T scale = static_cast<T>(a.scale), coef = static_cast<T>(a.entropy_coef);
-    const T entropy_scale = static_cast<T>(a.entropy_scale);
-    for (int64_t row = begin; row < end; row += ROWS) {
-        softmax_tile<T> t(static_cast<const T*>(a.logits) + row * a.columns, at_most(end - row, ROWS), a.columns);
+    side_by_side(begin, end, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
+        constexpr int64_t LANES = decltype(side)::LANES;
+        softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
         const int64_t* actions = a.actions + row;
-        T advantage[ROWS] = {}, loss[ROWS], weight[ROWS], entropy[ROWS], inverse[ROWS], log_total[ROWS];
-        for (int64_t j = 0; j < t.rows; ++j) advantage[j] = static_cast<const T*>(a.advantages)[row + j];
+        const T scale = static_cast<T>(a.scale), coef = static_cast<T>(a.entropy_coef);
+        const T entropy_scale = static_cast<T>(a.entropy_scale);
+        const bool with_entropy = a.entropy_coef != 0;
+        T advantage[LANES] = {}, loss[LANES], weight[LANES], entropy[LANES], inverse[LANES], log_total[LANES];
+        for (int64_t j = 0; j < rows; ++j) advantage[j] = static_cast<const T*>(a.advantages)[row + j];
         action_log_probs(loss, t, actions);
-        if (a.entropy_coef != 0) entropies(entropy, t);
-        for (int64_t j = 0; j < ROWS; ++j) {
+        if (with_entropy) entropies(entropy, t);
+        for (int64_t j = 0; j < LANES; ++j) {
             loss[j] = -(advantage[j] * loss[j]);
-            if (a.entropy_coef != 0) loss[j] -= coef * entropy[j];
+            if (with_entropy) loss[j] -= coef * entropy[j];
             weight[j] = advantage[j] * scale;
             inverse[j] = T(1) / t.total[j];
             log_total[j] = logarithm(t.total[j]);
         }
-        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
+        for (int64_t k = 0; k < a.columns; k += t.PIECE) {
             const int64_t n = t.piece(k);
-            index chosen[ROWS];  // in this piece, or none
-            for (int64_t j = 0; j < ROWS; ++j) {
-                const int64_t action = actions[j < t.rows ? j : t.rows - 1] - k;
-                chosen[j] = static_cast<index>(action >= 0 && action < COLUMNS ? action : -1);
+            index chosen[LANES];  // in this piece, or none
+            for (int64_t j = 0; j < LANES; ++j) {
+                const int64_t action = actions[j < rows ? j : rows - 1] - k;
+                chosen[j] = static_cast<index>(action >= 0 && action < t.PIECE ? action : -1);
             }
             for (int64_t c = 0; c < n; ++c)
-                for (int64_t j = 0; j < ROWS; ++j) {
-                    const int64_t i = c * ROWS + j;
+                for (int64_t j = 0; j < LANES; ++j) {
+                    const int64_t i = c * LANES + j;
                     const T p = t.e[i] * inverse[j];
                     const T grad = weight[j] * (chosen[j] == static_cast<index>(c) ? p - T(1) : p);
-                    if (a.entropy_coef != 0)
+                    if (with_entropy)
                         t.e[i] = grad + entropy_scale * weighted(p, (t.x[i] - log_total[j]) + entropy[j]);
                     else
                         t.e[i] = grad;
                 }
-            store_tile(static_cast<T*>(a.dlogits) + row * a.columns + k, a.columns, t.rows, n, t.e);
+            store_piece(static_cast<T*>(a.dlogits) + row * a.columns + k, t, n);
         }
-        for (int64_t j = 0; j < t.rows; ++j) static_cast<T*>(a.losses)[row + j] = loss[j];
-    }
+        for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.losses)[row + j] = loss[j];
+    });
 }
 
 }  // namespace

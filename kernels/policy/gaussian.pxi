@@ -97,6 +97,9 @@ def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_
     taken = c_ordered(taken)
     adv = c_ordered(adv)
     cdef ndarray losses = one_a_row(x)
+    cdef ndarray room = room_for_sums(losses)
+    cdef object loss = number_to_be()
+    cdef tuple result = (loss, dmean, dlog_std)
     cdef int64_t blocks = (rows_of(x) + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
     cdef bint shared = PyArray_NDIM(spread) == 1
     cdef npy_intp size_of_sums = blocks * columns_of(x) if shared else 0
@@ -111,15 +114,16 @@ def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_
     else:
         args.dlog_std = PyArray_DATA(log_std_target)
     fastopt_gaussian_gradient_scalars(&args, entropy_coef)
-    run(fastopt_kernels.policy.gaussian_policy_gradient[element_type(x)], &args, blocks,
-        max(1, ROW_GRAIN // (FASTOPT_ROW_BLOCK * columns_of(x))))
+    run_work(fastopt_kernels.policy.gaussian_policy_gradient[element_type(x)], &args, blocks,
+             max(1, ROW_GRAIN // (FASTOPT_ROW_BLOCK * columns_of(x))), <double>PyArray_SIZE(x) / ROW_GRAIN)
     if shared:
         add_row_blocks(log_std_target, args.column_sums, blocks)
     if mean_target is not dmean:
         copied_into(dmean, mean_target)
     if log_std_target is not dlog_std:
         copied_into(dlog_std, log_std_target)
-    return mean_of(losses), dmean, dlog_std
+    set_number(loss, mean_with(losses, room))
+    return result
 
 
 cdef ndarray output_named(object out, str name, ndarray like, str like_name):

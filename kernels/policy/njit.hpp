@@ -7,7 +7,7 @@ namespace {
 
 template <class T>
 int64_t categorical_kl(T* kl, const T* old_logits, const T* new_logits, int64_t rows, int64_t columns) {
-    const categorical_kl_args args = {kl, old_logits, new_logits, columns};
+    const categorical_kl_args args = {kl, old_logits, new_logits, columns, {}, {}};
     return run(fastopt_kernels.policy->categorical_kl[TYPE<T>], &args, rows);
 }
 
@@ -27,7 +27,7 @@ int64_t categorical_policy_gradient(T* losses, T* dlogits, const T* logits, cons
     if (overlap(dlogits, bytes, advantages, row_bytes) || overlap(dlogits, bytes, actions, rows * 8)) return OVERLAP;
     for (int64_t k = 0; k < rows; ++k)
         if (actions[k] < 0 || actions[k] >= columns) return NO_ACTION;
-    categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, columns, 0, 0, 0};
+    categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, columns, 0, 0, 0, {}};
     fastopt_categorical_gradient_scalars(&args, rows, entropy_coef);
     return run(fastopt_kernels.policy->categorical_policy_gradient[TYPE<T>], &args, rows);
 }
@@ -61,7 +61,7 @@ int64_t gaussian_policy_gradient(T* losses, T* dmean, T* dlog_std, const T* mean
 template <class T>
 int64_t categorical_sample(const T* logits, int64_t* actions, int64_t n, int64_t columns, uint64_t seed, uint64_t stream,
                            int64_t domain) {
-    const categorical_sample_args args = {actions, logits, columns, address(seed, stream, domain)};
+    const categorical_sample_args args = {actions, logits, columns, address(seed, stream, domain), {}};
     return run(fastopt_kernels.policy->categorical_sample[TYPE<T>], &args, n / columns);
 }
 

@@ -13,7 +13,11 @@ cdef inline int64_t rows_of(ndarray a) noexcept:
 
 
 cdef inline void run_rows(fastopt_kernel kernel, const void* args, ndarray x) noexcept:
-    run(kernel, args, rows_of(x), max(64, ROW_GRAIN // columns_of(x)))
+    cdef int64_t rows = rows_of(x), columns = columns_of(x), least = 64
+    # So few rows, each so much work, are worked on one by one: see FASTOPT_FEW_ROWS.
+    if columns >= ROW_GRAIN // FASTOPT_FEW_ROWS and rows <= FASTOPT_FEW_ROWS * fastopt_get_num_threads():
+        least = 1
+    run_work(kernel, args, rows, max(least, ROW_GRAIN // columns), <double>PyArray_SIZE(x) / ROW_GRAIN)
 
 
 cdef ndarray c_target(ndarray y):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import fastopt
 from fastopt import policy
 
 from ..support import GOLDEN_ADDRESS
@@ -17,10 +18,17 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
     n = len(x) // 6
     x, y, b, k = x[: 6 * n].reshape(n, 6), grad[: 6 * n].reshape(n, 6), x[:n], grad[:6]
     actions, over, cut = np.arange(n) * 5 % 6, x > 6, y > 6
+    wide = np.resize(x, (1, 70_001))  # which threads share
+
+    def shared() -> Any:
+        with fastopt.num_threads(2):
+            return policy.categorical_entropy(wide)
+
     return {
         "policy.categorical_kl": lambda: [policy.categorical_kl(x, y), policy.categorical_kl(x, y, per_sample=True)],
         "policy.categorical_log_prob": lambda: policy.categorical_log_prob(x, actions),
         "policy.categorical_entropy": lambda: policy.categorical_entropy(x),
+        "policy.categorical_entropy wide": shared,
         "policy.categorical_sample": lambda: policy.categorical_sample(x, GOLDEN_ADDRESS),
         "policy.categorical_policy_gradient": lambda: policy.categorical_policy_gradient(
             x, actions, b, entropy_coef=0.125

@@ -83,6 +83,29 @@ def test_a_penalty_that_is_subnormal(value, flushing):
     assert_same_bits(actual, expected)
 
 
+def test_numbers_that_are_subnormal(flushing):
+    # They are compared outside the kernels: a probability that is not 0 drops, a negative slope is refused.
+    x, flags, tiny = np.linspace(-1, 1, 1 << 17), np.zeros(1 << 17, bool), 2.0**-1060
+
+    def run():
+        return [
+            fastopt.dropout(x, tiny, rng=(1, 2))[0],
+            fastopt.bias_leaky_relu_dropout(x[None], x, 0.5, tiny, rng=(1, 2))[0],
+            fastopt.policy.normalize_advantage(x, eps=tiny),
+            fastopt.policy.discounted_returns(x, flags, flags, tiny),
+            fastopt.policy.discounted_returns(x.astype(np.float32), flags, flags, np.float32(2.0**-140)),
+        ]
+
+    expected = run()
+    assert np.count_nonzero(expected[0]) < np.count_nonzero(x)
+    flushing()
+    actual = run()
+    with pytest.raises(ValueError, match="negative_slope: expected a finite number >= 0"):
+        fastopt.bias_leaky_relu_dropout(x[None], x, -tiny, 0.5)
+    torch.set_flush_denormal(False)
+    assert_same_results(actual, expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_ops_in_other_layouts(dtype, flushing):
     for name in ("Adam", "leaky_relu_backward 0.01", "dropout 0.3"):

@@ -67,6 +67,8 @@ def compare_every_op(dtype):
         check(op, make(op, 5, 3, dtype, plain), op)
     x = plain(1, (20, 5), dtype)
     assert_same_bits(fastopt.inactive_fraction(x), reference.inactive_fraction(x))
+    with fastopt.num_threads(2):
+        check("categorical_entropy", make("categorical_entropy", 1, 70_001, dtype, plain))
     for draw in ("random_raw", "random", "standard_normal"):
         options = {} if draw == "random_raw" else {"dtype": dtype}
         numbers = [getattr(module.Philox4x32(7), draw)(99, stream=3, **options) for module in (fastopt, reference)]
