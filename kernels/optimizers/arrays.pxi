@@ -19,8 +19,8 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
         for other in range(k):
             distinct(array, names[k], <ndarray>arrays[other], names[other])
         order &= contiguous_order(array)
-    cdef list own = arrays if order else [view_of(<ndarray>a, a) for a in arrays]
-    cdef list work = arrays if order else [c_copy(<ndarray>a) for a in own]
+    cdef list own = arrays if order else views_of(arrays)
+    cdef list work = arrays if order else c_copies(own)
     memset(&args, 0, sizeof(args))
     args.step.param = PyArray_DATA(<ndarray>work[0])
     args.step.grad = PyArray_DATA(<ndarray>work[1])

@@ -58,6 +58,31 @@ cdef ndarray zeros_apart(ndarray param, dtype, int order, int apart):
     return array_over(memory, <char*>PyArray_DATA(memory._bytes) + start, dtype, shape(param), order)
 
 
+# Lists are filled by append: where memory runs out in a comprehension, Cython 3.3 gives up its element twice.
+
+cdef list handed_out(list arrays):
+    """Views of arrays that are views themselves."""
+    cdef list views = []
+    for a in arrays:
+        views.append(view_of(<ndarray>a, get_array_base(<ndarray>a)))
+    return views
+
+
+cdef list views_of(list arrays):
+    """Views of the caller's arrays."""
+    cdef list views = []
+    for a in arrays:
+        views.append(view_of(<ndarray>a, a))
+    return views
+
+
+cdef list c_copies(list arrays):
+    cdef list copies = []
+    for a in arrays:
+        copies.append(c_copy(<ndarray>a))
+    return copies
+
+
 cdef ndarray ordered_copy(ndarray a, int order):
     return PyArray_NewCopy(a, NPY_CORDER if order & NPY_ARRAY_C_CONTIGUOUS else NPY_FORTRANORDER)
 

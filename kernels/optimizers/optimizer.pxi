@@ -8,8 +8,10 @@ cdef enum:
 cdef struct parameter:
     void* data
     int64_t size
+    int layout              # the flags of its layout
     int order               # of its states, and of what the kernel sees: its own when contiguous, else C
     int group
+    bint given              # whether this step has a gradient for it
     const void* grad        # of the last step, known not to overlap anything that is written
     const int64_t* rows     # that this step's gradient is of, or NULL
     int64_t row_count
@@ -24,15 +26,22 @@ cdef str label(str kind, str name):
     return f"{kind}/{name}" if name else kind
 
 
+cdef inline int layout_of(ndarray a) noexcept:
+    return PyArray_FLAGS(a) & (NPY_ARRAY_ALIGNED | NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS)
+
+
+cdef inline bint as_taken(const parameter* taken, ndarray a, ndarray view) noexcept:
+    """Whether the caller's array has the memory, dtype, shape and strides of the view that was made of it at first."""
+    return PyArray_DATA(a) == taken.data and layout_of(a) == taken.layout and PyArray_TYPE(a) == PyArray_TYPE(view) \
+        and not PyArray_ISBYTESWAPPED(a) and same_shape(a, view) and (contiguous_layout(taken.layout) != 0 or same_memory(a, view))
+
+
 cdef void* data_or_null(dict states, str kind, Py_ssize_t k):
     return PyArray_DATA(<ndarray>states[kind][k]) if kind in states else NULL
 
 
 cdef class Optimizer(OptimizerState):
-    """An optimiser's step by a rule of kernels/fastopt.h.
-
-    `names`, `arrays` and `group_of` have one entry a parameter, in the order in which `params` holds them.
-    """
+    """An optimiser's step by a rule of kernels/fastopt.h. Its lists have an entry a parameter, in the order of `params`."""
 
     cdef readonly bint _maximize
     cdef double _max_grad_norm      # infinity when there is none
@@ -92,7 +101,7 @@ cdef class Optimizer(OptimizerState):
         self._hyper = [None] * len(groups)
         self._names = names
         self._arrays = arrays
-        self._views = [view_of(<ndarray>array, array) for array in arrays]
+        self._views = views_of(arrays)
         self._maximize = maximize
         self._max_grad_norm = max_grad_norm
         self._skip_nonfinite = skip_nonfinite
@@ -115,6 +124,7 @@ cdef class Optimizer(OptimizerState):
             array = arrays[k]
             self._parameters[k].data = PyArray_DATA(array)
             self._parameters[k].size = PyArray_SIZE(array)
+            self._parameters[k].layout = layout_of(array)
             self._parameters[k].group = group_of[k]
             # The blocks and addresses of small states count in C order.
             self._parameters[k].order = NPY_ARRAY_C_CONTIGUOUS if self._form else \
@@ -122,7 +132,7 @@ cdef class Optimizer(OptimizerState):
         for state in state_names:
             self.make_state(state)
         if ema_decay is not None:
-            self._own["ema"] = [zeros_apart(a, a.dtype, self._parameters[k].order, 512) for k, a in enumerate(arrays)]
+            self.make_zeros("ema", first.dtype, 512)
             for average, array_ in zip(self._own["ema"], arrays):
                 average[...] = array_
             self._averages = handed_out(self._own["ema"])
@@ -134,11 +144,19 @@ cdef class Optimizer(OptimizerState):
     cdef int make_state(self, str state) except -1:
         cdef Py_ssize_t k
         code = np.dtype((self._arrays[0].dtype, np.uint16, np.uint8)[self._form])
-        apart = 1024 * (1 + len(self._own))
-        self._own[state] = [zeros_apart(a, code, self._parameters[k].order, apart) for k, a in enumerate(self._arrays)]
+        self.make_zeros(state, code, 1024 * (1 + len(self._own)))
         if self._form == FASTOPT_8BIT:
-            blocks = [-(-a.size // FASTOPT_STATE_BLOCK) for a in self._arrays]
-            self._own[f"{state}_exponent"] = [zeros((n,), np.dtype(np.uint8)) for n in blocks]
+            exponents = self._own[f"{state}_exponent"] = []
+            for a in self._arrays:
+                exponents.append(zeros((-(-a.size // FASTOPT_STATE_BLOCK),), np.dtype(np.uint8)))
+        return 0
+
+    cdef int make_zeros(self, str state, dtype, int apart) except -1:
+        cdef Py_ssize_t k
+        cdef list made = []
+        for k in range(len(self._arrays)):
+            made.append(zeros_apart(<ndarray>self._views[k], dtype, self._parameters[k].order, apart))
+        self._own[state] = made
         return 0
 
     cdef int take_states(self, Py_ssize_t k) except -1:
@@ -156,9 +174,10 @@ cdef class Optimizer(OptimizerState):
         cdef Py_ssize_t k, other
         cdef uintptr_t low, high
         cdef list found = []
-        self._written = [(label("params", name), array) for name, array in zip(self._names, self._views)]
-        for state, arrays in self._own.items():
-            self._written += [(label(state, name), array) for name, array in zip(self._names, arrays)]
+        self._written = []
+        for kind, arrays in (("params", self._views), *self._own.items()):
+            for name, array in zip(self._names, arrays):
+                self._written.append((label(kind, name), array))
         for k in range(len(self._written)):
             bounds(<ndarray>self._written[k][1], &low, &high)
             if high > low:
@@ -202,7 +221,10 @@ cdef class Optimizer(OptimizerState):
 
     cdef bint pair(self, object params, object grads, list held, int depth=0) except -1:
         """Append each parameter's gradient to `held`, in order. False when the structures differ."""
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k = len(held)
+        if k < self._count and params is self._arrays[k]:
+            held.append(grads)
+            return True
         if depth > DEEPEST:  # a nest that contains itself
             return False
         if isinstance(params, dict):
@@ -217,33 +239,25 @@ cdef class Optimizer(OptimizerState):
             for k in range(len(params)):
                 if not self.pair(params[k], grads[k], held, depth + 1):
                     return False
+        elif k >= self._count:
+            return False
         else:
-            k = len(held)
-            if k >= self._count:
-                return False
-            if params is not self._arrays[k]:
-                self.other_parameter(k)
-            held.append(grads)
+            self.other_parameter(k)
         return True
 
     cdef int other_parameter(self, Py_ssize_t k) except -1:
         raise ValueError(f"{label('params', self._names[k])}: no longer the array that the optimiser was made with; "
                          "write into it (param[...] = values) instead of replacing it, or make a new optimiser")
 
-    cdef int check_parameter(self, Py_ssize_t k) except -1:
-        """Refuse a parameter whose memory, dtype, shape or strides have been changed in place since it was taken."""
+    cdef int changed_parameter(self, Py_ssize_t k) except -1:
+        """The error for a parameter whose memory, dtype, shape or strides were changed in place."""
         cdef ndarray param = <ndarray>self._arrays[k], view = <ndarray>self._views[k]
-        cdef int layout = NPY_ARRAY_ALIGNED | NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
         if PyArray_DATA(param) != PyArray_DATA(view) or PyArray_SIZE(param) != self._parameters[k].size:
             self.other_parameter(k)
-        if PyArray_TYPE(param) != PyArray_TYPE(view) or PyArray_ISBYTESWAPPED(param) or not same_shape(param, view) \
-                or (PyArray_FLAGS(param) ^ PyArray_FLAGS(view)) & layout \
-                or not (contiguous_order(param) or same_memory(param, view)):
-            raise ValueError(
-                f"{label('params', self._names[k])}: expected {_dtype(view)} of shape {shape(view)} and strides "
-                f"{(<object>view).strides} as when the optimiser was made, got {_dtype(param)}, {shape(param)} and "
-                f"{(<object>param).strides}; change a view of it instead, or make a new optimiser")
-        return 0
+        raise ValueError(
+            f"{label('params', self._names[k])}: expected {_dtype(view)} of shape {shape(view)} and strides "
+            f"{(<object>view).strides} as when the optimiser was made, got {_dtype(param)}, {shape(param)} and "
+            f"{(<object>param).strides}; change a view of it instead, or make a new optimiser")
 
     cdef tuple sparse_gradient(self, object grad, Py_ssize_t k):
         """The rows of SparseRows and their gradients, for an optimiser that can take them."""
@@ -317,13 +331,12 @@ cdef class Optimizer(OptimizerState):
     cdef int take_step(self, grads, double grad_multiplier, bint zero_grads) except -1:
         cdef Py_ssize_t k
         cdef list originals = []        # the gradients as they came
-        cdef list keep = []             # what the kernels read, and the arrays that `copies` and `to_zero` are of
         cdef list copies = []           # (parameter, the copy that the kernel writes)
-        cdef list to_zero = []          # the gradients that no kernel sets to zero, if that is asked for
+        cdef list to_zero = [] if zero_grads else None  # the gradients that no kernel sets to zero
         cdef object number = number_to_be() if self.takes_norm() else self.grad_norm
         for k in range(len(self._groups)):  # one set of them, whatever another thread sets meanwhile
             self._hyper[k] = (<Group>self._groups[k])._held
-        cdef list held = self.checked_gradients(grads, originals, keep, to_zero, zero_grads)
+        cdef list held = self.checked_gradients(grads, originals, to_zero, zero_grads)
         cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm = 0
         if self.takes_norm():
             norm = self.norm(held, grad_multiplier)
@@ -339,20 +352,25 @@ cdef class Optimizer(OptimizerState):
         run_jobs(self._jobs, jobs)
         for param, result in copies:
             copied_into(<ndarray>param, <ndarray>result)
-        for grad in to_zero:
-            set_to_zero(<ndarray>grad)
+        if zero_grads:
+            for grad in to_zero:
+                set_to_zero(<ndarray>grad)
         for k in range(self._count):
-            self._steps[k] += held[k] is not None
+            self._steps[k] += self._parameters[k].given
         self.step_count += 1
         self.grad_norm = number
         return 0
 
-    cdef list checked_gradients(self, grads, list originals, list keep, list to_zero, bint zero_grads):
-        """Fill in the lists; return the gradients as the kernels see them: copies where the order differs."""
+    @cython.boundscheck(False)  # the lists are ours, and one entry a parameter long
+    cdef list checked_gradients(self, grads, list originals, list to_zero, bint zero_grads):
+        """Fill in the lists; return the gradients as the kernels see them: copies where the order differs.
+
+        Behind them stand the row numbers of the sparse ones, which the kernels read too.
+        """
         cdef list held = originals
         cdef Py_ssize_t k
         cdef int order
-        cdef ndarray grad, view
+        cdef ndarray grad, param, view
         if not self.pair(self.params, grads, originals) or len(held) != self._count:
             try:
                 for _ in same_structure(grads, self.params, "grads"):
@@ -362,20 +380,22 @@ cdef class Optimizer(OptimizerState):
             raise ValueError("params: no longer the nest of arrays that the optimiser was made with; make a new optimiser")
         # The nests are the caller's, and what looked at them may have called the caller. From here on all is ours.
         for k in range(self._count):
-            self.check_parameter(k)
+            param, view = <ndarray>self._arrays[k], <ndarray>self._views[k]
+            if not as_taken(&self._parameters[k], param, view):
+                self.changed_parameter(k)
             self._parameters[k].rows = NULL
             given = originals[k]
+            self._parameters[k].given = given is not None
             if given is None:
                 self._parameters[k].grad = NULL  # the next one is compared with the others again
                 continue
-            view = <ndarray>self._views[k]
-            if not PyArray_ISWRITEABLE(<ndarray>self._arrays[k]):
-                writable(<ndarray>self._arrays[k], label("params", self._names[k]))
+            if not PyArray_ISWRITEABLE(param):
+                writable(param, label("params", self._names[k]))
             order = self._parameters[k].order
             if type(given) is _SparseRows:
                 held = held[:] if held is originals else held
                 rows, held[k] = self.sparse_gradient(given, k)
-                keep.append(rows)
+                held.append(rows)
                 self._parameters[k].rows = <const int64_t*>PyArray_DATA(<ndarray>rows)
                 self._parameters[k].row_count = PyArray_SIZE(<ndarray>rows)
                 originals[k] = given.values
@@ -400,8 +420,12 @@ cdef class Optimizer(OptimizerState):
                 if zero_grads:
                     to_zero.append(view_of(grad, grad))
         if zero_grads and not self._apart:
-            disjoint([g for g in originals if g is not None],
-                     [label("grads", name) for name, g in zip(self._names, originals) if g is not None])
+            written, names = [], []
+            for k in range(self._count):
+                if originals[k] is not None:
+                    written.append(originals[k])
+                    names.append(label("grads", self._names[k]))
+            disjoint(written, names)
             self._apart = True
         return held
 
@@ -413,6 +437,7 @@ cdef class Optimizer(OptimizerState):
         self.skipped_steps += 1
         self.grad_norm = number
 
+    @cython.boundscheck(False)
     cdef Py_ssize_t fill_jobs(self, list held, list copies, double grad_scale, bint zero_grads) except -1:
         """Fill in a job for each parameter that has a gradient, and `copies`; return how many."""
         cdef Py_ssize_t k, jobs = 0, previous = -1
@@ -420,20 +445,19 @@ cdef class Optimizer(OptimizerState):
         cdef ndarray view, work
         cdef fastopt_kernel kernel = fastopt_rule_kernels(self._rule, self._form)[element_type(<ndarray>self._views[0])]
         for k in range(self._count):
-            grad = held[k]
-            if grad is None:
+            if not self._parameters[k].given:
                 continue
-            view = <ndarray>self._views[k]
-            self._args[k].step.grad = PyArray_DATA(<ndarray>grad)
+            self._args[k].step.grad = PyArray_DATA(<ndarray>held[k])
             self._args[k].step.param = self._parameters[k].data
             self._args[k].step.zero_grad = zero_grads
-            if not contiguous_order(view) & self._parameters[k].order:
+            if not contiguous_layout(self._parameters[k].layout) & self._parameters[k].order:
+                view = <ndarray>self._views[k]
                 work = ordered_copy(view, self._parameters[k].order)
                 copies.append((view, work))
                 self._args[k].step.param = PyArray_DATA(work)
             if previous < 0 or self._parameters[k].group != self._parameters[previous].group or steps[k] != steps[previous]:
                 rule_scalars_of(self._rule, &self._scalars[k], <tuple>(<tuple>self._hyper[self._parameters[k].group])[1],
-                                view, <double>(steps[k] + 1), grad_scale)
+                                <ndarray>self._views[k], <double>(steps[k] + 1), grad_scale)
                 previous = k
             self._args[k].step.scalars = &self._scalars[previous]
             if self._form != FASTOPT_WHOLE:

@@ -20,10 +20,6 @@ cdef class Group:
         return True
 
 
-cdef list handed_out(list arrays):
-    return [view_of(<ndarray>a, get_array_base(<ndarray>a)) for a in arrays]
-
-
 cdef class OptimizerState:
     """The parameters, groups, states and counts of an optimiser."""
 
@@ -79,12 +75,13 @@ cdef class OptimizerState:
         cdef Py_ssize_t k
         self.enter(what, what + "()")
         try:
-            if copied:
-                states = {kind: [c_copy(<ndarray>a) for a in arrays] for kind, arrays in self._own.items()}
-            else:
-                states = self._states
-            return ((self.step_count, self.skipped_steps, self._rounding_key), [(<Group>g)._held[0] for g in self._groups],
-                    [self._steps[k] for k in range(self._count)], states)
+            states = {kind: c_copies(arrays) if copied else handed_out(arrays) for kind, arrays in self._own.items()}
+            groups, steps = [], []
+            for group in self._groups:
+                groups.append((<Group>group)._held[0])
+            for k in range(self._count):
+                steps.append(self._steps[k])
+            return (self.step_count, self.skipped_steps, self._rounding_key), groups, steps, states
         finally:
             self.leave()
 
