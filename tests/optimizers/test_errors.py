@@ -454,7 +454,11 @@ def test_nests_that_contain_themselves(make):
 
 
 CHANGES_OF_GROUPS = {
-    "clear": (lambda groups: groups.clear(), AttributeError, r"^param_groups: no attribute 'clear'; the groups are fixed"),
+    "clear": (
+        lambda groups: groups.clear(),
+        AttributeError,
+        r"^param_groups: no attribute 'clear'; the groups are fixed",
+    ),
     "pop": (lambda groups: groups.pop(), AttributeError, r"^param_groups: no attribute 'pop'; the groups are fixed"),
     "append": (lambda groups: groups.append({}), AttributeError, r"'append'; the groups are fixed .*: make a new one"),
     "a dict": (
@@ -462,7 +466,11 @@ CHANGES_OF_GROUPS = {
         TypeError,
         r'^param_groups\[0\]: expected no new group; .* set a value by its key, param_groups\[0\]\["lr"\] = 1e-4$',
     ),
-    "del": (lambda groups: groups.__delitem__(0), TypeError, r"^param_groups\[0\]: expected to stay; the groups are fixed"),
+    "del": (
+        lambda groups: groups.__delitem__(0),
+        TypeError,
+        r"^param_groups\[0\]: expected to stay; the groups are fixed",
+    ),
     "other": (lambda groups: groups.lr, AttributeError, r"^param_groups: no attribute 'lr'$"),
 }
 

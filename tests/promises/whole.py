@@ -1,7 +1,8 @@
 """Every call that writes, and what it writes, with two ways to have any single request for memory in it fail.
 
-`python -m tests.promises.whole malloc` (or `hooks`) tries each call with its first request failing, then its second, and so
-on, and prints a line of JSON for each. In a process of its own: the failures reach whatever runs meanwhile.
+`python -m tests.promises.whole malloc` (or `hooks`) tries each call with its first request failing, then its second,
+and so on; `signals` interrupts it at many moments. Each prints a line of JSON for a call. In a process of its own: the
+failures reach whatever runs meanwhile.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import ctypes
 import gc
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -257,6 +260,16 @@ CALLS = {
 }
 
 
+# Of which most is Python, where signals are looked at.
+SIGNALLED = [
+    "step many",
+    "step Adam all",
+    "load_state_dict Adam all",
+    "load_state_dict SGD 8bit",
+    "clip_grad_norm_",
+    "lr",
+]
+
 # ---- two ways to fail ------------------------------------------------------------------------------------------------
 
 # For every allocation of this thread, by Python, NumPy or us: with PYTHONMALLOC=malloc all come here.
@@ -285,7 +298,7 @@ class Malloc:
 
 
 class Hooks:
-    """Python's own allocators. Whether one has failed they do not say: taken to be over when many in a row did not show."""
+    """Python's own allocators. They do not say whether one has failed: it is over when many in a row did not show."""
 
     def __init__(self) -> None:
         import _testcapi
@@ -334,16 +347,51 @@ def tried(way: Any, make: Callable[[], Call]) -> dict[str, Any]:
     return {"failed": failed, "half": half}
 
 
-def main(way: Any, names: list[str]) -> None:
+# ---- interrupts ------------------------------------------------------------------------------------------------------
+
+
+class Interrupted(BaseException):
+    """Raised by the signal's handler, as Ctrl-C raises KeyboardInterrupt."""
+
+
+def interrupted(make: Callable[[], Call], times: int = 100) -> dict[str, Any]:
+    """How often a signal came before the call was over, of `times` at moments from its beginning to its end."""
+
+    def handler(*_: Any) -> None:
+        raise Interrupted
+
+    wanted = make()
+    start = time.perf_counter()
+    wanted.run()
+    took, after = time.perf_counter() - start, wanted.seen()
+    half, failed = [], 0
+    signal.signal(signal.SIGALRM, handler)
+    for k in range(times):
+        call = make()
+        before = call.seen()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 + took * 1.2 * k / times)
+            call.run()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted:
+            failed += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if call.seen() not in (before, after):
+            half.append(k)
+    return {"failed": failed, "half": half}
+
+
+def main(kind: str, names: list[str]) -> None:
     fastopt.set_num_threads(1)
     gc.disable()
-    for name in names or CALLS:
+    way = None if kind == "signals" else {"malloc": Malloc, "hooks": Hooks}[kind]()
+    for name in names or (SIGNALLED if way is None else CALLS):
         try:
-            outcome = tried(way, CALLS[name])
+            outcome = tried(way, CALLS[name]) if way is not None else interrupted(CALLS[name])
         except Exception as error:
             outcome = {"failed": -1, "half": [], "error": repr(error)}
         print(json.dumps({"call": name, **outcome}), flush=True)
 
 
 if __name__ == "__main__":
-    main({"malloc": Malloc, "hooks": Hooks}[sys.argv[1]](), sys.argv[2:])
+    main(sys.argv[1], sys.argv[2:])
