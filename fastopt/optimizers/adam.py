@@ -56,7 +56,7 @@ class Adam(Base):
 
     Attributes
     ----------
-    param_groups : list of ParamGroup
+    param_groups : tuple of ParamGroup
         Settable by key: ``optimizer.param_groups[0]["weight_decay"] = 0.0``.
     lr : float
         Settable.

@@ -10,7 +10,7 @@ from fastopt import _core
 from fastopt import random as _random
 from fastopt._checks import finite_number, flag
 from fastopt._tree import leaves, rebuilt
-from fastopt.optimizers.groups import ParamGroup, group_dicts
+from fastopt.optimizers.groups import ParamGroup, ParamGroups, group_dicts
 from fastopt.optimizers.state import Stateful
 
 
@@ -49,7 +49,7 @@ class Base(Stateful, _core.Optimizer):
             raise ValueError(message) from None
         self._bind(
             tree,
-            [ParamGroup(own, check, fixed) for _, own in groups],
+            ParamGroups(ParamGroup(own, check, fixed) for _, own in groups),
             group_of,
             [name for name, _ in named],
             [array for _, array in named],
@@ -81,15 +81,18 @@ class Base(Stateful, _core.Optimizer):
         Raises
         ------
         TypeError, ValueError
-            If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter of a list
-            or dict has been replaced by another array; nothing is changed then.
+            If the structure, a shape or a dtype differs, a gradient overlaps what is written, or a parameter has been
+            replaced by another array in its list or dict, or given another shape, dtype or strides; nothing is changed
+            then.
+        RuntimeError
+            If a call of this optimiser is at work in another thread, or has called back; nothing is changed then.
         """
         self._step(grads, finite_number("grad_multiplier", grad_multiplier), flag("zero_grads", zero_grads))
 
     @property
     def ema_params(self) -> Any:
-        """Averages of the parameters in the form of `params`, the arrays themselves; None without `ema_decay`."""
-        return rebuilt(self.params, iter(self._states["ema"])) if "ema" in self._states else None
+        """Averages of the parameters in the form of `params`, the same arrays each time; None without `ema_decay`."""
+        return None if self._averages is None else rebuilt(self.params, iter(self._averages))
 
     @property
     def lr(self) -> float:
@@ -99,8 +102,11 @@ class Base(Stateful, _core.Optimizer):
     @lr.setter
     def lr(self, lr: float) -> None:
         finite_number("lr", lr, 0)
-        for group in self.param_groups:
-            group["lr"] = lr
+        while True:  # until no other thread has set another value in between
+            old = [group._held for group in self.param_groups]
+            new = [group._changed(held, {"lr": lr}) for group, held in zip(self.param_groups, old, strict=True)]
+            if self._replace_groups("lr", old, new):
+                return
 
     def __repr__(self) -> str:
         sizes = [array.size for array in next(iter(self._states.values()))]

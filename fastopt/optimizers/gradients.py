@@ -23,12 +23,19 @@ def grad_norm(grads: Any) -> float:
     >>> fastopt.grad_norm({"w": np.array([3.0]), "b": np.array([4.0], "float32")})
     5.0
     """
+    return _norm(_present(grads))
+
+
+def _present(grads: Any) -> list[tuple[str, Any]]:
+    """Return (name, gradient) for each that is not None."""
+    return [(label("grads", path), grad) for path, grad in leaves(grads) if grad is not None]
+
+
+def _norm(named: list[tuple[str, Any]]) -> float:
     sums = []
-    for name, grad in leaves(grads):
-        if grad is not None:
-            path = label("grads", name)
-            dense = _core.coalesce(grad, path)[1] if isinstance(grad, SparseRows) else grad
-            sums.append(_core.sum_squares(dense, path))
+    for name, grad in named:
+        dense = _core.coalesce(grad, name)[1] if isinstance(grad, SparseRows) else grad
+        sums.append(_core.sum_squares(dense, name))
     return _core.norm(sums)
 
 
@@ -48,7 +55,8 @@ def clip_grad_norm_(grads: Any, max_norm: float) -> float:
     Raises
     ------
     TypeError, ValueError
-        If an array or `max_norm` is of the wrong kind or value; nothing is written then.
+        If an array or `max_norm` is of the wrong kind or value; nothing is written then, and neither when memory runs
+        out or the call is interrupted.
 
     Examples
     --------
@@ -60,14 +68,13 @@ def clip_grad_norm_(grads: Any, max_norm: float) -> float:
     1.0
     """
     max_norm = finite_number("max_norm", max_norm, above=0)
-    present = [(label("grads", name), grad) for name, grad in leaves(grads) if grad is not None]
+    present = _present(grads)
     arrays = [grad.values if isinstance(grad, SparseRows) else grad for _, grad in present]
     _core.check_disjoint(arrays, [name for name, _ in present])
-    norm = grad_norm(grads)
+    norm = _norm(present)
     factor = _core.clip_factor(norm, max_norm)
     if factor < 1:
-        for array in arrays:
-            _core.scale(array, factor)
+        _core.scale(arrays, factor)  # one call, so that all are scaled or none
     return norm
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
+
+from fastopt import _core
 
 
-class ParamGroup(Mapping[str, Any]):
+class ParamGroup(_core.Group, Mapping[str, Any]):
     """Hyper-parameters of a group: ``group["lr"] = 1e-4`` checks the value, which holds from the next step on."""
 
-    __slots__ = ("_check", "_fixed", "_values", "scalars")
+    __slots__ = ("_check", "_fixed")
 
     def __init__(
         self,
@@ -18,13 +20,32 @@ class ParamGroup(Mapping[str, Any]):
         fixed: tuple[float, ...] = (),
     ) -> None:
         self._check, self._fixed = check, fixed
-        self._set(check(values))
+        self._replace(None, self._checked(values))
 
-    def _set(self, checked: dict[str, Any]) -> None:
-        self._values = checked
+    def _checked(self, values: dict[str, Any]) -> _core.Held:
+        """Return the pair that the compiled class holds: the values by name, and as the rule takes them."""
+        checked = self._check(values)
         # What the rule takes (kernels/fastopt.h): all numbers in order, both betas apart, and what no group changes.
         numbers = (x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,)))
-        self.scalars = (*numbers, *self._fixed)
+        return checked, (*numbers, *self._fixed)
+
+    def _changed(self, held: _core.Held, values: dict[str, Any]) -> _core.Held:
+        unknown = values.keys() - held[0].keys()
+        if unknown:
+            raise KeyError(f"expected one of {', '.join(held[0])}, got {', '.join(sorted(unknown))}")
+        return self._checked({**held[0], **values})
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return self._held[0]
+
+    @property
+    def scalars(self) -> tuple[float, ...]:
+        """The numbers that the rule takes, in order."""
+        return self._held[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._values, self._check, self._fixed)
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -34,10 +55,8 @@ class ParamGroup(Mapping[str, Any]):
 
     def update(self, values: dict[str, Any]) -> None:
         """Set several values at once, all or none."""
-        unknown = values.keys() - self._values.keys()
-        if unknown:
-            raise KeyError(f"expected one of {', '.join(self._values)}, got {', '.join(sorted(unknown))}")
-        self._set(self._check({**self._values, **values}))
+        while not self._replace(held := self._held, self._changed(held, values)):
+            pass  # another thread has set another value in between
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -47,6 +66,28 @@ class ParamGroup(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._values.items())})"
+
+
+class ParamGroups(tuple[ParamGroup, ...]):
+    """The groups of an optimiser: which there are is fixed, their values can be set by key."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        fixed = f"; {_FIXED}" if hasattr(list, name) else ""
+        raise AttributeError(f"param_groups: no attribute {name!r}{fixed}", name=name, obj=self)
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError(f"param_groups[{index!r}]: expected no new group; {_FIXED}")
+
+    def __delitem__(self, index: Any) -> NoReturn:
+        raise TypeError(f"param_groups[{index!r}]: expected to stay; {_FIXED}")
+
+
+_FIXED = (
+    "the groups are fixed when the optimiser is made: make a new one for others, "
+    'or set a value by its key, param_groups[0]["lr"] = 1e-4'
+)
 
 
 def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:

@@ -6,23 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastopt import _core
 from fastopt._checks import integer
 from fastopt._tree import label
 from fastopt.optimizers.groups import ParamGroup
 
 
-class Stateful:
+class Stateful(_core.OptimizerState):
     """What has a state to store and to take over: the compiled class gives its arrays and counts."""
 
-    param_groups: list[ParamGroup]
-    step_count: int
-    skipped_steps: int
-    _names: list[str]
-    _states: dict[str, list[NDArray[Any]]]
-    _steps: NDArray[np.int64]
-    _rounding_key: int
+    param_groups: tuple[ParamGroup, ...]
     _state_dtype: str | None
 
     def state_dict(self) -> dict[str, Any]:
@@ -32,17 +26,28 @@ class Stateful:
         each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array
         in `params`. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
         ``rounding_key`` is there too. The parameters themselves are the caller's.
+
+        Raises
+        ------
+        RuntimeError
+            If a call of this optimiser is at work in another thread, or has called back.
         """
-        state: dict[str, Any] = {"step_count": self.step_count, "skipped_steps": self.skipped_steps}
+        return self._by_key(*self._snapshot("state_dict", True))
+
+    def _by_key(
+        self, counts: tuple[int, ...], groups: list[dict[str, Any]], steps: list[int], states: _core.States
+    ) -> dict[str, Any]:
+        step_count, skipped_steps, rounding_key = counts
+        state: dict[str, Any] = {"step_count": step_count, "skipped_steps": skipped_steps}
         if self._state_dtype is not None:
-            state |= {"state_dtype": self._state_dtype, "rounding_key": self._rounding_key}
-        for index, group in enumerate(self.param_groups):
+            state |= {"state_dtype": self._state_dtype, "rounding_key": rounding_key}
+        for index, group in enumerate(groups):
             for key, value in group.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
-            state[label("step", name)] = int(self._steps[k])
-            for kind, arrays in self._states.items():
-                state[label(kind, name)] = arrays[k].copy()
+            state[label("step", name)] = steps[k]
+            for kind, arrays in states.items():
+                state[label(kind, name)] = arrays[k]
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -53,9 +58,13 @@ class Stateful:
         Raises
         ------
         TypeError, ValueError
-            If a key is missing or unknown, or a value does not fit; nothing is changed then.
+            If a key is missing or unknown, or a value does not fit; nothing is changed then, and neither when memory
+            runs out or the call is interrupted.
+        RuntimeError
+            If a call of this optimiser is at work in another thread, or has called back; nothing is changed then.
         """
-        own = self.state_dict()
+        snapshot = self._snapshot("load_state_dict", False)
+        own = self._by_key(*snapshot)
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected what state_dict() returned, got {type(state).__name__}")
         if state.keys() != own.keys():
@@ -63,17 +72,15 @@ class Stateful:
             raise ValueError(f"state: expected the keys of state_dict(), got missing {missing} and unknown {unknown}")
         new = {key: _loaded(key, state[key], own[key]) for key in own}
         groups = [
-            group._check({key: new[f"param_groups/{index}/{key}"] for key in group})
+            group._checked({key: new[f"param_groups/{index}/{key}"] for key in group})
             for index, group in enumerate(self.param_groups)
         ]
-        for group, checked in zip(self.param_groups, groups, strict=True):
-            group._set(checked)
-        self.step_count, self.skipped_steps = new["step_count"], new["skipped_steps"]
-        self._rounding_key = new.get("rounding_key", 0)
-        for k, name in enumerate(self._names):
-            self._steps[k] = new[label("step", name)]
-            for kind, arrays in self._states.items():
-                arrays[k][...] = new[label(kind, name)]
+        self._install(
+            (new["step_count"], new["skipped_steps"], new.get("rounding_key", 0)),
+            groups,
+            [new[label("step", name)] for name in self._names],
+            {kind: [new[label(kind, name)] for name in self._names] for kind in snapshot[3]},
+        )
 
 
 def _loaded(key: str, value: Any, own: Any) -> Any:

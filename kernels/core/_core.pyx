@@ -13,17 +13,19 @@ from fastopt._tree import SparseRows, same_structure
 
 cimport cython
 cimport numpy as cnp
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.unicode cimport PyUnicode_AsUTF8
 from libc.math cimport NAN, isfinite, signbit
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from numpy cimport (
-    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_BOOL, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT,
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_CARRAY, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_FARRAY,
+    NPY_ARRAY_WRITEABLE, NPY_BOOL, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT,
     NPY_FORTRANORDER, NPY_INT64, NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
-    PyArray_FLAGS, PyArray_ISBYTESWAPPED,
-    PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
-    PyArray_TYPE, ndarray, npy_intp,
+    PyArray_FLAGS, PyArray_IS_C_CONTIGUOUS, PyArray_ISBYTESWAPPED,
+    PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_New, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
+    PyArray_TYPE, get_array_base, ndarray, npy_intp, set_array_base,
 )
 
 cdef extern from "Python.h":
@@ -56,6 +58,8 @@ include "policy/gaussian.pxi"
 include "policy/advantage.pxi"
 include "cem/cem.pxi"
 include "optimizers/sparse_rows.pxi"
+include "optimizers/memory.pxi"
+include "optimizers/state.pxi"
 include "optimizers/optimizer.pxi"
 include "optimizers/arrays.pxi"
 include "core/machine.pxi"

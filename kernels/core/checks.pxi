@@ -75,7 +75,10 @@ cdef int writable(ndarray a, str name) except -1:
 
 cdef inline int contiguous_order(ndarray a) noexcept:
     """Bit 0: C-contiguous, bit 1: Fortran-contiguous; 0 when neither, or when not aligned for its type."""
-    cdef int flags = PyArray_FLAGS(a)
+    return contiguous_layout(PyArray_FLAGS(a))
+
+
+cdef inline int contiguous_layout(int flags) noexcept:
     if not flags & NPY_ARRAY_ALIGNED:
         return 0
     return flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS)

@@ -19,7 +19,8 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
         for other in range(k):
             distinct(array, names[k], <ndarray>arrays[other], names[other])
         order &= contiguous_order(array)
-    cdef list work = arrays if order else [c_copy(<ndarray>a) for a in arrays]
+    cdef list own = arrays if order else views_of(arrays)
+    cdef list work = arrays if order else c_copies(own)
     memset(&args, 0, sizeof(args))
     args.step.param = PyArray_DATA(<ndarray>work[0])
     args.step.grad = PyArray_DATA(<ndarray>work[1])
@@ -30,7 +31,7 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     if not order:
         for k in range(count):
             if k != 1:
-                copied_into(<ndarray>arrays[k], <ndarray>work[k])
+                copied_into(<ndarray>own[k], <ndarray>work[k])
 
 
 def ema_update(average, value, double decay):
@@ -54,16 +55,31 @@ def check_disjoint(list arrays, list names):
     disjoint(arrays, names)
 
 
-def scale(x, double factor):
-    """x *= factor, in place; x has been checked."""
-    cdef ndarray a = <ndarray>x, work
-    if not contiguous_order(a):
-        work = c_copy(a)
-        scale(work, factor)
-        copied_into(a, work)
-        return
-    cdef scale_args args = scale_args(x=PyArray_DATA(a), factor=factor)
-    run(fastopt_kernels.optimizers.scale[element_type(a)], &args, PyArray_SIZE(a), ELEMENTWISE_GRAIN)
+def scale(list arrays, double factor):
+    """x *= factor, in place, for all of the arrays, which have been checked, or on an error for none."""
+    cdef Py_ssize_t k, count = len(arrays)
+    cdef list copies = []           # (array, the copy that the kernel writes)
+    cdef ndarray a, work
+    cdef fastopt_job* jobs = <fastopt_job*>calloc(count, sizeof(fastopt_job))
+    cdef scale_args* args = <scale_args*>calloc(count, sizeof(scale_args))
+    try:
+        if count and (jobs == NULL or args == NULL):
+            raise MemoryError
+        for k in range(count):
+            a = work = <ndarray>arrays[k]
+            if not contiguous_order(a):
+                work = c_copy(a)
+                copies.append((view_of(a, a), work))
+            args[k] = scale_args(x=PyArray_DATA(work), factor=factor)
+            jobs[k] = fastopt_job(kernel=fastopt_kernels.optimizers.scale[element_type(a)], args=&args[k],
+                                  size=PyArray_SIZE(work), grain=ELEMENTWISE_GRAIN, work=0, first_chunk=0)
+        # Nothing is written before here, and nothing can fail or be interrupted after it.
+        run_jobs(jobs, count)
+        for array, result in copies:
+            copied_into(<ndarray>array, <ndarray>result)
+    finally:
+        free(jobs)
+        free(args)
 
 
 def coalesce(sparse, str name):

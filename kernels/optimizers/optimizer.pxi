@@ -4,14 +4,17 @@ cdef enum:
     DOMAIN_ROUNDING = 4
     MOST_HYPER = 16  # hyper-parameters of a rule
     DEEPEST = 900  # of nests; Python's own limit of recursion is 1,000 by default
-    PAGE = 4096
 
 cdef struct parameter:
     void* data
     int64_t size
+    int layout              # the flags of its layout
     int order               # of its states, and of what the kernel sees: its own when contiguous, else C
     int group
+    bint given              # whether this step has a gradient for it
     const void* grad        # of the last step, known not to overlap anything that is written
+    const int64_t* rows     # that this step's gradient is of, or NULL
+    int64_t row_count
 
 cdef struct memory_range:
     uintptr_t low
@@ -23,46 +26,23 @@ cdef str label(str kind, str name):
     return f"{kind}/{name}" if name else kind
 
 
-cdef ndarray ordered_copy(ndarray a, int order):
-    return PyArray_NewCopy(a, NPY_CORDER if order & NPY_ARRAY_C_CONTIGUOUS else NPY_FORTRANORDER)
+cdef inline int layout_of(ndarray a) noexcept:
+    return PyArray_FLAGS(a) & (NPY_ARRAY_ALIGNED | NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS)
+
+
+cdef inline bint as_taken(const parameter* taken, ndarray a, ndarray view) noexcept:
+    """Whether the caller's array has the memory, dtype, shape and strides of the view that was made of it at first."""
+    return PyArray_DATA(a) == taken.data and layout_of(a) == taken.layout and PyArray_TYPE(a) == PyArray_TYPE(view) \
+        and not PyArray_ISBYTESWAPPED(a) and same_shape(a, view) and (contiguous_layout(taken.layout) != 0 or same_memory(a, view))
 
 
 cdef void* data_or_null(dict states, str kind, Py_ssize_t k):
     return PyArray_DATA(<ndarray>states[kind][k]) if kind in states else NULL
 
 
-cdef ndarray zeros_apart(ndarray param, dtype, int order, int apart):
-    """Zeros in the shape of param, whose place in a page is `apart` bytes after that of param.
+cdef class Optimizer(OptimizerState):
+    """An optimiser's step by a rule of kernels/fastopt.h. Its lists have an entry a parameter, in the order of `params`."""
 
-    A load that follows a store to the same place in another page waits for it: with arrays some 64 bytes apart, an Adam
-    step in cache takes 0.43 ns an element, with 1,024 bytes 0.29 (Zen 4).
-    """
-    cdef str memory_order = "C" if order & NPY_ARRAY_C_CONTIGUOUS else "F"
-    cdef int64_t size = PyArray_SIZE(param) * dtype.itemsize
-    if size < 4 * PAGE:
-        return np.zeros(shape(param), dtype, memory_order)
-    buffer = np.zeros(size + PAGE, np.uint8)
-    cdef uintptr_t place = (<uintptr_t>PyArray_DATA(param) // 64 * 64 + apart) % PAGE
-    cdef uintptr_t start = (place - <uintptr_t>PyArray_DATA(<ndarray>buffer)) % PAGE
-    return buffer[start:start + size].view(dtype).reshape(shape(param), order=memory_order)
-
-
-cdef class Optimizer:
-    """The arrays, states and step counts of an optimiser, and its step by a rule of kernels/fastopt.h.
-
-    `names`, `arrays` and `group_of` have one entry a parameter, in the order in which `params` holds them. A group is
-    a mapping of its hyper-parameters whose attribute `scalars` is the tuple of what the rule takes, in order.
-    """
-
-    cdef readonly object params
-    cdef readonly list param_groups
-    cdef readonly ndarray _steps
-    cdef readonly list _names
-    cdef readonly dict _states      # name of the state -> one array a parameter
-    cdef public int64_t step_count
-    cdef public int64_t skipped_steps
-    cdef readonly object grad_norm
-    cdef public uint64_t _rounding_key
     cdef readonly bint _maximize
     cdef double _max_grad_norm      # infinity when there is none
     cdef double _ema_decay
@@ -70,8 +50,11 @@ cdef class Optimizer:
     cdef int _form                  # of the states: FASTOPT_WHOLE, FASTOPT_BFLOAT16 or FASTOPT_8BIT
     cdef const fastopt_rule* _rule
     cdef tuple _state_names         # in the order of the rule
-    cdef list _arrays, _written     # all that a step writes: (name, array)
-    cdef Py_ssize_t _count, _range_count
+    cdef list _arrays               # the caller's own, which are compared at each step with
+    cdef list _views                # the same as they were at first, which is what a step works on
+    cdef list _written              # all that a step writes: (name, array)
+    cdef list _hyper                # of each group, as they were when the step began
+    cdef Py_ssize_t _range_count
     cdef parameter* _parameters
     cdef optimizer_args* _args
     cdef optimizer_rows_args* _rows_args
@@ -81,10 +64,6 @@ cdef class Optimizer:
     cdef memory_range* _ranges      # of _written, sorted
     cdef bint _interleaved          # ranges overlap although no elements do
     cdef bint _apart                # the gradients that `parameter.grad` points to overlap none of each other
-    cdef bint _stepping
-
-    def __cinit__(self, *args, **kwargs):
-        self._names = []
 
     def __dealloc__(self):
         free(self._parameters)
@@ -95,12 +74,12 @@ cdef class Optimizer:
         free(self._norm_args)
         free(self._ranges)
 
-    def _bind(self, params, list groups, list group_of, list names, list arrays, tuple state_names, *, str rule,
+    def _bind(self, params, groups, list group_of, list names, list arrays, tuple state_names, *, str rule,
               bint maximize, double max_grad_norm, bint skip_nonfinite, ema_decay, state_dtype):
         """Take hold of the parameters and make their states. Called once, by __init__."""
         cdef Py_ssize_t k, count = len(arrays)
         cdef ndarray array, first
-        if self._count:
+        if self._parameters != NULL:
             raise RuntimeError("an optimiser is initialised once")
         if not arrays:
             raise ValueError("params: expected at least one array, got none")
@@ -114,10 +93,15 @@ cdef class Optimizer:
                 raise TypeError(f"{label('params', names[k])}: expected {first.dtype} like {label('params', names[0])}, "
                                 f"got {array.dtype}; use one dtype, or an optimiser for each")
             writable(array, label("params", names[k]))
+        if len(group_of) != count or not all(isinstance(group, Group) for group in groups):
+            raise ValueError("params: expected the same arrays each time that they are looked at, got another number of them")
         self.params = params
         self.param_groups = groups
+        self._groups = tuple(groups)
+        self._hyper = [None] * len(groups)
         self._names = names
         self._arrays = arrays
+        self._views = views_of(arrays)
         self._maximize = maximize
         self._max_grad_norm = max_grad_norm
         self._skip_nonfinite = skip_nonfinite
@@ -125,7 +109,7 @@ cdef class Optimizer:
         self._form = {None: FASTOPT_WHOLE, "bfloat16": FASTOPT_BFLOAT16, "8bit": FASTOPT_8BIT}[state_dtype]
         self._rule = rule_named(rule)
         self._state_names = state_names
-        self._steps = np.zeros(count, np.int64)
+        self._steps = <int64_t*>calloc(count, sizeof(int64_t))
         self._parameters = <parameter*>calloc(count, sizeof(parameter))
         self._args = <optimizer_args*>calloc(count, sizeof(optimizer_args))
         self._rows_args = <optimizer_rows_args*>calloc(count, sizeof(optimizer_rows_args))
@@ -133,24 +117,25 @@ cdef class Optimizer:
         self._jobs = <fastopt_job*>calloc(count, sizeof(fastopt_job))
         self._norm_args = <sum_args*>calloc(count, sizeof(sum_args))
         self._ranges = <memory_range*>calloc(count * 8, sizeof(memory_range))
-        if not (self._parameters and self._args and self._rows_args and self._scalars and self._jobs and self._norm_args
-                and self._ranges):
+        if not (self._steps and self._parameters and self._args and self._rows_args and self._scalars and self._jobs
+                and self._norm_args and self._ranges):
             raise MemoryError
         for k in range(count):
             array = arrays[k]
             self._parameters[k].data = PyArray_DATA(array)
             self._parameters[k].size = PyArray_SIZE(array)
+            self._parameters[k].layout = layout_of(array)
             self._parameters[k].group = group_of[k]
             # The blocks and addresses of small states count in C order.
             self._parameters[k].order = NPY_ARRAY_C_CONTIGUOUS if self._form else \
                 contiguous_order(array) or NPY_ARRAY_C_CONTIGUOUS
-        self._states = {}
         for state in state_names:
             self.make_state(state)
         if ema_decay is not None:
-            self._states["ema"] = [zeros_apart(a, a.dtype, self._parameters[k].order, 512) for k, a in enumerate(arrays)]
-            for average, array_ in zip(self._states["ema"], arrays):
+            self.make_zeros("ema", first.dtype, 512)
+            for average, array_ in zip(self._own["ema"], arrays):
                 average[...] = array_
+            self._averages = handed_out(self._own["ema"])
         for k in range(count):
             self.take_states(k)
         self.list_written()
@@ -159,20 +144,28 @@ cdef class Optimizer:
     cdef int make_state(self, str state) except -1:
         cdef Py_ssize_t k
         code = np.dtype((self._arrays[0].dtype, np.uint16, np.uint8)[self._form])
-        apart = 1024 * (1 + len(self._states))
-        self._states[state] = [zeros_apart(a, code, self._parameters[k].order, apart) for k, a in enumerate(self._arrays)]
+        self.make_zeros(state, code, 1024 * (1 + len(self._own)))
         if self._form == FASTOPT_8BIT:
-            blocks = [-(-a.size // FASTOPT_STATE_BLOCK) for a in self._arrays]
-            self._states[f"{state}_exponent"] = [np.zeros(n, np.uint8) for n in blocks]
+            exponents = self._own[f"{state}_exponent"] = []
+            for a in self._arrays:
+                exponents.append(zeros((-(-a.size // FASTOPT_STATE_BLOCK),), np.dtype(np.uint8)))
+        return 0
+
+    cdef int make_zeros(self, str state, dtype, int apart) except -1:
+        cdef Py_ssize_t k
+        cdef list made = []
+        for k in range(len(self._arrays)):
+            made.append(zeros_apart(<ndarray>self._views[k], dtype, self._parameters[k].order, apart))
+        self._own[state] = made
         return 0
 
     cdef int take_states(self, Py_ssize_t k) except -1:
         """Put the pointers of parameter k's states into its record."""
         cdef optimizer_args* args = &self._args[k]
         for number, name in enumerate(self._state_names):
-            args.step.states[<int>number] = data_or_null(self._states, name, k)
-            args.exponents[<int>number] = <uint8_t*>data_or_null(self._states, f"{name}_exponent", k)
-        args.step.ema = data_or_null(self._states, "ema", k)
+            args.step.states[<int>number] = data_or_null(self._own, name, k)
+            args.exponents[<int>number] = <uint8_t*>data_or_null(self._own, f"{name}_exponent", k)
+        args.step.ema = data_or_null(self._own, "ema", k)
         args.step.ema_rate = fastopt_ema_rate(self._ema_decay)
         return 0
 
@@ -181,9 +174,10 @@ cdef class Optimizer:
         cdef Py_ssize_t k, other
         cdef uintptr_t low, high
         cdef list found = []
-        self._written = [(label("params", name), array) for name, array in zip(self._names, self._arrays)]
-        for state, arrays in self._states.items():
-            self._written += [(label(state, name), array) for name, array in zip(self._names, arrays)]
+        self._written = []
+        for kind, arrays in (("params", self._views), *self._own.items()):
+            for name, array in zip(self._names, arrays):
+                self._written.append((label(kind, name), array))
         for k in range(len(self._written)):
             bounds(<ndarray>self._written[k][1], &low, &high)
             if high > low:
@@ -198,7 +192,7 @@ cdef class Optimizer:
         if self._interleaved:
             for k in range(len(self._arrays)):
                 for other in range(k):
-                    if share_memory(<ndarray>self._arrays[k], <ndarray>self._arrays[other]):
+                    if share_memory(<ndarray>self._views[k], <ndarray>self._views[other]):
                         raise ValueError(
                             f"{label('params', self._names[k])}: expected memory of its own, got an array that overlaps "
                             f"{label('params', self._names[other])}; list a tied weight once and add up its gradients")
@@ -227,7 +221,10 @@ cdef class Optimizer:
 
     cdef bint pair(self, object params, object grads, list held, int depth=0) except -1:
         """Append each parameter's gradient to `held`, in order. False when the structures differ."""
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k = len(held)
+        if k < self._count and params is self._arrays[k]:
+            held.append(grads)
+            return True
         if depth > DEEPEST:  # a nest that contains itself
             return False
         if isinstance(params, dict):
@@ -242,41 +239,50 @@ cdef class Optimizer:
             for k in range(len(params)):
                 if not self.pair(params[k], grads[k], held, depth + 1):
                     return False
+        elif k >= self._count:
+            return False
         else:
-            k = len(held)
-            if k >= self._count:
-                return False
-            if params is not self._arrays[k] or PyArray_DATA(<ndarray>params) != self._parameters[k].data \
-                    or PyArray_SIZE(<ndarray>params) != self._parameters[k].size:
-                raise ValueError(f"{label('params', self._names[k])}: no longer the array that the optimiser was made with; "
-                                 "write into it (param[...] = values) instead of replacing it, or make a new optimiser")
-            held.append(grads)
+            self.other_parameter(k)
         return True
+
+    cdef int other_parameter(self, Py_ssize_t k) except -1:
+        raise ValueError(f"{label('params', self._names[k])}: no longer the array that the optimiser was made with; "
+                         "write into it (param[...] = values) instead of replacing it, or make a new optimiser")
+
+    cdef int changed_parameter(self, Py_ssize_t k) except -1:
+        """The error for a parameter whose memory, dtype, shape or strides were changed in place."""
+        cdef ndarray param = <ndarray>self._arrays[k], view = <ndarray>self._views[k]
+        if PyArray_DATA(param) != PyArray_DATA(view) or PyArray_SIZE(param) != self._parameters[k].size:
+            self.other_parameter(k)
+        raise ValueError(
+            f"{label('params', self._names[k])}: expected {_dtype(view)} of shape {shape(view)} and strides "
+            f"{(<object>view).strides} as when the optimiser was made, got {_dtype(param)}, {shape(param)} and "
+            f"{(<object>param).strides}; change a view of it instead, or make a new optimiser")
 
     cdef tuple sparse_gradient(self, object grad, Py_ssize_t k):
         """The rows of SparseRows and their gradients, for an optimiser that can take them."""
         cdef str name = label("grads", self._names[k])
-        if self._form != FASTOPT_WHOLE or "ema" in self._states or len(self._state_names) > 2:
+        if self._form != FASTOPT_WHOLE or "ema" in self._own or len(self._state_names) > 2:
             raise ValueError(f"{name}: SparseRows need an optimiser without state_dtype, ema_decay and amsgrad: they leave "
                              "the other rows as they are, and these would not")
-        if self.param_groups[self._parameters[k].group]["weight_decay"] != 0:
+        if (<dict>(<tuple>self._hyper[self._parameters[k].group])[0])["weight_decay"] != 0:
             raise ValueError(f"{name}: SparseRows need weight_decay = 0: only the rows given move; put the parameter in a "
                              "group of its own")
         if not self._parameters[k].order & NPY_ARRAY_C_CONTIGUOUS:
             raise ValueError(f"{name}: SparseRows need a parameter in C order, got {label('params', self._names[k])} in "
                              "Fortran order; make the optimiser with np.ascontiguousarray(param)")
-        return coalesced(grad, name, <ndarray>self._arrays[k], label("params", self._names[k]))
+        return coalesced(grad, name, <ndarray>self._views[k], label("params", self._names[k]))
 
-    cdef void make_rows_job(self, fastopt_job* job, Py_ssize_t k, ndarray rows):
+    cdef void make_rows_job(self, fastopt_job* job, Py_ssize_t k) noexcept:
         """Turn the job of parameter k into one of its given rows."""
         cdef optimizer_rows_args* args = &self._rows_args[k]
         args.step = self._args[k].step
         args.step.zero_grad = False
-        args.rows = <const int64_t*>PyArray_DATA(rows)
-        args.width = PyArray_DIMS(<ndarray>self._arrays[k])[1]
-        job.kernel = fastopt_rule_kernels(self._rule, FASTOPT_ROWS)[element_type(<ndarray>self._arrays[k])]
+        args.rows = self._parameters[k].rows
+        args.width = PyArray_DIMS(<ndarray>self._views[k])[1]
+        job.kernel = fastopt_rule_kernels(self._rule, FASTOPT_ROWS)[element_type(<ndarray>self._views[k])]
         job.args = args
-        job.size = PyArray_SIZE(rows)
+        job.size = self._parameters[k].row_count
         job.grain = max(1, 4 * OPTIMIZER_GRAIN // max(1, args.width))  # waiting for memory more than working
 
     cdef bint takes_norm(self) noexcept:
@@ -288,7 +294,7 @@ cdef class Optimizer:
         cdef int64_t blocks = 0
         cdef list keep = []
         cdef ndarray grad
-        cdef int kind = element_type(<ndarray>self._arrays[0])
+        cdef int kind = element_type(<ndarray>self._views[0])
         for k in range(self._count):
             if held[k] is None:
                 continue
@@ -316,42 +322,55 @@ cdef class Optimizer:
         return fastopt_norm(multiplier, array_sums, jobs)
 
     def _step(self, grads, double grad_multiplier, bint zero_grads):
-        # The scratch of a step is the object's own, and NumPy gives the GIL away in copies.
-        if self._stepping:
-            raise RuntimeError("step: this optimiser is in the middle of a step in another thread")
-        self._stepping = True
+        self.enter("step", "a step")  # whose scratch is the object's own
         try:
             self.take_step(grads, grad_multiplier, zero_grads)
         finally:
-            self._stepping = False
+            self.leave()
 
     cdef int take_step(self, grads, double grad_multiplier, bint zero_grads) except -1:
+        cdef Py_ssize_t k
         cdef list originals = []        # the gradients as they came
-        cdef dict rows = {}             # of the sparse gradients: parameter -> row numbers
         cdef list copies = []           # (parameter, the copy that the kernel writes)
-        cdef list held = self.checked_gradients(grads, originals, rows, zero_grads)
+        cdef list to_zero = [] if zero_grads else None  # the gradients that no kernel sets to zero
+        cdef object number = number_to_be() if self.takes_norm() else self.grad_norm
+        for k in range(len(self._groups)):  # one set of them, whatever another thread sets meanwhile
+            self._hyper[k] = (<Group>self._groups[k])._held
+        cdef list held = self.checked_gradients(grads, originals, to_zero, zero_grads)
         cdef double grad_scale = -grad_multiplier if self._maximize else grad_multiplier, norm = 0
         if self.takes_norm():
             norm = self.norm(held, grad_multiplier)
             if self._skip_nonfinite and not isfinite(norm):
-                self.skip(originals, norm, zero_grads)
+                set_number(number, norm)
+                self.skip(originals, number, zero_grads)
                 return 0
             if isfinite(self._max_grad_norm):
                 grad_scale = fastopt_clipped_scale(grad_scale, norm, self._max_grad_norm)
-        cdef Py_ssize_t jobs = self.fill_jobs(held, rows, copies, grad_scale, zero_grads)
-        # Nothing is written before here, and nothing can fail after it.
+            set_number(number, norm)
+        cdef Py_ssize_t jobs = self.fill_jobs(held, copies, grad_scale, zero_grads)
+        # Nothing is written before here, and nothing can fail or be interrupted after it.
         run_jobs(self._jobs, jobs)
-        self.write_back(originals, held, rows, copies, zero_grads)
-        if self.takes_norm():
-            self.grad_norm = norm
+        for param, result in copies:
+            copied_into(<ndarray>param, <ndarray>result)
+        if zero_grads:
+            for grad in to_zero:
+                set_to_zero(<ndarray>grad)
+        for k in range(self._count):
+            self._steps[k] += self._parameters[k].given
+        self.step_count += 1
+        self.grad_norm = number
         return 0
 
-    cdef list checked_gradients(self, grads, list originals, dict rows, bint zero_grads):
-        """Fill in `originals` and `rows`; return the gradients as the kernels see them: copies where the order differs."""
+    @cython.boundscheck(False)  # the lists are ours, and one entry a parameter long
+    cdef list checked_gradients(self, grads, list originals, list to_zero, bint zero_grads):
+        """Fill in the lists; return the gradients as the kernels see them: copies where the order differs.
+
+        Behind them stand the row numbers of the sparse ones, which the kernels read too.
+        """
         cdef list held = originals
         cdef Py_ssize_t k
         cdef int order
-        cdef ndarray grad, param
+        cdef ndarray grad, param, view
         if not self.pair(self.params, grads, originals) or len(held) != self._count:
             try:
                 for _ in same_structure(grads, self.params, "grads"):
@@ -359,25 +378,35 @@ cdef class Optimizer:
             except RecursionError:
                 pass
             raise ValueError("params: no longer the nest of arrays that the optimiser was made with; make a new optimiser")
+        # The nests are the caller's, and what looked at them may have called the caller. From here on all is ours.
         for k in range(self._count):
+            param, view = <ndarray>self._arrays[k], <ndarray>self._views[k]
+            if not as_taken(&self._parameters[k], param, view):
+                self.changed_parameter(k)
+            self._parameters[k].rows = NULL
             given = originals[k]
+            self._parameters[k].given = given is not None
             if given is None:
                 self._parameters[k].grad = NULL  # the next one is compared with the others again
                 continue
-            param = <ndarray>self._arrays[k]
             if not PyArray_ISWRITEABLE(param):
                 writable(param, label("params", self._names[k]))
             order = self._parameters[k].order
             if type(given) is _SparseRows:
                 held = held[:] if held is originals else held
-                rows[k], held[k] = self.sparse_gradient(given, k)
+                rows, held[k] = self.sparse_gradient(given, k)
+                held.append(rows)
+                self._parameters[k].rows = <const int64_t*>PyArray_DATA(<ndarray>rows)
+                self._parameters[k].row_count = PyArray_SIZE(<ndarray>rows)
                 originals[k] = given.values
                 self.check_overlap(<ndarray>originals[k], self._names[k])
                 self._apart = False
+                if zero_grads:
+                    to_zero.append(view_of(<ndarray>originals[k], originals[k]))
                 continue
-            if not PyArray_CheckExact(given) or PyArray_TYPE(<ndarray>given) != PyArray_TYPE(param) \
-                    or PyArray_ISBYTESWAPPED(<ndarray>given) or not same_shape(<ndarray>given, param):
-                checked_like(given, label("grads", self._names[k]), param, label("params", self._names[k]))
+            if not PyArray_CheckExact(given) or PyArray_TYPE(<ndarray>given) != PyArray_TYPE(view) \
+                    or PyArray_ISBYTESWAPPED(<ndarray>given) or not same_shape(<ndarray>given, view):
+                checked_like(given, label("grads", self._names[k]), view, label("params", self._names[k]))
             grad = <ndarray>given
             if zero_grads and not PyArray_ISWRITEABLE(grad):
                 writable(grad, label("grads", self._names[k]))
@@ -388,42 +417,47 @@ cdef class Optimizer:
             if not contiguous_order(grad) & order:
                 held = held[:] if held is originals else held
                 held[k] = ordered_copy(grad, order)
+                if zero_grads:
+                    to_zero.append(view_of(grad, grad))
         if zero_grads and not self._apart:
-            disjoint([g for g in originals if g is not None],
-                     [label("grads", name) for name, g in zip(self._names, originals) if g is not None])
+            written, names = [], []
+            for k in range(self._count):
+                if originals[k] is not None:
+                    written.append(originals[k])
+                    names.append(label("grads", self._names[k]))
+            disjoint(written, names)
             self._apart = True
         return held
 
-    cdef int skip(self, list originals, double norm, bint zero_grads) except -1:
-        self.grad_norm = norm
-        self.skipped_steps += 1
+    cdef void skip(self, list originals, number, bint zero_grads) noexcept:
         if zero_grads:
             for original in originals:
                 if original is not None:
-                    original.fill(0)
-        return 0
+                    set_to_zero(<ndarray>original)
+        self.skipped_steps += 1
+        self.grad_norm = number
 
-    cdef Py_ssize_t fill_jobs(self, list held, dict rows, list copies, double grad_scale, bint zero_grads) except -1:
+    @cython.boundscheck(False)
+    cdef Py_ssize_t fill_jobs(self, list held, list copies, double grad_scale, bint zero_grads) except -1:
         """Fill in a job for each parameter that has a gradient, and `copies`; return how many."""
         cdef Py_ssize_t k, jobs = 0, previous = -1
-        cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
-        cdef ndarray param, work
-        cdef fastopt_kernel kernel = fastopt_rule_kernels(self._rule, self._form)[element_type(<ndarray>self._arrays[0])]
+        cdef int64_t* steps = self._steps
+        cdef ndarray view, work
+        cdef fastopt_kernel kernel = fastopt_rule_kernels(self._rule, self._form)[element_type(<ndarray>self._views[0])]
         for k in range(self._count):
-            grad = held[k]
-            if grad is None:
+            if not self._parameters[k].given:
                 continue
-            param = <ndarray>self._arrays[k]
-            self._args[k].step.grad = PyArray_DATA(<ndarray>grad)
+            self._args[k].step.grad = PyArray_DATA(<ndarray>held[k])
             self._args[k].step.param = self._parameters[k].data
             self._args[k].step.zero_grad = zero_grads
-            if not contiguous_order(param) & self._parameters[k].order:
-                work = ordered_copy(param, self._parameters[k].order)
-                copies.append((param, work))
+            if not contiguous_layout(self._parameters[k].layout) & self._parameters[k].order:
+                view = <ndarray>self._views[k]
+                work = ordered_copy(view, self._parameters[k].order)
+                copies.append((view, work))
                 self._args[k].step.param = PyArray_DATA(work)
             if previous < 0 or self._parameters[k].group != self._parameters[previous].group or steps[k] != steps[previous]:
-                rule_scalars_of(self._rule, &self._scalars[k], self.param_groups[self._parameters[k].group].scalars,
-                                param, <double>(steps[k] + 1), grad_scale)
+                rule_scalars_of(self._rule, &self._scalars[k], <tuple>(<tuple>self._hyper[self._parameters[k].group])[1],
+                                <ndarray>self._views[k], <double>(steps[k] + 1), grad_scale)
                 previous = k
             self._args[k].step.scalars = &self._scalars[previous]
             if self._form != FASTOPT_WHOLE:
@@ -433,24 +467,10 @@ cdef class Optimizer:
             self._jobs[jobs].args = &self._args[k]
             self._jobs[jobs].size = self._parameters[k].size
             self._jobs[jobs].grain = OPTIMIZER_GRAIN
-            if rows and k in rows:
-                self.make_rows_job(&self._jobs[jobs], k, <ndarray>rows[k])
+            if self._parameters[k].rows != NULL:
+                self.make_rows_job(&self._jobs[jobs], k)
             jobs += 1
         return jobs
-
-    cdef int write_back(self, list originals, list held, dict rows, list copies, bint zero_grads) except -1:
-        """Copy to where it belongs what a kernel could not write there, and count the step."""
-        cdef Py_ssize_t k
-        cdef int64_t* steps = <int64_t*>PyArray_DATA(self._steps)
-        for param, result in copies:
-            copied_into(param, <ndarray>result)
-        for k in range(self._count):
-            if held[k] is not None:
-                steps[k] += 1
-                if zero_grads and (held[k] is not originals[k] or k in rows):
-                    originals[k].fill(0)
-        self.step_count += 1
-        return 0
 
 
 cdef dict _hyper_names = {rule.removesuffix("_hyper"): names for rule, names in HYPER.items()}

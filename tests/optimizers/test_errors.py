@@ -453,10 +453,39 @@ def test_nests_that_contain_themselves(make):
     assert optimizer.step_count == 0
 
 
-def test_groups_cannot_be_taken_away_behind_the_step():
-    w, grad = np.ones(3), np.ones(3)
-    optimizer = fastopt.Adam([w])
-    optimizer.param_groups.clear()
-    with pytest.raises(IndexError):
-        optimizer.step([grad])
-    assert_same_bits(w, np.ones(3))
+CHANGES_OF_GROUPS = {
+    "clear": (
+        lambda groups: groups.clear(),
+        AttributeError,
+        r"^param_groups: no attribute 'clear'; the groups are fixed",
+    ),
+    "pop": (lambda groups: groups.pop(), AttributeError, r"^param_groups: no attribute 'pop'; the groups are fixed"),
+    "append": (lambda groups: groups.append({}), AttributeError, r"'append'; the groups are fixed .*: make a new one"),
+    "a dict": (
+        lambda groups: groups.__setitem__(0, {"lr": 1.0}),
+        TypeError,
+        r'^param_groups\[0\]: expected no new group; .* set a value by its key, param_groups\[0\]\["lr"\] = 1e-4$',
+    ),
+    "del": (
+        lambda groups: groups.__delitem__(0),
+        TypeError,
+        r"^param_groups\[0\]: expected to stay; the groups are fixed",
+    ),
+    "other": (lambda groups: groups.lr, AttributeError, r"^param_groups: no attribute 'lr'$"),
+}
+
+
+@each_optimizer
+@pytest.mark.parametrize(("change", "error", "message"), CHANGES_OF_GROUPS.values(), ids=CHANGES_OF_GROUPS.keys())
+def test_groups_cannot_be_changed_behind_the_step(make, change, error, message):
+    w, b = np.ones(3), np.ones(4)
+    optimizer = make([{"params": [w]}, {"params": [b], "lr": 0.5}])
+    with pytest.raises(error, match=message):
+        change(optimizer.param_groups)
+    with pytest.raises(AttributeError):
+        optimizer.param_groups = []
+    optimizer.param_groups[1]["lr"] = 0.25
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 0.25]
+    optimizer.step([[np.ones(3)], [np.ones(4)]])
+    assert (w < 1).all()
+    assert (b < 1).all()

@@ -106,6 +106,20 @@ def test_numbers_that_are_subnormal(flushing):
     assert_same_results(actual, expected)
 
 
+def test_hyper_parameters_that_are_subnormal(flushing):
+    # For the processor they are 0 in this mode, which they may not be.
+    found = []
+    for switch in (lambda: None, flushing):
+        arrays = [np.full(5, 0.5) for _ in range(4)]
+        switch()
+        fastopt.adam_step(*arrays, step=2, eps=2.0**-1030)
+        fastopt.clip_grad_norm_(arrays[0], 2.0**-1030)
+        torch.set_flush_denormal(False)
+        found.append(arrays)
+    for array, expected in zip(*found, strict=True):
+        assert_same_bits(array, expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_ops_in_other_layouts(dtype, flushing):
     for name in ("Adam", "leaky_relu_backward 0.01", "dropout 0.3"):
