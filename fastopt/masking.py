@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt._checks import finite_number, integer
-from fastopt.random import DOMAIN_DROPOUT, MAX_STREAM, resolve_rng
+from fastopt.random import DOMAIN_DROPOUT, MAX_STREAM, give_back, resolve_rng
 
 __all__ = [
     "DropoutMask",
@@ -103,8 +103,12 @@ def dropout(
     """
     y = _core.make_output(x, "x", out)
     mask = mask_address(x.shape, p, training, rng)
-    result = y, mask
-    _core.dropout(x, "x", y, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+    try:
+        result = y, mask
+        _core.dropout(x, "x", y, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+    except MemoryError:
+        give_back(rng, mask.stream)
+        raise
     return result
 
 
@@ -199,8 +203,12 @@ def bias_leaky_relu_dropout(
     """
     y = _core.bias_leaky_relu_dropout_output(x, bias, negative_slope, out)
     mask = mask_address(x.shape, p, training, rng)
-    result = y, mask
-    _core.bias_leaky_relu_dropout(x, bias, negative_slope, y, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+    try:
+        result = y, mask
+        _core.bias_leaky_relu_dropout(x, bias, negative_slope, y, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
+    except MemoryError:
+        give_back(rng, mask.stream)
+        raise
     return result
 
 
@@ -264,7 +272,12 @@ def mask_address(shape: tuple[int, ...], p: float, training: bool, rng: Any) -> 
                 "pass rng=(mask.seed, mask.stream) for other decisions from the same stream"
             )
         return rng
-    return DropoutMask(*resolve_rng(rng), p, shape)
+    address = resolve_rng(rng)
+    try:
+        return DropoutMask(*address, p, shape)
+    except MemoryError:
+        give_back(rng, address[1])
+        raise
 
 
 def _check_mask(name: str, mask: Any) -> None:

@@ -242,7 +242,12 @@ class Philox4x32:
 def resolve_rng(rng: Any) -> tuple[int, int]:
     """Return the (seed, stream) that one call with this `rng` argument uses; takes a stream, or a key, from it."""
     if isinstance(rng, Philox4x32):
-        return rng.seed, rng._take_stream()
+        stream = rng._take_stream()
+        try:
+            return rng.seed, stream
+        except MemoryError:
+            give_back(rng, stream)
+            raise
     if rng is None or isinstance(rng, np.random.SeedSequence | np.random.BitGenerator | np.random.Generator):
         return _seed_from(rng), 0
     if isinstance(rng, tuple) and len(rng) == 2:
@@ -258,10 +263,22 @@ def resolve_rng(rng: Any) -> tuple[int, int]:
     )
 
 
+def give_back(rng: Any, stream: int) -> None:
+    """A call that has taken this stream ran out of memory: the next call gets it, unless one has taken the next."""
+    if isinstance(rng, Philox4x32):
+        with rng._lock:
+            if rng._stream == stream + 1:
+                rng._stream = stream
+
+
 def run_key(rng: Any) -> int:
     """Return a key for all the streams of a run of its own (an optimiser that rounds, a CEM): an int is a seed here."""
     seed, stream = (_seed_from(rng), 0) if isinstance(rng, int | np.integer) else resolve_rng(rng)
-    return _derived_key(seed, stream, DOMAIN_KEY)
+    try:
+        return _derived_key(seed, stream, DOMAIN_KEY)
+    except MemoryError:
+        give_back(rng, stream)
+        raise
 
 
 def _seed_from(source: Any) -> int:

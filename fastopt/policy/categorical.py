@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt._checks import finite_number, flag
-from fastopt.random import DOMAIN_ACTION, resolve_rng
+from fastopt.random import DOMAIN_ACTION, give_back, resolve_rng
 
 Array = NDArray[Any]
 
@@ -144,7 +144,12 @@ def categorical_sample(logits: Array, rng: Any = None) -> NDArray[np.int64]:
     array([0, 2, 0, 0, 1, 1, 0, 1])
     """
     _core.check_logits(logits)
-    return _core.categorical_sample(logits, *resolve_rng(rng), DOMAIN_ACTION)
+    address = resolve_rng(rng)
+    try:
+        return _core.categorical_sample(logits, *address, DOMAIN_ACTION)
+    except MemoryError:
+        give_back(rng, address[1])
+        raise
 
 
 def categorical_policy_gradient(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt._checks import finite_number, flag
-from fastopt.random import DOMAIN_ACTION, resolve_rng
+from fastopt.random import DOMAIN_ACTION, give_back, resolve_rng
 
 Array = NDArray[Any]
 
@@ -148,7 +148,12 @@ def gaussian_sample(mean: Array, log_std: Array, rng: Any = None, *, out: Array 
     array([0.5, 2. ])
     """
     out = _core.gaussian_output(mean, log_std, out)
-    return _core.gaussian_sample(mean, log_std, out, *resolve_rng(rng), DOMAIN_ACTION)
+    address = resolve_rng(rng)
+    try:
+        return _core.gaussian_sample(mean, log_std, out, *address, DOMAIN_ACTION)
+    except MemoryError:
+        give_back(rng, address[1])
+        raise
 
 
 def gaussian_policy_gradient(
