@@ -6,7 +6,7 @@ KERNELS := $(shell find kernels -type f)
 # Another name whenever a module comes or goes: an editable install finds those that were there when it was made.
 MODULES := .venv/modules-$(shell find fastopt -name '*.py' | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test fuzz lint bench benchmarks-once goals wheel clean
+.PHONY: demo test fuzz tsan soak lint bench benchmarks-once goals wheel clean
 
 demo: .venv/installed-test
 	$(BIN)/fastopt demo
@@ -21,6 +21,18 @@ fuzz: .venv-san/installed
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  .venv-san/bin/python -m tests.promises.fuzz --seconds 60 --seed $(or $(SEED),$$(date +%s))
+
+# The thread pool alone, driven by a million jobs under the thread sanitizer (some 10 minutes on 2 cores).
+tsan: build/tsan/pool
+	TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" build/tsan/pool $(or $(JOBS),1000000)
+
+build/tsan/pool: tests/promises/pool.cpp kernels/core/thread_pool.cpp kernels/core/float_mode.hpp kernels/fastopt.h
+	mkdir -p $(@D)
+	$(CXX) -std=c++17 -O1 -g -fsanitize=thread -Wall -Wextra -Ikernels $(filter %.cpp,$^) -pthread -o $@
+
+# Twenty minutes of everything at once, unless there is another number of MINUTES=.
+soak: .venv/installed-test
+	$(BIN)/python -m tests.promises.soak --minutes $(or $(MINUTES),20)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

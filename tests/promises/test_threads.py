@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 import fastopt
 
 from ..cases import digests
-from ..support import ELEMENTWISE_GRAIN, assert_same_bits, run_python, values
+from ..support import ELEMENTWISE_GRAIN, assert_same_bits, run_python, start_python, values
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc or sets Linux limits")
 
@@ -26,6 +27,37 @@ def test_number_of_threads():
             assert fastopt.get_num_threads() == 5
         assert fastopt.get_num_threads() == 2
     assert fastopt.get_num_threads() == 3
+
+
+def test_the_number_of_a_context_is_its_threads_own():
+    fastopt.set_num_threads(2)
+    inside, seen, go_on = threading.Barrier(3), [], threading.Event()
+
+    def work(n):
+        with fastopt.num_threads(n):
+            inside.wait(30)
+            seen.append((n, fastopt.get_num_threads()))
+            go_on.wait(30)
+        seen.append((0, fastopt.get_num_threads()))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (1, 4)]
+    for thread in threads:
+        thread.start()
+    inside.wait(30)
+    assert fastopt.get_num_threads() == 2
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [(0, 2), (0, 2), (1, 1), (4, 4)]
+    assert fastopt.get_num_threads() == 2
+
+
+def test_setting_the_number_within_a_context():
+    fastopt.set_num_threads(2)
+    with fastopt.num_threads(3):
+        fastopt.set_num_threads(4)
+        assert fastopt.get_num_threads() == 4
+    assert fastopt.get_num_threads() == 4
 
 
 def test_the_context_restores_after_an_error():
@@ -247,6 +279,8 @@ assert len(native()) == 2
 for task in native():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD, signal.SIGPROF):
         assert blocked(task) >> (number - 1) & 1, (task, number)
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP):
+        assert not blocked(task) >> (number - 1) & 1, (task, number)  # of a fault of its own
 assert blocked(os.getpid()) == before
 seen = []
 signal.signal(signal.SIGUSR1, lambda *_: seen.append(threading.current_thread()))
@@ -258,6 +292,31 @@ assert len(seen) == 100 and set(seen) == {threading.main_thread()}
         OPENBLAS_NUM_THREADS="1",
         OMP_NUM_THREADS="1",
     )
+
+
+@linux_only
+def test_the_traceback_of_a_fault_in_a_worker():
+    # The last chunk of a file that another process has cut off, done by whichever thread comes to it.
+    script = """
+import faulthandler, tempfile
+import numpy as np
+import fastopt
+faulthandler.enable()
+fastopt.set_num_threads(3)
+file = tempfile.NamedTemporaryFile()
+n = 1 << 22
+file.truncate(4 * n)
+x, y = np.memmap(file.name, np.float32, "r+", shape=(n,)), np.zeros(n, np.float32)
+fastopt.leaky_relu(y, out=y)
+file.truncate(4 * n - 4096)
+fastopt.leaky_relu(x, out=y)
+"""
+    for _ in range(6):
+        process = start_python(script)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGBUS
+        assert "Fatal Python error: Bus error" in output
+        assert "in leaky_relu" in output
 
 
 @linux_only

@@ -1,0 +1,172 @@
+"""tell happens whole or not at all, and is refused while another call is at the same run."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastopt
+
+from ..support import assert_same_bits
+
+
+def assert_same_state(a: Any, b: Any) -> None:
+    a, b = a.to_dict(), b.to_dict()
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        if isinstance(value, dict):
+            for name, one in value.items():
+                assert np.array_equal(one, b[key][name]), f"{key}/{name}"
+        else:
+            assert np.array_equal(value, b[key], equal_nan=not isinstance(value, str | None)), key
+
+
+def sphere(x: Any) -> Any:
+    return np.square(x - 1).sum(axis=1)
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def broken_off(call: Any, at: int) -> bool:
+    """Run the call with an exception at the event number `at` of those at which a signal or another thread may come in:
+    where something is called, and where it returns. Whether the call was broken off."""
+    left = at
+
+    def event(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            sys.setprofile(None)
+            raise Interrupted
+
+    sys.setprofile(event)
+    try:
+        call()
+        left = 1 << 30
+    except Interrupted:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+OPTIONS = {
+    "plain": {},
+    "full": {"covariance": "full"},
+    "that ends": {"maxiter": 4},
+    "restarting": {"restarts": 3, "patience": 1, "ftarget": -1.0},
+}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_an_interrupt_in_tell(options, parts):
+    def make() -> fastopt.CEM:
+        cem = fastopt.CEM(np.zeros(3), popsize=10, rng=1, **options)
+        for _ in range(3):
+            cem.tell(sphere(cem.ask()) + 5 * cem.generation)
+        if parts == 2:
+            cem.tell(sphere(cem.ask(0, 4)), first=0)
+        return cem
+
+    def tell(cem: fastopt.CEM) -> None:
+        first = 4 if parts == 2 else 0
+        cem.tell(scores[first:], first=first, fun_mean=0.5)
+
+    old, new = make(), make()
+    scores = sphere(old.ask()) + 100
+    tell(new)
+    assert new.generation == 4
+    later = make()
+    tell(later)
+    later.tell(sphere(later.ask()))
+    outcomes = set()
+    for at in range(10_000):
+        cem = make()
+        if not broken_off(lambda cem=cem: tell(cem), at):
+            break
+        outcomes.add(cem.generation)
+        assert_same_state(cem, old if cem.generation == 3 else new)
+        assert len(cem.result().history["fun"]) == cem.generation
+        if cem.generation == 3:
+            tell(cem)
+        cem.tell(sphere(cem.ask()))
+        assert_same_state(cem, later)
+        assert_same_bits(cem.candidate(3, 0), later.candidate(3, 0))
+    assert at > 20
+    assert outcomes == {3, 4}
+
+
+def test_scores_are_taken_whole():
+    cem = fastopt.CEM(np.zeros(3), popsize=10, rng=1)
+    twin = fastopt.CEM(np.zeros(3), popsize=10, rng=1)
+    scores = sphere(cem.ask())
+    for at in range(100):
+        if not broken_off(lambda: cem.tell(scores[:4]), at):
+            break
+    cem.tell(scores[4:], first=4)
+    twin.tell(scores)
+    assert_same_state(cem, twin)
+
+
+@pytest.mark.parametrize("name", ["tell", "to_dict", "result", "candidate"])
+def test_a_call_within_a_call(name):
+    cem = fastopt.CEM(np.zeros(2), popsize=4, rng=1)
+    calls = {
+        "tell": lambda: cem.tell([1.0], first=0),
+        "to_dict": cem.to_dict,
+        "result": cem.result,
+        "candidate": lambda: cem.candidate(0, 0),
+    }
+
+    class Score:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            calls[name]()
+            return np.array(1.0)
+
+    with pytest.raises(RuntimeError, match=f"{name}: this CEM is in the middle of tell in this thread: a re-entry"):
+        cem.tell([Score(), None, 2.0, 3.0])
+    assert cem.generation == 0
+    cem.tell([1.0, 2.0, 3.0, 4.0])
+    assert cem.generation == 1
+    calls[name]()
+
+
+def test_eight_threads_tell():
+    # Each tells its part of each generation, again where it was refused.
+    old = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads, each, generations = 8, 64, 30
+    try:
+        cem = fastopt.CEM(np.zeros(20), rng=0, popsize=threads * each)
+        barrier = threading.Barrier(threads)
+        messages: set[str] = set()
+
+        def work(k: int) -> None:
+            for _ in range(generations):
+                barrier.wait(60)
+                scores = sphere(cem.ask(k * each, each))
+                barrier.wait(60)
+                while True:
+                    try:
+                        cem.tell(scores, first=k * each)
+                        break
+                    except RuntimeError as error:
+                        messages.add(str(error))
+
+        with ThreadPoolExecutor(threads) as executor:
+            list(executor.map(work, range(threads)))
+    finally:
+        sys.setswitchinterval(old)
+    assert messages <= {"tell: this CEM is in the middle of tell in another thread"}
+    alone = fastopt.CEM(np.zeros(20), rng=0, popsize=threads * each)
+    for _ in range(generations):
+        alone.tell(sphere(alone.ask()))
+    assert_same_state(cem, alone)
