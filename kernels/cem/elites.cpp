@@ -112,6 +112,7 @@ double largest_magnitude(const T* x, int64_t n) {
 }  // namespace
 
 extern "C" double fastopt_largest_magnitude(const void* x, int64_t n, int element_type) {
+    default_float_mode mode;
     return element_type == 0 ? largest_magnitude(static_cast<const float*>(x), n)
                              : largest_magnitude(static_cast<const double*>(x), n);
 }

@@ -35,6 +35,13 @@ class default_float_mode {
 #endif
 };
 
+// A compiler does not know that arithmetic depends on the mode: it may compute what is in registers before the mode is set,
+// or after it has been put back. What goes into such a computation and what comes out of it passes through here.
+inline double in_mode(double x) {
+    __asm__ volatile("" : "+m"(x));
+    return x;
+}
+
 // After foreign code: the mode of kernels again, and of the registers that kernels do not use the mode that was.
 class foreign_float_mode {
   public:

@@ -23,10 +23,10 @@ extern "C" double fastopt_add_up(const double* terms, int64_t count) {
     default_float_mode mode;
     double total = 0;
     for (int64_t k = 0; k < count; ++k) total += terms[k];
-    return total;
+    return in_mode(total);
 }
 
 extern "C" double fastopt_mean(const double* sums, int64_t count, int64_t size) {
     default_float_mode mode;
-    return fastopt_add_up(sums, count) / static_cast<double>(size);
+    return in_mode(fastopt_add_up(sums, count) / in_mode(static_cast<double>(size)));
 }

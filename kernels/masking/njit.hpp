@@ -8,6 +8,7 @@ namespace {
 template <class T>
 int64_t dropout(T* y, const T* x, int64_t n, double p, uint64_t seed, uint64_t stream, int64_t domain) {
     default_float_mode mode;  // p may be subnormal
+    p = in_mode(p);
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     if (y != x && overlap(y, x, bytes)) return OVERLAP;
     if (p == 0 || p == 1) {
@@ -24,6 +25,7 @@ template <class T>
 int64_t bias_leaky_relu_dropout(T* y, const T* x, const T* bias, int64_t n, int64_t columns, double negative_slope,
                                 double p, uint64_t seed, uint64_t stream, int64_t domain) {
     default_float_mode mode;
+    p = in_mode(p);
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T)), bias_bytes = columns * static_cast<int64_t>(sizeof(T));
     if ((y != x && overlap(y, x, bytes)) || overlap(y, bytes, bias, bias_bytes)) return OVERLAP;
     if (p == 1) {
@@ -48,6 +50,7 @@ template <class T>
 int64_t bias_leaky_relu_dropout_backward(T* dx, T* dbias, const T* grad, const T* y, int64_t n, int64_t columns, double p,
                                          double negative_slope) {
     default_float_mode mode;
+    p = in_mode(p);
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     if ((dx != grad && overlap(dx, grad, bytes)) || (dx != y && overlap(dx, y, bytes))) return OVERLAP;
     if (p == 1 || n == 0) {

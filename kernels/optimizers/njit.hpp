@@ -56,7 +56,7 @@ double add_squares(const T* x, int64_t n, double total) {
         fastopt_kernels.core->sum_squares[TYPE<T>](&args, 0, blocks);
         for (int64_t k = 0; k < blocks; ++k) sum += sums[k];
     }
-    return total + sum;
+    return in_mode(total + sum);
 }
 
 double norm(double total) { return fastopt_norm(1, &total, 1); }

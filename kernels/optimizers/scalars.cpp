@@ -48,26 +48,26 @@ extern "C" int fastopt_sgd_scalars(void* scalars, double t, const double* hyper,
 
 extern "C" double fastopt_penalty(double weight_decay, const double* sums, int64_t count) {
     default_float_mode mode;
-    return 0.5 * weight_decay * fastopt_add_up(sums, count);
+    return in_mode(0.5 * in_mode(weight_decay) * fastopt_add_up(sums, count));
 }
 
 extern "C" double fastopt_norm(double multiplier, const double* sums, int64_t count) {
     default_float_mode mode;
-    return std::fabs(multiplier) * std::sqrt(fastopt_add_up(sums, count));
+    return in_mode(std::fabs(multiplier) * std::sqrt(fastopt_add_up(sums, count)));
 }
 
 extern "C" double fastopt_clip(double norm, double max_norm) {
     default_float_mode mode;
-    const double factor = max_norm / (norm + 1e-6);
-    return factor < 1 ? factor : 1;  // 1 for a NaN
+    const double factor = in_mode(max_norm) / (in_mode(norm) + 1e-6);
+    return in_mode(factor < 1 ? factor : 1);  // 1 for a NaN
 }
 
 extern "C" double fastopt_clipped_scale(double grad_scale, double norm, double max_norm) {
     default_float_mode mode;
-    return grad_scale * fastopt_clip(norm, max_norm);
+    return in_mode(in_mode(grad_scale) * fastopt_clip(norm, max_norm));
 }
 
 extern "C" double fastopt_ema_rate(double decay) {
     default_float_mode mode;
-    return 1 - decay;
+    return in_mode(1 - in_mode(decay));
 }

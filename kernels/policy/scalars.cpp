@@ -7,38 +7,38 @@
 
 extern "C" double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps) {
     default_float_mode mode;
-    return 1 / (std::sqrt(fastopt_mean(sums, count, size)) + eps);
+    return in_mode(1 / (std::sqrt(fastopt_mean(sums, count, size)) + in_mode(eps)));
 }
 
 extern "C" double fastopt_gaussian_log_prob_constant(int64_t columns) {
     default_float_mode mode;
-    return static_cast<double>(columns) * 0.9189385332046727;
+    return in_mode(in_mode(static_cast<double>(columns)) * 0.9189385332046727);
 }
 
 extern "C" double fastopt_gaussian_entropy_constant(int64_t columns) {
     default_float_mode mode;
-    return static_cast<double>(columns) * 1.4189385332046727;
+    return in_mode(in_mode(static_cast<double>(columns)) * 1.4189385332046727);
 }
 
 extern "C" void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args* args, int64_t rows,
                                                      double entropy_coef) {
     default_float_mode mode;
-    args->scale = 1 / static_cast<double>(rows);
+    args->scale = in_mode(1 / in_mode(static_cast<double>(rows)));
     args->entropy_coef = entropy_coef;
-    args->entropy_scale = entropy_coef / static_cast<double>(rows);
+    args->entropy_scale = in_mode(entropy_coef / in_mode(static_cast<double>(rows)));
 }
 
 extern "C" void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args* args, double entropy_coef) {
     default_float_mode mode;
-    args->scale = 1 / static_cast<double>(args->rows);
+    args->scale = in_mode(1 / in_mode(static_cast<double>(args->rows)));
     args->log_prob_constant = fastopt_gaussian_log_prob_constant(args->columns);
     args->entropy_coef = entropy_coef;
     args->entropy_constant = fastopt_gaussian_entropy_constant(args->columns);
-    args->entropy_scale = entropy_coef / static_cast<double>(args->rows);
+    args->entropy_scale = in_mode(entropy_coef / in_mode(static_cast<double>(args->rows)));
 }
 
 extern "C" void fastopt_gae_scalars(gae_args* args, double gamma, double lam) {
     default_float_mode mode;
     args->gamma = gamma;
-    args->gamma_lam = gamma * lam;
+    args->gamma_lam = in_mode(in_mode(gamma) * lam);
 }
