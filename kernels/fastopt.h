@@ -694,21 +694,18 @@ const char *fastopt_available_isa(int k);
 
 /* ---- the thread pool ---------------------------------------------------------------------------------------------- */
 
-/* `size` items for one kernel, cut into chunks of `grain` items that start at multiples of the grain. `work` counts what is
-   worth waking a second thread for (about 10 microseconds) in all of them; where it is 0 a chunk is that. */
+/* `size` items for one kernel, cut into chunks of `grain` items that start at multiples of the grain. */
 typedef struct {
     fastopt_kernel kernel;
     const void *args;
     int64_t size;
     int64_t grain;
-    double work;
     int64_t first_chunk; /* filled in by fastopt_run */
 } fastopt_job;
 
-/* Runs all jobs to the end, on as many threads as the work is worth. Any thread may call it at any time. */
-void fastopt_run(fastopt_job *jobs, int64_t count);
-/* The work of a job, counted as above. */
-double fastopt_work(const fastopt_job *job);
+/* Runs all jobs to the end, on as many threads as the work is worth: it counts what is worth waking a second thread for
+   (about 10 microseconds). Any thread may call it at any time. */
+void fastopt_run(fastopt_job *jobs, int64_t count, double work);
 
 /* A job that the pool's other threads do while the caller does something else; what lies behind `job->args` has to stay.
  * NULL: no memory. fastopt_wait returns once items [0, items) are done, and does those that no thread has taken.
@@ -718,7 +715,7 @@ double fastopt_work(const fastopt_job *job);
  * child fastopt_wait does again what other threads had taken and not done. */
 typedef struct fastopt_ahead fastopt_ahead;
 typedef void (*fastopt_waiting)(const void *args);
-fastopt_ahead *fastopt_begin(const fastopt_job *job, fastopt_waiting while_waiting);
+fastopt_ahead *fastopt_begin(const fastopt_job *job, double work, fastopt_waiting while_waiting);
 void fastopt_wait(fastopt_ahead *ahead, int64_t items);
 void fastopt_end(fastopt_ahead *ahead);
 

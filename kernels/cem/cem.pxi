@@ -96,7 +96,7 @@ cdef inline fastopt_job cem_job(fastopt_kernel kernel, const void* args, int64_t
     cdef int64_t numbers = size * numbers_each, grain = RANDOM_GRAIN
     if numbers >= 2 * RANDOM_GRAIN:
         grain = min(RANDOM_GRAIN, max(RANDOM_GRAIN // 4, numbers // 32))
-    return fastopt_job(kernel=kernel, args=args, size=size, grain=max(1, grain // max(1, numbers_each)), work=0,
+    return fastopt_job(kernel=kernel, args=args, size=size, grain=max(1, grain // max(1, numbers_each)),
                        first_chunk=0)
 
 
@@ -162,7 +162,7 @@ cdef class CandidatesAhead:
         self.scratch = cem_scratch(&self.args, mean, count)
         cdef fastopt_job job = cem_job(fastopt_kernels.cem.cem_candidates[element_type(mean)], &self.args, count,
                                        cem_padded(self.args.distribution.dimensions))
-        self.ahead = fastopt_begin(&job, NULL)
+        self.ahead = fastopt_begin(&job, work_of(job.size, job.grain), NULL)
         if self.ahead == NULL:
             raise MemoryError
 
@@ -313,7 +313,7 @@ cpdef Distribution cem_refit(Distribution distribution, elites, bint about_new_m
         args.factor = PyArray_DATA(<ndarray>factor)
         args.elite_candidates = PyArray_DATA(candidates)
         args.work = <double*>PyArray_DATA(work)
-        run(fastopt_kernels.cem.cem_refit_full[element], &args, 1, 1)
+        run_work(fastopt_kernels.cem.cem_refit_full[element], &args, 1, 1, <double>(n * n) * (count + n) / (1 << 16))
     return distribution.following(mean, std, factor)
 
 

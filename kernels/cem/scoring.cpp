@@ -168,8 +168,8 @@ void look_at_signals(const void* args) { static_cast<const scoring*>(args)->look
 
 extern "C" int fastopt_score_candidates(const cem_score_args* args, int64_t size, int64_t grain, int64_t* at) {
     const scoring s(*args);
-    const fastopt_job job = {score_chunk, &s, size, std::min(grain, s.rows_of(CHUNK, grain)), 0, 0};
-    fastopt_ahead* ahead = fastopt_begin(&job, look_at_signals);
+    const fastopt_job job = {score_chunk, &s, size, std::min(grain, s.rows_of(CHUNK, grain)), 0};
+    fastopt_ahead* ahead = fastopt_begin(&job, static_cast<double>(size) / static_cast<double>(job.grain), look_at_signals);
     if (ahead == nullptr) return FASTOPT_SCORE_NO_MEMORY;
     fastopt_wait(ahead, size);
     fastopt_end(ahead);

@@ -8,26 +8,35 @@ cdef enum:
     SUM_GRAIN = 16  # blocks of FASTOPT_SUM_BLOCK
 
 
+cdef inline double work_of(int64_t size, int64_t grain) noexcept:
+    """The work of a job whose grain is worth a second thread, in such units."""
+    return <double>size / <double>grain
+
+
 cdef inline void run_jobs(fastopt_job* jobs, Py_ssize_t count) noexcept:
-    cdef double grains = 0
+    cdef double work = 0
     cdef Py_ssize_t k
     for k in range(count):
-        grains += fastopt_work(&jobs[k])
-    if grains < 1. / 32:  # over in a microsecond, before another thread could have taken the GIL
-        fastopt_run(jobs, count)
+        work += work_of(jobs[k].size, jobs[k].grain)
+    run_jobs_of(jobs, count, work)
+
+
+cdef inline void run_jobs_of(fastopt_job* jobs, Py_ssize_t count, double work) noexcept:
+    if work < 1. / 32:  # over in a microsecond, before another thread could have taken the GIL
+        fastopt_run(jobs, count, work)
     else:
         with nogil:
-            fastopt_run(jobs, count)
+            fastopt_run(jobs, count, work)
 
 
 cdef inline void run(fastopt_kernel kernel, const void* args, int64_t size, int64_t grain) noexcept:
-    run_work(kernel, args, size, grain, 0)
+    run_work(kernel, args, size, grain, work_of(size, grain))
 
 
 cdef inline void run_work(fastopt_kernel kernel, const void* args, int64_t size, int64_t grain, double work) noexcept:
     """The same where a chunk may be much more or less than what is worth a second thread, of which there is `work`."""
-    cdef fastopt_job job = fastopt_job(kernel=kernel, args=args, size=size, grain=grain, work=work, first_chunk=0)
-    run_jobs(&job, 1)
+    cdef fastopt_job job = fastopt_job(kernel=kernel, args=args, size=size, grain=grain, first_chunk=0)
+    run_jobs_of(&job, 1, work)
 
 
 cdef inline int element_type(ndarray a) noexcept:

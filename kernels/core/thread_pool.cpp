@@ -353,10 +353,6 @@ int num_threads() {
 
 }  // namespace
 
-extern "C" double fastopt_work(const fastopt_job* job) {
-    return job->work > 0 ? job->work : static_cast<double>(job->size) / static_cast<double>(job->grain);
-}
-
 // How many threads so many chunks are worth; `work` is in grains, each worth waking a thread for.
 static int64_t threads_for(int64_t chunks, double work) {
     int64_t threads = num_threads();
@@ -364,13 +360,11 @@ static int64_t threads_for(int64_t chunks, double work) {
     return static_cast<double>(threads) > work ? static_cast<int64_t>(work) : threads;
 }
 
-extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
+extern "C" void fastopt_run(fastopt_job* jobs, int64_t count, double work) {
     int64_t chunks = 0;
-    double work = 0;
     for (int64_t k = 0; k < count; ++k) {
         jobs[k].first_chunk = chunks;
         chunks += chunks_of(jobs[k]);
-        work += fastopt_work(&jobs[k]);
     }
     const int64_t threads = threads_for(chunks, work);
     pool& p = the_pool();
@@ -385,10 +379,10 @@ extern "C" void fastopt_run(fastopt_job* jobs, int64_t count) {
     run_serial(jobs, count);
 }
 
-extern "C" fastopt_ahead* fastopt_begin(const fastopt_job* job, fastopt_waiting while_waiting) {
+extern "C" fastopt_ahead* fastopt_begin(const fastopt_job* job, double work, fastopt_waiting while_waiting) {
     try {
         const int64_t chunks = chunks_of(*job);
-        const int64_t threads = threads_for(chunks, fastopt_work(job));
+        const int64_t threads = threads_for(chunks, work);
         fastopt_ahead* ahead = new fastopt_ahead(*job, while_waiting, chunks, threads - 1);
         if (threads > 1) the_pool().begin(*ahead);
         return ahead;

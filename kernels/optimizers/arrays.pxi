@@ -72,7 +72,7 @@ def scale(list arrays, double factor):
                 copies.append((view_of(a, a), work))
             args[k] = scale_args(x=PyArray_DATA(work), factor=factor)
             jobs[k] = fastopt_job(kernel=fastopt_kernels.optimizers.scale[element_type(a)], args=&args[k],
-                                  size=PyArray_SIZE(work), grain=ELEMENTWISE_GRAIN, work=0, first_chunk=0)
+                                  size=PyArray_SIZE(work), grain=ELEMENTWISE_GRAIN, first_chunk=0)
         # Nothing is written before here, and nothing can fail or be interrupted after it.
         run_jobs(jobs, count)
         for array, result in copies:

@@ -55,7 +55,7 @@ void run_small(int64_t seed) {
     std::vector<int64_t> out(40, -1);
     const filling f = {out.data(), seed, false, nullptr};
     fastopt_job job = {fill, &f, 40, 4, 0};
-    fastopt_run(&job, 1);
+    fastopt_run(&job, 1, 10);
     check(out, seed, 40);
     ++jobs_done;
 }
@@ -71,7 +71,7 @@ void run_several(std::mt19937_64& random) {
         f[k] = {out[k].data(), k, random() % 8 == 0, nullptr};
         jobs[k] = {fill, &f[k], size, 1 + static_cast<int64_t>(random() % 50), 0};
     }
-    fastopt_run(jobs, count);
+    fastopt_run(jobs, count, 20);
     for (int k = 0; k < count; ++k) check(out[k], k, static_cast<int64_t>(out[k].size()));
     jobs_done += count;
 }
@@ -84,7 +84,7 @@ void run_ahead(std::mt19937_64& random, bool foreign) {
     std::atomic<int> stop{0};
     const filling f = {out.data(), 5, random() % 4 == 0, foreign ? &stop : nullptr};
     const fastopt_job job = {fill, &f, size, 1 + static_cast<int64_t>(random() % 20), 0};
-    fastopt_ahead* ahead = fastopt_begin(&job, foreign ? nothing : nullptr);
+    fastopt_ahead* ahead = fastopt_begin(&job, 20, foreign ? nothing : nullptr);
     if (ahead == nullptr) fail("no memory");
     const int64_t wanted = foreign ? size : static_cast<int64_t>(random() % static_cast<uint64_t>(size + 1));
     for (int64_t items = 0; items < wanted;) {
