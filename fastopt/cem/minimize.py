@@ -150,9 +150,9 @@ def minimize_cem(
     floating-point type, 6 callback, 7 ten generations without two finite scores, 8 KeyboardInterrupt, which returns the
     best so far.
 
-    Threads: fastopt's own draw the candidates. `fun` runs in the calling thread, but a function of ``numba.njit`` in all
-    of them, without the interpreter's lock; what it raises within ``objmode`` comes out as it is. Signals are looked at
-    between its calls, and a fork does not wait for it: a forked child goes on with the run by itself.
+    Threads: fastopt's own draw the candidates. `fun` runs in the calling thread, but a function of ``numba.njit`` in
+    all of them, without the interpreter's lock; what it raises within ``objmode`` comes out as it is. Signals are
+    looked at between its calls. A fork does not wait for it: a forked child goes on with the run by itself.
 
     Examples
     --------
