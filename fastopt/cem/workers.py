@@ -63,10 +63,9 @@ class Objective:
         self.takes_key = _takes_key(fun)
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._compiled: CompiledScore | None = None  # made for the dtype of the run
-        self._planned: tuple[int, ...] = ()  # the range that was asked for last
-        # Its cuts, in groups of which the candidates are in memory at once; whether that is one call.
-        self._blocks: list[list[tuple[int, int]]] = []
-        self._at_once = False
+        # Of the range that was asked for last: what it is, its cuts in groups of which the candidates are in memory at
+        # once, and whether that is one call. One field: threads of an executor share this object.
+        self._planned: tuple[tuple[int, ...], list[list[tuple[int, int]]], bool] = ((), [], False)
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""
@@ -76,13 +75,14 @@ class Objective:
             together = self._fused(distribution, first, stop)
             if together is not None:
                 return together
-        if (distribution.population, first, stop) != self._planned:
-            self._plan(distribution, first, stop)
-        if self._at_once:  # for speed alone
+        planned, blocks, at_once = self._planned
+        if (distribution.population, first, stop) != planned:
+            _, blocks, at_once = self._planned = self._plan(distribution, first, stop)
+        if at_once:  # for speed alone
             return self._scores(self.sample(distribution, first, stop - first), distribution, first, None)
         keys = evaluation_keys(distribution, first, stop, self.n_repeats) if self.takes_key else None
         scores = []
-        for block in self._blocks:
+        for block in blocks:
             start, end = block[0][0], block[-1][1]
             total: Any = None
             for repeat in range(self.n_repeats):
@@ -122,13 +122,15 @@ class Objective:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}
 
-    def _plan(self, distribution: Distribution, first: int, stop: int) -> None:
+    def _plan(
+        self, distribution: Distribution, first: int, stop: int
+    ) -> tuple[tuple[int, ...], list[list[tuple[int, int]]], bool]:
         problem = distribution.population, distribution.mean.size
         pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*problem) if a < stop and b > first]
         together = max(1, BLOCK_ELEMENTS // (cut_rows(*problem) * distribution.mean.size))
-        self._blocks = [pieces[k : k + together] for k in range(0, len(pieces), together)]
-        self._at_once = len(pieces) == self.n_repeats == 1 and not self.takes_key
-        self._planned = distribution.population, first, stop
+        blocks = [pieces[k : k + together] for k in range(0, len(pieces), together)]
+        at_once = len(pieces) == self.n_repeats == 1 and not self.takes_key
+        return (distribution.population, first, stop), blocks, at_once
 
     def _scores(self, x: Array, distribution: Distribution, first: int, keys: Array | None) -> NDArray[np.float64]:
         fun, args = self.fun, self.args

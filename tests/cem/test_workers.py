@@ -255,3 +255,24 @@ def test_all_cpus_and_executors_of_processes():
         here = fastopt.minimize_cem(np.sum, np.zeros(3), popsize=20, maxiter=2, rng=0)
         there = fastopt.minimize_cem(np.sum, np.zeros(3), popsize=20, maxiter=2, rng=0, workers=executor)
     assert_same_run(here, there)
+
+
+def test_threads_that_share_the_function():
+    # Each of two threads stops in the middle of its range, where it has planned it, while the other plans its own.
+    objective = Objective(lambda x: x.sum(axis=1), vectorized=True)
+    distribution = Distribution(np.zeros(40), np.ones(40), None, None, None, 1, 2, 600, False, False)
+    ranges = [(0, 300), (300, 601)]
+    alone = [objective(distribution, *r) for r in ranges]
+    stopping, plan = threading.Barrier(2), objective._plan
+
+    def slowly(*arguments):
+        planned = plan(*arguments)
+        stopping.wait(30)
+        return planned
+
+    objective._plan = slowly
+    for _ in range(20):
+        objective._planned = ((), [], False)
+        with ThreadPoolExecutor(2) as executor:
+            for found, expected in zip(executor.map(lambda r: objective(distribution, *r), ranges), alone, strict=True):
+                assert_same_bits(found, expected)
