@@ -10,10 +10,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from fastopt._core import finite_number as finite_number
+from fastopt._core import forks
 
 P = ParamSpec("P")
 R = TypeVar("R")
-FREE = 0, ""
+FREE = 0, "", 0
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
@@ -33,7 +34,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def alone(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Make a method one that reads or changes several fields of its object together.
+    """Make a method one that reads or changes several fields of its object together, of which each moment is whole.
 
     One call of such methods at a time: a second one is refused in words. The object has `_held` = FREE at first.
     """
@@ -41,13 +42,13 @@ def alone(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any,
 
     @functools.wraps(method)
     def guarded(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        me = get_ident()
-        if self._held[0]:
-            by, doing = self._held
-            where = "this thread: a re-entry, which is not possible" if by == me else "another thread"
+        mine = get_ident(), name, forks()
+        by, doing, of_process = self._held
+        if by and of_process == mine[2]:  # else the other thread is that of a parent, and not here
+            where = "this thread: a re-entry, which is not possible" if by == mine[0] else "another thread"
             raise RuntimeError(f"{name}: this {type(self).__name__} is in the middle of {doing} in {where}")
         # No signal and no other thread comes in but where something is called.
-        self._held = me, name
+        self._held = mine
         try:
             return method(self, *args, **kwargs)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,7 @@ class Philox4x32:
         array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
         """
         out = np.empty(() if size is None else size, np.uint32)
-        self._fill_raw(out, self._address(stream, offset, out.size, 1), offset)
-        return int(out) if size is None else out
+        return self._drawn(self._fill_raw, out, stream, offset, 1, single=size is None)
 
     def random(
         self,
@@ -124,8 +124,8 @@ class Philox4x32:
         array([0.29220664, 0.04940094])
         """
         result = _output(size, dtype, out)
-        self._fill_uniform(result, self._address(stream, offset, result.size, result.itemsize // 4), offset)
-        return float(result) if size is None and out is None else result
+        single = size is None and out is None
+        return self._drawn(self._fill_uniform, result, stream, offset, result.itemsize // 4, single=single)
 
     def standard_normal(
         self,
@@ -163,8 +163,8 @@ class Philox4x32:
         array([ 0.11235616, -0.04257821], dtype=float32)
         """
         result = _output(size, dtype, out)
-        self._fill_normal(result, self._address(stream, offset, result.size, result.itemsize // 4), offset)
-        return float(result) if size is None and out is None else result
+        single = size is None and out is None
+        return self._drawn(self._fill_normal, result, stream, offset, result.itemsize // 4, single=single)
 
     def spawn(self, n: int) -> list[Philox4x32]:
         """Return `n` new generators with seeds of their own, for workers, environments or layers.
@@ -177,11 +177,20 @@ class Philox4x32:
         array([2897030017], dtype=uint32)
         """
         n = integer("n", n, 0, MAX_STREAM)
+        # Nothing is called while the lock is held: a signal's handler, or a fork, would come in.
         with self._lock:
             first = self._spawned
-            integer("n", first + n, 0, MAX_STREAM)
-            self._spawned += n
-        return [type(self)(_derived_key(self._seed, first + k, DOMAIN_SPAWN)) for k in range(n)]
+            after = first + n
+            if after < MAX_STREAM:
+                self._spawned = after
+        integer("n", after, 0, MAX_STREAM)
+        try:
+            return [type(self)(_derived_key(self._seed, first + k, DOMAIN_SPAWN)) for k in range(n)]
+        except MemoryError:
+            with self._lock:
+                if self._spawned == after:
+                    self._spawned = first
+            raise
 
     @property
     def seed(self) -> int:
@@ -222,10 +231,26 @@ class Philox4x32:
             self._stream = stream + 1
         return stream
 
-    def _address(self, stream: int | None, offset: int, size: int, words: int) -> int:
-        """Return the stream of a draw of `size` elements of so many words from `offset` on; take one if it is None."""
-        integer("offset", offset, 0, 2**64 // words - size + 1)
-        return self._take_stream() if stream is None else integer("stream", stream, 0, MAX_STREAM)
+    def _drawn(
+        self,
+        fill: Callable[[NDArray[Any], int, int], None],
+        out: NDArray[Any],
+        stream: int | None,
+        offset: int,
+        words: int,
+        *,
+        single: bool,
+    ) -> Any:
+        """Fill `out`, whose elements are of so many words each, and return it or its one number."""
+        integer("offset", offset, 0, 2**64 // words - out.size + 1)
+        taken = self._take_stream() if stream is None else integer("stream", stream, 0, MAX_STREAM)
+        try:
+            fill(out, taken, offset)
+            return out.item() if single else out
+        except MemoryError:
+            if stream is None:
+                give_back(self, taken)
+            raise
 
     # What reference.Philox4x32 does in NumPy.
 

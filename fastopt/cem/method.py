@@ -246,7 +246,7 @@ class CEM:
         TypeError, ValueError
             If the scores are of the wrong kind or number; nothing is taken then.
         RuntimeError
-            If another thread is telling; scores are taken one call after the other.
+            If another thread is within `tell`, `result` or `to_dict` of this run: one call after the other.
         """
         if generation is not None and integer("generation", generation, 0, self.generation + 1) < self.generation:
             return False
@@ -257,8 +257,8 @@ class CEM:
                 f"scores: expected at most {self.popsize - first} numbers, one for each candidate from {first} on, "
                 f"got shape {values.shape}"
             )
-        if values.dtype.kind not in "fiub":
-            values = np.array([as_score(value) for value in values], np.float64)
+        numbers = values.dtype.kind in "fiub"
+        values = np.array(values if numbers else [as_score(value) for value in values], np.float64)
         mean_score = self._told_mean if fun_mean is None else as_score(fun_mean)
         stop = first + len(values)
         if len(values) < self.popsize and not (self._told[:first].all() and self._told[stop:].all()):
@@ -298,19 +298,20 @@ class CEM:
             n_elites = self._elites_of(popsize)
             told_scores, told = _none_told(popsize)
         row = _row(self.restart, nfev, fun, found, mean_score, row_of.largest_std)
-        if len(self._elites) != generation:
-            del self._elites[generation:], self._history[generation * len(row) :], self._begun[self.restart + 1 :]
+        if len(self._elites) != generation:  # which is deleted last: what is broken off here is done again
+            del self._begun[self.restart + 1 :], self._history[generation * len(row) :], self._elites[generation:]
         self._elites.append(elites)
         self._history += row
         if begins:
             self._begun.append(generation + 1)
-        # From here on there is no call, and so no place at which a signal or another thread comes in.
+        generation += 1
+        # From here on nothing is called, so that no signal and no other thread comes in, and nothing needs memory.
         self._scores, self._told, self._told_mean = told_scores, told, None
         self._distribution, self.popsize, self._n_elites = following, popsize, n_elites
-        self.nfev, self._stale, self._bad, self.restart = nfev, stale, bad, restart
+        self.nfev, self._stale, self._bad = nfev, stale, bad
         self.fun, self.x, self._best_of_restart = fun, x, best_of_restart
         self.fun_mean, self.x_mean, self._rule = mean_score, x_mean, rule
-        self.generation = generation + 1
+        self.restart, self.generation = restart, generation
 
     def _options(self, generation: int) -> tuple[Any, ...]:
         """The last arguments of a refit, for a generation of a restart."""
@@ -327,8 +328,8 @@ class CEM:
             if not sign * score >= sign * fun:
                 fun, x = score, self._sample(d, self.popsize, 1)[0]
         nfev, x_mean = self.nfev + self._repeats, d.mean
-        self.nfev, self.fun_mean, self.x_mean, self.fun, self.x = nfev, score, x_mean, fun, x
-        self._best_of_restart = best
+        self.nfev, self.fun_mean, self.x_mean = nfev, score, x_mean
+        self.fun, self.x, self._best_of_restart = fun, x, best
 
     def _look(
         self, d: Distribution, fun: float, stale: int, bad: int, generation: int, nfev: int, scores_mean: bool
@@ -370,6 +371,9 @@ class CEM:
     @alone
     def result(self) -> Result:
         """Return what was found so far (:func:`minimize_cem` has the fields)."""
+        return self._result()
+
+    def _result(self) -> Result:
         status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
         d = self._distribution
         fields = {
@@ -399,7 +403,6 @@ class CEM:
 
     # ---- what was ----------------------------------------------------------------------------------------------------
 
-    @alone
     def candidate(self, generation: int, i: int) -> Array:
         """Return candidate i of a generation, this one or a past one, computed again.
 
@@ -414,9 +417,9 @@ class CEM:
         start = self._begun[restart]
         if restart == self.restart and generation == self.generation:
             return self._distribution
-        at, d = start, None
-        if self._replayed is not None and start <= self._replayed[0] <= generation:
-            at, d = self._replayed
+        at, d, replayed = start, None, self._replayed
+        if replayed is not None and start <= replayed[0] <= generation:
+            at, d = replayed
         if d is None:
             d = self._first_distribution(restart)
         for k in range(at, generation):

@@ -213,7 +213,7 @@ def minimize_with(
         team.close(wait=finished)
         if show is not None:
             show.close()
-    return cem.result()
+    return cem._result()
 
 
 def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | None:
@@ -228,7 +228,7 @@ def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | N
     def report(cem: CEM) -> bool:
         try:
             if by_name:
-                callback(intermediate_result=cem.result())
+                callback(intermediate_result=cem._result())
             else:
                 callback(cem.x.copy())
         except StopIteration:

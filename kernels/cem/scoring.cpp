@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <new>
 
 namespace {
 
@@ -50,7 +51,13 @@ struct scoring : cem_score_args {
         return one > 0 ? std::max<int64_t>(1, time / one) : first_time;
     }
 
-    // The thread's exception, if it has one, becomes the outcome; the GIL is held.
+    void end_with(int reason) const {
+        int still = FASTOPT_SCORED;
+        outcome.compare_exchange_strong(still, reason);
+    }
+
+    // The thread's exception, if it has one, is kept; the GIL is held. Of several it is the first one, but what a signal's
+    // handler raised (candidate -1) comes before errors: whoever catches those may go on, in spite of Ctrl-C.
     void keep_exception(int64_t candidate) const {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
@@ -59,13 +66,14 @@ struct scoring : cem_score_args {
         if (traceback != nullptr) PyException_SetTraceback(value, traceback);
         Py_XDECREF(type);
         Py_XDECREF(traceback);
-        if (exception == nullptr) {
+        if (exception == nullptr || (candidate < 0 && at >= 0)) {
+            Py_XDECREF(exception);
             exception = value;
             at = candidate;
         } else {
             Py_XDECREF(value);
         }
-        outcome = FASTOPT_SCORE_EXCEPTION;
+        end_with(FASTOPT_SCORE_EXCEPTION);
     }
 
     void raised(int status, int64_t candidate) const {
@@ -74,8 +82,7 @@ struct scoring : cem_score_args {
             keep_exception(candidate);
             PyGILState_Release(gil);
         }
-        int still = FASTOPT_SCORED;
-        outcome.compare_exchange_strong(still, FASTOPT_SCORE_RAISED);
+        end_with(FASTOPT_SCORE_RAISED);
     }
 
     // For the caller.
@@ -89,25 +96,20 @@ struct scoring : cem_score_args {
     }
 };
 
-// A Python thread state of the pool's thread, without the GIL: an exception stays in it after the function has returned.
-class python_thread {
-  public:
-    explicit python_thread(bool wanted) : wanted_(wanted) {
-        if (!wanted) return;
-        gil_ = PyGILState_Ensure();
-        state_ = PyEval_SaveThread();
-    }
-    ~python_thread() {
-        if (!wanted_) return;
-        PyEval_RestoreThread(state_);
-        PyGILState_Release(gil_);
-    }
-    python_thread(const python_thread&) = delete;
+// A Python thread state of the pool's thread, without the GIL: an exception stays in it after the function has returned. No
+// destructor leaves it: while the interpreter ends, who asks for the GIL may have its thread ended by unwinding.
+struct python_thread {
+    PyGILState_STATE gil;
+    PyThreadState* state;
 
-  private:
-    const bool wanted_;
-    PyGILState_STATE gil_{};
-    PyThreadState* state_ = nullptr;
+    void enter() {
+        gil = PyGILState_Ensure();
+        state = PyEval_SaveThread();
+    }
+    void leave() {
+        PyEval_RestoreThread(state);
+        PyGILState_Release(gil);
+    }
 };
 
 // The first `count` rows of x are candidates first, first + 1, ... of the job.
@@ -126,7 +128,10 @@ void score_rows(const scoring& s, char* x, int64_t first, int64_t count) {
         const int64_t spent = nanoseconds(steady::now() - begin).count();
         s.each.store(std::max<int64_t>(1, spent / rows), std::memory_order_relaxed);
         if (status != 0) s.raised(status, first + row + at);
-        if (s.caller_is_here()) s.look_at_signals();
+        if (s.caller_is_here()) {
+            const foreign_float_mode around;
+            s.look_at_signals();
+        }
     }
 }
 
@@ -142,23 +147,24 @@ void score_chunk(const void* args, int64_t begin, int64_t end) {
     if (padded > CLOSE || scratch) {
         far = std::malloc(static_cast<size_t>((scratch ? 2 : 1) * at_once * padded * s.element_bytes));
         if (far == nullptr) {
-            s.outcome = FASTOPT_SCORE_NO_MEMORY;
+            s.end_with(FASTOPT_SCORE_NO_MEMORY);
             return;
         }
         x = static_cast<char*>(far);
     }
-    {
-        const python_thread python(s.calls_python != 0 && !s.caller_is_here());
-        cem_candidates_args here = s.candidates;
-        here.out = x;
-        here.scratch = x + at_once * padded * s.element_bytes;
-        for (int64_t row = begin, rows; row < end && s.goes_on(); row += rows) {
-            rows = std::min(at_once, end - row);
-            here.first = s.candidates.first + row;
-            s.make_candidates(&here, 0, rows);
-            score_rows(s, x, row, rows);
-        }
+    const bool attached = s.calls_python != 0 && !s.caller_is_here();
+    python_thread python;
+    if (attached) python.enter();
+    cem_candidates_args here = s.candidates;
+    here.out = x;
+    here.scratch = x + at_once * padded * s.element_bytes;
+    for (int64_t row = begin, rows; row < end && s.goes_on(); row += rows) {
+        rows = std::min(at_once, end - row);
+        here.first = s.candidates.first + row;
+        s.make_candidates(&here, 0, rows);
+        score_rows(s, x, row, rows);
     }
+    if (attached) python.leave();
     std::free(far);
 }
 
@@ -167,19 +173,28 @@ void look_at_signals(const void* args) { static_cast<const scoring*>(args)->look
 }  // namespace
 
 extern "C" int fastopt_score_candidates(const cem_score_args* args, int64_t size, int64_t grain, int64_t* at) {
-    const scoring s(*args);
-    const fastopt_job job = {score_chunk, &s, size, std::min(grain, s.rows_of(CHUNK, grain)), 0};
-    fastopt_ahead* ahead = fastopt_begin(&job, static_cast<double>(size) / static_cast<double>(job.grain), look_at_signals);
-    if (ahead == nullptr) return FASTOPT_SCORE_NO_MEMORY;
+    // Not on the stack: a thread that is ended while the interpreter ends leaves it to the workers.
+    scoring* const s = new (std::nothrow) scoring(*args);
+    if (s == nullptr) return FASTOPT_SCORE_NO_MEMORY;
+    const fastopt_job job = {score_chunk, s, size, std::min(grain, s->rows_of(CHUNK, grain)), 0};
+    const double work = static_cast<double>(size) / static_cast<double>(job.grain);
+    fastopt_ahead* const ahead = fastopt_begin(&job, work, look_at_signals);
+    if (ahead == nullptr) {
+        delete s;
+        return FASTOPT_SCORE_NO_MEMORY;
+    }
     fastopt_wait(ahead, size);
     fastopt_end(ahead);
-    __atomic_store_n(args->nanoseconds_each, s.each.load(), __ATOMIC_RELAXED);
-    *at = s.at;
-    if (s.exception != nullptr) {
+    __atomic_store_n(args->nanoseconds_each, s->each.load(), __ATOMIC_RELAXED);
+    int outcome = s->outcome;
+    if (s->exception != nullptr) {
         const PyGILState_STATE gil = PyGILState_Ensure();
-        PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(s.exception)), s.exception);
-        Py_DECREF(s.exception);
+        PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(s->exception)), s->exception);
+        Py_DECREF(s->exception);
         PyGILState_Release(gil);
+        outcome = FASTOPT_SCORE_EXCEPTION;
     }
-    return s.outcome;
+    *at = s->at;
+    delete s;
+    return outcome;
 }

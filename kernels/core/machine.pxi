@@ -26,6 +26,11 @@ def set_own_num_threads(int n):
     return fastopt_set_own_num_threads(n)
 
 
+def forks():
+    """How often this process is the child of a fork: what a thread of the parent had begun is not going on here."""
+    return fastopt_forks()
+
+
 def symbols():
     """Name and address of each function of kernels/core/njit.cpp."""
     cdef int k = 0

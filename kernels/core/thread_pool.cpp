@@ -161,10 +161,7 @@ class pool {
         idle_.wait(lock, [this] { return working_ == 0; });
     }
 
-    // Where the pool is in use the caller does all of it.
     void begin(fastopt_ahead& ahead) {
-        const std::unique_lock<std::mutex> lock(in_use, std::try_to_lock);
-        if (!lock.owns_lock()) return;
         post(ahead.helpers, [&] {
             ahead.following = ahead_;
             ahead_ = &ahead;
@@ -189,6 +186,7 @@ class pool {
     void lock_for_fork() {
         in_use.lock();
         std::unique_lock<std::mutex> lock(mutex_);
+        forking_ = true;
         ++generation_;
         posted_.fetch_add(1);
         wake_.notify_all();
@@ -200,6 +198,11 @@ class pool {
     }
 
     void unlock_after_fork() {
+        forking_ = false;
+        int64_t helpers = 0;  // of jobs that go on
+        for (const fastopt_ahead* ahead = ahead_; ahead != nullptr; ahead = ahead->following)
+            helpers = std::max(helpers, ahead->helpers);
+        make_workers(helpers);
         mutex_.unlock();
         in_use.unlock();
     }
@@ -207,13 +210,13 @@ class pool {
     std::atomic<int> num_threads{1};
 
   private:
-    // Make the workers that are missing, let `set` say what there is to do, and wake those who sleep. in_use is held.
+    // Make the workers that are missing, let `set` say what there is to do, and wake those who sleep.
     template <class Set>
     void post(int64_t helpers, Set set) {
         int64_t asleep;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            if (alive_ < helpers) make_workers(helpers);
+            make_workers(helpers);
             set();
             posted_.fetch_add(1);
             asleep = asleep_;
@@ -225,7 +228,10 @@ class pool {
         }
     }
 
-    void make_workers(int64_t wanted) {  // the mutex is held
+    // So that there are so many beside those in foreign code. The mutex is held.
+    void make_workers(int64_t helpers) {
+        const int64_t wanted = helpers + in_foreign_;
+        if (alive_ >= wanted || forking_) return;
         // Signals are for the caller's threads, which a worker inherits; but not those of a fault of its own, or the
         // traceback that the process's handler would print is lost.
         sigset_t others, saved;
@@ -302,6 +308,8 @@ class pool {
         if (generation_ == generation) {
             in_foreign_ -= foreign ? 1 : 0;
         } else if (foreign) {
+            posted_.fetch_add(1);
+            wake_.notify_one();  // one of those that were made since takes its place
             pthread_detach(pthread_self());
             return false;
         }
@@ -317,6 +325,7 @@ class pool {
     fastopt_ahead* ahead_ = nullptr;  // the first of a list
     int64_t invited_ = 0, asleep_ = 0;
     int64_t alive_ = 0, in_foreign_ = 0;  // of this generation's workers
+    bool forking_ = false;                // then there may be none that are new
     uintptr_t generation_ = 0;            // the next one begins with a fork
     std::vector<pthread_t> ended_;        // has room for all
     // Changed under the mutex, and read without it by those who look for a change.

@@ -36,7 +36,9 @@ cdef class OptimizerState:
     cdef int64_t* _steps
     cdef Py_ssize_t _count
     cdef str _going_on              # the call that is at work, or None
-    cdef unsigned long _thread      # and its thread
+    cdef unsigned long _thread      # its thread
+    cdef int64_t _forks             # fastopt_forks() then
+    cdef bint _changing             # whether it writes
 
     def __cinit__(self, *args, **kwargs):
         self._names = []
@@ -49,8 +51,13 @@ cdef class OptimizerState:
     # A call that reads or writes several fields is alone with them: NumPy gives the GIL away in copies, kernels give it
     # away, and a dict compares its keys by the user's code.
 
-    cdef int enter(self, str what, str going_on) except -1:
+    cdef int enter(self, str what, str going_on, bint changing=True) except -1:
         """Begin such a call, which ends with leave(). Where one is at work already this one is refused."""
+        if self._going_on is not None and self._forks != fastopt_forks():
+            if self._changing:
+                raise RuntimeError(f"{what}: this process was forked while another thread was in the middle of "
+                                   f"{self._going_on}, of which this optimiser is left half done here; make a new one")
+            self._going_on = None  # it was only read
         if self._going_on is not None:
             if self._thread == <unsigned long>PyThread_get_thread_ident():
                 raise RuntimeError(f"{what}: re-entry: this optimiser is in the middle of {self._going_on} in this very thread, "
@@ -59,7 +66,9 @@ cdef class OptimizerState:
         if self._count == 0:
             raise ValueError(f"{what}: expected an optimiser with parameters, got one that was never initialised")
         self._going_on = going_on
+        self._changing = changing
         self._thread = <unsigned long>PyThread_get_thread_ident()
+        self._forks = fastopt_forks()
         return 0
 
     cdef void leave(self) noexcept:
@@ -73,7 +82,7 @@ cdef class OptimizerState:
     def _snapshot(self, str what, bint copied):
         """(counts and key, the groups' values, the step numbers, the states): all of one moment; views unless copied."""
         cdef Py_ssize_t k
-        self.enter(what, what + "()")
+        self.enter(what, what + "()", changing=False)
         try:
             states = {kind: c_copies(arrays) if copied else handed_out(arrays) for kind, arrays in self._own.items()}
             groups, steps = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 
 import fastopt
 
-from ..support import assert_same_bits
+from ..support import assert_same_bits, run_python
 
 
 def assert_same_state(a: Any, b: Any) -> None:
@@ -116,14 +117,13 @@ def test_scores_are_taken_whole():
     assert_same_state(cem, twin)
 
 
-@pytest.mark.parametrize("name", ["tell", "to_dict", "result", "candidate"])
+@pytest.mark.parametrize("name", ["tell", "to_dict", "result"])
 def test_a_call_within_a_call(name):
     cem = fastopt.CEM(np.zeros(2), popsize=4, rng=1)
     calls = {
         "tell": lambda: cem.tell([1.0], first=0),
         "to_dict": cem.to_dict,
         "result": cem.result,
-        "candidate": lambda: cem.candidate(0, 0),
     }
 
     class Score:
@@ -137,6 +137,86 @@ def test_a_call_within_a_call(name):
     cem.tell([1.0, 2.0, 3.0, 4.0])
     assert cem.generation == 1
     calls[name]()
+
+
+def test_two_interrupts_one_after_the_other():
+    # The second comes while what the first left behind is cleared away.
+    def make() -> fastopt.CEM:
+        cem = fastopt.CEM(np.zeros(2), popsize=6, rng=1, restarts=5, patience=1, ftarget=-1.0)
+        cem.tell([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        return cem
+
+    def tell(cem: fastopt.CEM) -> None:
+        cem.tell(np.arange(6.0) + 10)  # no better: the next restart begins
+
+    wanted = make()
+    tell(wanted)
+    assert wanted.restart == 1
+    end = 0
+    while broken_off(lambda cem=make(): tell(cem), end):  # noqa: B008
+        end += 1
+    for first in range(end - 25, end):
+        for second in range(end):
+            cem = make()
+            broken_off(lambda cem=cem: tell(cem), first)
+            if cem.generation == 2:
+                break
+            broken_off(lambda cem=cem: tell(cem), second)
+            if cem.generation == 1:
+                tell(cem)
+            assert_same_state(cem, wanted)
+
+
+def test_candidates_from_several_threads():
+    def fun(x: Any) -> Any:
+        return np.square(x - 1).sum(axis=1)
+
+    asked: list[Any] = []
+    expected = fastopt.minimize_cem(fun, np.zeros(30), maxiter=60, rng=1, vectorized=True)
+    with ThreadPoolExecutor(4) as executor:
+
+        def report(intermediate_result: Any) -> None:
+            k = intermediate_result.nit - 1
+            asked.append((k, executor.submit(intermediate_result.candidate, k, 3)))
+
+        result = fastopt.minimize_cem(fun, np.zeros(30), maxiter=60, rng=1, vectorized=True, callback=report)
+        for k, future in asked:
+            assert_same_bits(future.result(), expected.candidate(k, 3))
+        for k, found in zip(range(50), executor.map(lambda k: result.candidate(k, 5), range(50)), strict=True):
+            assert_same_bits(found, expected.candidate(k, 5))
+    assert len(asked) == 60
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_fork_beside_a_call():
+    run_python(
+        """
+import os, threading, warnings
+import numpy as np
+import fastopt
+
+warnings.simplefilter("ignore", DeprecationWarning)
+cem = fastopt.CEM(np.zeros(200), popsize=2000, rng=1)
+optimizer = fastopt.SGD([np.ones(300_000)], lr=0.5, momentum=0.5)
+stop = threading.Event()
+
+def work():
+    while not stop.is_set():
+        cem.to_dict(), cem.result(), optimizer.state_dict()
+
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        cem.tell(np.arange(2000.0))
+        optimizer.step([np.ones(300_000)])
+        os._exit(0 if cem.generation == optimizer.step_count == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+stop.set()
+thread.join()
+"""
+    )
 
 
 def test_eight_threads_tell():

@@ -1,9 +1,9 @@
 // A driver of the thread pool for the thread sanitizer: `make tsan` builds it with the pool alone and runs it.
 //
 // Several callers run jobs of every size at once; some begin jobs ahead and use all, a part or none of them; jobs call
-// the pool themselves; foreign ones sleep, stop early, and change the floating-point mode; another thread changes the
-// number of threads; the main thread forks, and a child runs jobs of its own. Every sum is compared. Ends after the
-// number of jobs that it is given.
+// the pool themselves; foreign ones sleep, stop early, change the floating-point mode, and fork, in a worker or in the
+// caller, which goes on with its job in the child too; the main thread forks and changes the number of threads. Every
+// result is compared. Ends after the number of jobs that it is given.
 #include "fastopt.h"
 
 #include <sys/wait.h>
@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -33,7 +34,18 @@ struct filling {
     int64_t first;
     bool nested;
     std::atomic<int>* stop;  // of foreign code: what an exception does
+    std::thread::id caller;
+    std::atomic<bool>* forked;  // whether one may fork
 };
+
+const pid_t parent = getpid();
+volatile double tiny = 0x1p-60;
+
+void wait_for(pid_t child) {
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail("a child");
+}
 
 void run_small(int64_t seed);
 
@@ -43,6 +55,12 @@ void fill(const void* args, int64_t begin, int64_t end) {
     if (f.nested && begin % 3 == 0) run_small(begin);
     if (f.stop != nullptr && begin % 5 == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
     if (f.stop != nullptr && begin % 1009 == 7) *f.stop = 1;
+    if (f.forked != nullptr && !f.forked->exchange(true)) {
+        const pid_t child = fork();
+        if (child != 0) wait_for(child);
+        else if (std::this_thread::get_id() != f.caller) std::_Exit(0);  // nobody waits there
+    }
+    if (f.stop != nullptr) std::fesetround(FE_UPWARD);
     for (int64_t i = begin; i < end; ++i) f.out[i] = f.first + i;
 }
 
@@ -53,7 +71,7 @@ void check(const std::vector<int64_t>& out, int64_t first, int64_t size) {
 
 void run_small(int64_t seed) {
     std::vector<int64_t> out(40, -1);
-    const filling f = {out.data(), seed, false, nullptr};
+    const filling f = {out.data(), seed, false, nullptr, {}, nullptr};
     fastopt_job job = {fill, &f, 40, 4, 0};
     fastopt_run(&job, 1, 10);
     check(out, seed, 40);
@@ -68,7 +86,7 @@ void run_several(std::mt19937_64& random) {
     for (int k = 0; k < count; ++k) {
         const int64_t size = static_cast<int64_t>(random() % 300);
         out[k].assign(static_cast<size_t>(size), -1);
-        f[k] = {out[k].data(), k, random() % 8 == 0, nullptr};
+        f[k] = {out[k].data(), k, random() % 8 == 0, nullptr, {}, nullptr};
         jobs[k] = {fill, &f[k], size, 1 + static_cast<int64_t>(random() % 50), 0};
     }
     fastopt_run(jobs, count, 20);
@@ -82,7 +100,10 @@ void run_ahead(std::mt19937_64& random, bool foreign) {
     const int64_t size = 1 + static_cast<int64_t>(random() % 400);
     std::vector<int64_t> out(static_cast<size_t>(size), -1);
     std::atomic<int> stop{0};
-    const filling f = {out.data(), 5, random() % 4 == 0, foreign ? &stop : nullptr};
+    std::atomic<bool> forked{false};
+    const bool forks = foreign && getpid() == parent && random() % 64 == 0;
+    const filling f = {out.data(), 5, random() % 4 == 0, foreign ? &stop : nullptr, std::this_thread::get_id(),
+                       forks ? &forked : nullptr};
     const fastopt_job job = {fill, &f, size, 1 + static_cast<int64_t>(random() % 20), 0};
     fastopt_ahead* ahead = fastopt_begin(&job, 20, foreign ? nothing : nullptr);
     if (ahead == nullptr) fail("no memory");
@@ -94,6 +115,8 @@ void run_ahead(std::mt19937_64& random, bool foreign) {
         if (random() % 4 == 0) run_small(1);
     }
     fastopt_end(ahead);
+    if (1.0 + tiny != 1.0) fail("the floating-point mode of a caller");
+    if (getpid() != parent && forks) std::_Exit(0);  // the child's part is done
     ++jobs_done;
 }
 
@@ -121,9 +144,7 @@ void fork_once() {
         for (int k = 0; k < 20; ++k) run_several(random), run_ahead(random, k % 2 == 0);
         std::_Exit(0);
     }
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        fail("a child");
+    wait_for(child);
 }
 
 }  // namespace

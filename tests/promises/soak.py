@@ -157,6 +157,7 @@ def main() -> int:
     start, forks, interrupted, after_a_minute = time.monotonic(), 0, 0, 0.0
     shown = start
     while not wrong and time.monotonic() - start < 60 * arguments.minutes:
+        faulthandler.dump_traceback_later(120, exit=True)  # a child, or this thread, that gets no further
         fastopt.set_num_threads(random.choice([1, 2, 3, 5]))
         child = os.fork()
         if child == 0:

@@ -118,6 +118,7 @@ def slow(x):
     for k in range(2_000_000):
         s += x[k % x.size] * 1e-9
     return s
+minimize(slow, popsize=4, maxiter=1)  # compiled: a handler may raise where Numba cannot hand it on
 class Stop(Exception):
     pass
 def stop(*_):
@@ -179,6 +180,32 @@ assert minimize(in_python(function), popsize=20).x.tobytes() == minimize(sphere,
 """,
 }
 
+EXITS = {
+    "the interpreter ends while it runs": """
+def function(x):
+    running.set()
+    time.sleep(0.001)
+    return sphere(x)
+fun, running = in_python(function), threading.Event()
+def work():
+    while True:
+        minimize(fun)
+threading.Thread(target=work, daemon=True).start()
+assert running.wait(30)
+""",
+    "the interpreter ends while compiled code runs": """
+@njit
+def slow(x):
+    s = 0.0
+    for k in range(300_000):
+        s += x[k % x.size] * 1e-9
+    return s
+minimize(slow, popsize=4, maxiter=1)
+threading.Thread(target=lambda: minimize(slow, popsize=100_000), daemon=True).start()
+time.sleep(0.2)
+""",
+}
+
 FORKS = {
     "a fork beside it does not wait for it": """
 waiting, forked = threading.Semaphore(0), threading.Event()
@@ -221,6 +248,49 @@ for _ in range(40):
 stop.set()
 thread.join()
 assert runs and set(runs) == {expected.x.tobytes()}
+""",
+    "after a fork there are workers again": """
+def tasks():
+    return len(os.listdir("/proc/self/task")) - threading.active_count()
+waiting, forked, seen = threading.Event(), threading.Event(), []
+def function(x):
+    waiting.set()
+    assert forked.wait(50)
+    time.sleep(0.002)
+    seen.append(threading.get_ident())
+    return sphere(x)
+fun = in_python(function)
+thread = threading.Thread(target=lambda: minimize(fun, popsize=400, maxiter=1))
+thread.start()
+assert waiting.wait(30)
+child = os.fork()
+if child == 0:
+    os._exit(0)
+assert ended_well(child)
+forked.set()
+thread.join()
+# Those in it at the fork, which end with what they have begun, and as many new ones.
+assert threads == 1 or len(set(seen[200:])) > 1, len(set(seen[200:]))
+""",
+    "ops beside it do not leave it to one thread": """
+stop, seen = threading.Event(), set()
+x = np.ones(1 << 20, np.float32)
+def ops():
+    while not stop.is_set():
+        fastopt.leaky_relu(x, out=x)
+thread = threading.Thread(target=ops)
+thread.start()
+def function(x):
+    seen.add(threading.get_ident())
+    time.sleep(0.001)
+    return sphere(x)
+fun = in_python(function)
+for _ in range(10):
+    seen.clear()
+    minimize(fun, popsize=300, maxiter=1)
+    assert threads == 1 or len(seen) > 1
+stop.set()
+thread.join()
 """,
     "one that forks: the run goes on in parent and child": """
 caller, pid, children = threading.get_ident(), os.getpid(), []
@@ -288,6 +358,18 @@ assert all(map(ended_well, children))
 }
 
 LINUX = {
+    "the mode that a signal's handler leaves is put back": """
+libm = ctypes.CDLL("libm.so.6")
+signal.signal(signal.SIGALRM, lambda *_: libm.fesetround(0x800))
+wanted = minimize(sphere_njit := njit(lambda x: np.square(x - 1).sum()), popsize=300_000, maxiter=2)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+for _ in range(4):
+    found = minimize(sphere_njit, popsize=300_000, maxiter=2)
+    libm.fesetround(0)
+    assert found.x.tobytes() == wanted.x.tobytes() and found.fun == wanted.fun
+signal.setitimer(signal.ITIMER_REAL, 0)
+libm.fesetround(0)
+""",
     "the mode of its thread is put back": """
 libm = ctypes.CDLL("libm.so.6")
 set_mode, UPWARD = libm.fesetround, 0x800
@@ -343,6 +425,13 @@ assert sizes == (set() if threads == 1 else {8 << 20}), sizes
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
 def test_foreign_code(script, threads):
     run_python(PRELUDE + script, timeout=90, arguments=[threads])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("script", EXITS.values(), ids=EXITS.keys())
+def test_exits(script, threads):
+    for _ in range(2):
+        run_python(PRELUDE + script, timeout=90, arguments=[threads])
 
 
 @linux_only
