@@ -31,7 +31,7 @@ struct scoring : cem_score_args {
     const int64_t forks = fastopt_forks();
     mutable std::atomic<int> outcome{FASTOPT_SCORED};
     mutable std::atomic<int64_t> each{0};               // nanoseconds a candidate, as measured last
-    mutable steady::time_point looked = steady::now();  // the caller's
+    mutable steady::time_point looked{};                // the caller's; {}: not yet
     // Guarded by the GIL.
     mutable PyObject* exception = nullptr;
     mutable int64_t at = -1;
@@ -86,8 +86,8 @@ struct scoring : cem_score_args {
     }
 
     // For the caller.
-    void look_at_signals() const {
-        const steady::time_point now = steady::now();
+    void look_at_signals(steady::time_point now) const {
+        if (looked == steady::time_point{}) looked = now;
         if (now - looked < SIGNALS) return;
         const PyGILState_STATE gil = PyGILState_Ensure();
         if (PyErr_CheckSignals() != 0) keep_exception(-1);
@@ -125,12 +125,13 @@ void score_rows(const scoring& s, char* x, int64_t first, int64_t count) {
             const foreign_float_mode around;
             status = s.score(&returned, &raised, x + row * n * s.element_bytes, rows, n, s.scores + first + row, &at);
         }
-        const int64_t spent = nanoseconds(steady::now() - begin).count();
+        const steady::time_point end = steady::now();
+        const int64_t spent = nanoseconds(end - begin).count();
         s.each.store(std::max<int64_t>(1, spent / rows), std::memory_order_relaxed);
         if (status != 0) s.raised(status, first + row + at);
         if (s.caller_is_here()) {
             const foreign_float_mode around;
-            s.look_at_signals();
+            s.look_at_signals(end);
         }
     }
 }
@@ -168,7 +169,7 @@ void score_chunk(const void* args, int64_t begin, int64_t end) {
     std::free(far);
 }
 
-void look_at_signals(const void* args) { static_cast<const scoring*>(args)->look_at_signals(); }
+void look_at_signals(const void* args) { static_cast<const scoring*>(args)->look_at_signals(steady::now()); }
 
 }  // namespace
 
