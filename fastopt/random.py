@@ -177,20 +177,16 @@ class Philox4x32:
         array([2897030017], dtype=uint32)
         """
         n = integer("n", n, 0, MAX_STREAM)
-        # Nothing is called while the lock is held: a signal's handler, or a fork, would come in.
-        with self._lock:
+        while True:
             first = self._spawned
-            after = first + n
-            if after < MAX_STREAM:
-                self._spawned = after
-        integer("n", after, 0, MAX_STREAM)
-        try:
-            return [type(self)(_derived_key(self._seed, first + k, DOMAIN_SPAWN)) for k in range(n)]
-        except MemoryError:
+            after = integer("n", first + n, 0, MAX_STREAM)
+            children = [type(self)(_derived_key(self._seed, first + k, DOMAIN_SPAWN)) for k in range(n)]
+            # Counted when nothing can fail any more. Nothing is called while the lock is held: a signal's handler, or a
+            # fork, would come in.
             with self._lock:
-                if self._spawned == after:
-                    self._spawned = first
-            raise
+                if self._spawned == first:  # not another thread's meanwhile
+                    self._spawned = after
+                    return children
 
     @property
     def seed(self) -> int:

@@ -1,6 +1,6 @@
-"""Make the door's declarations from fastopt.h: ``python declarations.py fastopt.h fastopt.pxi``.
+"""Make the door's declarations from the headers: ``python declarations.py fastopt.h runtime.h fastopt.pxi``.
 
-Not a C parser: it reads the few forms that fastopt.h is written in, and ends with an error at the first other one.
+Not a C parser: it reads the few forms that they are written in, and ends with an error at the first other one.
 """
 
 import re
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-IGNORED = re.compile(r"#(ifndef FASTOPT_H|define FASTOPT_H|include <stdint.h>|endif)? *")
+IGNORED = re.compile(r"#(ifndef \w+_H|define \w+_H|include (<stdint|\"fastopt).h[>\"]|endif)? *")
 MACRO = re.compile(r"#define (\w+)\((\w+(?:, \w+)*)\)\s+(.+)")
 CONSTANT = re.compile(r"#define (\w+) \(?(\d+)(?: << (\d+)\))?")
 FIELD = re.compile(r" ?(const )?(\w+) (\*?)(\w+)(?:\[(\w+)\])?")
@@ -45,7 +45,7 @@ def read(text: str) -> dict[str, Any]:
             fields = records[found[3]] = []
             for part in found[2].split(";")[:-1]:
                 if not (field := FIELD.fullmatch(part)):
-                    sys.exit(f"fastopt.h, {found[3]}: expected a field, got {part!r}")
+                    sys.exit(f"{found[3]}: expected a field, got {part!r}")
                 const, kind, star, name, size = field.groups("")
                 count = constants.get(size) or int(size or 0)
                 fields.append((kind, bool(star), name, count))
@@ -59,7 +59,7 @@ def read(text: str) -> dict[str, Any]:
             arguments = "" if found[4] == "void" else found[4]
             declarations.append(f"{'ctypedef ' if found[1] else ''}{found[2]}{found[3]}({arguments})")
         else:
-            sys.exit(f"fastopt.h: expected a declaration of a known form, got {code[:100]!r}")
+            sys.exit(f"headers: expected a declaration of a known form, got {code[:100]!r}")
         code = code[found.end() :]
     lists = [(name.removeprefix("FASTOPT_KERNELS_"), body) for name, (_, body) in macros.items() if "KERNELS_" in name]
     kernels = [(family, *kernel) for family, body in lists for kernel in re.findall(r"KERNEL\((\w+), (\w+)\)", body)]
@@ -67,7 +67,8 @@ def read(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    header = read(Path(sys.argv[1]).read_text())
-    lines = ['cdef extern from "fastopt.h" nogil:', *("    " + line for line in header["declarations"])]
+    *headers, made = map(Path, sys.argv[1:])
+    header = read("\n".join(path.read_text() for path in headers))
+    lines = [f'cdef extern from "{headers[-1].name}" nogil:', *("    " + line for line in header["declarations"])]
     hyper = {name: tuple(f[2] for f in fields) for name, fields in header["records"].items() if name.endswith("_hyper")}
-    Path(sys.argv[2]).write_text("\n".join([*lines, f"cdef dict HYPER = {hyper}\n"]))
+    made.write_text("\n".join([*lines, f"cdef dict HYPER = {hyper}\n"]))

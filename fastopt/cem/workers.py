@@ -24,6 +24,7 @@ from fastopt.cem.compiled import is_njit, score_function
 from fastopt.random import DOMAIN_KEY
 
 Array = NDArray[Any]
+Plan = tuple[tuple[int, ...], list[list[tuple[int, int]]], bool]
 
 CUT_ELEMENTS = 2**16  # of a cut, so that it stays in the cache until it is scored
 BLOCK_ELEMENTS = 2**20  # of the candidates that are in memory at once
@@ -65,7 +66,7 @@ class Objective:
         self._compiled: CompiledScore | None = None  # made for the dtype of the run
         # Of the range that was asked for last: what it is, its cuts in groups of which the candidates are in memory at
         # once, and whether that is one call. One field: threads of an executor share this object.
-        self._planned: tuple[tuple[int, ...], list[list[tuple[int, int]]], bool] = ((), [], False)
+        self._planned: Plan = ((), [], False)
 
     def __call__(self, distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
         """Return the scores of candidates first .. stop - 1, averaged over the repeats; NaN for a score of None."""
@@ -122,9 +123,7 @@ class Objective:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}
 
-    def _plan(
-        self, distribution: Distribution, first: int, stop: int
-    ) -> tuple[tuple[int, ...], list[list[tuple[int, int]]], bool]:
+    def _plan(self, distribution: Distribution, first: int, stop: int) -> Plan:
         problem = distribution.population, distribution.mean.size
         pieces = [(max(a, first), min(b, stop)) for a, b in cuts(*problem) if a < stop and b > first]
         together = max(1, BLOCK_ELEMENTS // (cut_rows(*problem) * distribution.mean.size))

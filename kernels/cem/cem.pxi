@@ -192,7 +192,7 @@ cdef class CandidatesAhead:
 
 
 cdef class CompiledScore:
-    """An objective that Numba has compiled: fastopt_score of kernels/fastopt.h at that address.
+    """An objective that Numba has compiled: fastopt_score of kernels/runtime.h at that address.
 
     `owner` keeps the code alive; `calls_python` says whether it may take the GIL."""
 
@@ -249,7 +249,7 @@ cdef tuple elites_of(ndarray scores, int64_t n, int64_t wanted, bint maximize):
     cdef double* work = <double*>malloc(max(1, n) * sizeof(double))
     if work == NULL:
         raise MemoryError
-    if n < 2048:  # over in microseconds: see run_jobs
+    if n < 2048:  # over in microseconds: see run_jobs_of
         found = fastopt_select_elites(numbers, &best, s, n, wanted, maximize, work)
     else:
         with nogil:

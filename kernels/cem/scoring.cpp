@@ -4,7 +4,7 @@
 // floating-point mode: what it does to its thread is undone after each call, and what it raised is kept and handed on.
 #include <Python.h>
 
-#include "fastopt.h"
+#include "runtime.h"
 
 #include "core/float_mode.hpp"
 
@@ -21,20 +21,21 @@ namespace {
 using steady = std::chrono::steady_clock;
 using std::chrono::nanoseconds;
 
-constexpr int64_t CLOSE = 4096;             // elements of candidates that stay in the first-level cache
-constexpr int64_t SLICE = 10'000'000;       // nanoseconds that a call of the function is to take
-constexpr int64_t CHUNK = 20'000;           // nanoseconds of work that are worth another thread
+constexpr int64_t CLOSE = 4096;                   // elements of candidates that stay in the first-level cache
+constexpr int64_t SLICE = 10'000'000;             // nanoseconds that a call of the function is to take
+constexpr int64_t CHUNK = 20'000;                 // nanoseconds of work that are worth another thread
 constexpr std::chrono::milliseconds SIGNALS(50);  // they are looked at that often
 
 struct scoring : cem_score_args {
     const pthread_t caller = pthread_self();
     const int64_t forks = fastopt_forks();
     mutable std::atomic<int> outcome{FASTOPT_SCORED};
-    mutable std::atomic<int64_t> each{0};               // nanoseconds a candidate, as measured last
-    mutable steady::time_point looked{};                // the caller's; {}: not yet
+    mutable std::atomic<int64_t> each{0};  // nanoseconds a candidate, as measured last
+    mutable steady::time_point looked{};   // at signals, by the caller; {}: not yet
     // Guarded by the GIL.
     mutable PyObject* exception = nullptr;
     mutable int64_t at = -1;
+    mutable bool kept_is_urgent = false;
 
     explicit scoring(const cem_score_args& args) : cem_score_args(args) {
         each = __atomic_load_n(nanoseconds_each, __ATOMIC_RELAXED);
@@ -57,7 +58,8 @@ struct scoring : cem_score_args {
     }
 
     // The thread's exception, if it has one, is kept; the GIL is held. Of several it is the first one, but what a signal's
-    // handler raised (candidate -1) comes before errors: whoever catches those may go on, in spite of Ctrl-C.
+    // handler raised (candidate -1) and what is no Exception come before errors: whoever catches those may go on, in spite
+    // of Ctrl-C.
     void keep_exception(int64_t candidate) const {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
@@ -66,10 +68,12 @@ struct scoring : cem_score_args {
         if (traceback != nullptr) PyException_SetTraceback(value, traceback);
         Py_XDECREF(type);
         Py_XDECREF(traceback);
-        if (exception == nullptr || (candidate < 0 && at >= 0)) {
+        const bool urgent = candidate < 0 || !PyErr_GivenExceptionMatches(value, PyExc_Exception);
+        if (exception == nullptr || (urgent && !kept_is_urgent)) {
             Py_XDECREF(exception);
             exception = value;
             at = candidate;
+            kept_is_urgent = urgent;
         } else {
             Py_XDECREF(value);
         }

@@ -36,7 +36,7 @@ cdef extern from "Python.h":
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(ndarray prototype, int order, void* descr, int subok)
 
-include "fastopt.pxi"  # made from fastopt.h
+include "fastopt.pxi"  # made from fastopt.h and runtime.h
 
 cdef extern from *:
     const char* FASTOPT_VERSION  # defined by CMakeLists.txt, from pyproject.toml

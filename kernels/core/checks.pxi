@@ -1,5 +1,8 @@
 # What is checked before a kernel is entered, and the errors that say what was expected, what came, and where.
 
+cdef enum:
+    MOST_DIMENSIONS = 64  # NumPy's
+
 cdef object _memmap = np.memmap
 
 
@@ -198,12 +201,32 @@ cdef inline void copy_elements(ndarray out, ndarray values) noexcept nogil:
 
 cdef ndarray copied_into(ndarray out, ndarray values):
     """`out`, with the values of an array of its shape and dtype. Cannot fail."""
-    if PyArray_SIZE(out) < 1 << 14:  # over in microseconds: see run_jobs
+    if PyArray_SIZE(out) < 1 << 14:  # over in microseconds: see run_jobs_of
         copy_elements(out, values)
     else:
         with nogil:
             copy_elements(out, values)
     return out
+
+
+cdef inline void zero_elements(ndarray a) noexcept nogil:
+    cdef double zero = 0
+    cdef int64_t strides[MOST_DIMENSIONS]
+    if PyArray_FLAGS(a) & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS):
+        memset(PyArray_DATA(a), 0, PyArray_NBYTES(a))
+    else:
+        memset(strides, 0, sizeof(strides))
+        fastopt_copy(PyArray_DATA(a), <const int64_t*>PyArray_STRIDES(a), &zero, strides,
+                     <const int64_t*>PyArray_DIMS(a), PyArray_NDIM(a), PyArray_ITEMSIZE(a))
+
+
+cdef void set_to_zero(ndarray a) noexcept:
+    """a[...] = 0 for an array of floats. Cannot fail, which a.fill(0) can."""
+    if PyArray_SIZE(a) < 1 << 14:  # over in microseconds: see run_jobs_of
+        zero_elements(a)
+    else:
+        with nogil:
+            zero_elements(a)
 
 
 cdef inline object number_to_be():

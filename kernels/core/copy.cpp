@@ -1,6 +1,6 @@
 // Elements from one layout to another. NumPy's own copy may ask for memory, and what has been computed in an array beside
 // the user's has to get there: by then nothing may fail any more.
-#include "fastopt.h"
+#include "runtime.h"
 
 #include <cstring>
 

@@ -1,5 +1,5 @@
 // Looks at the CPU once and chooses the table of kernels.
-#include "fastopt.h"
+#include "runtime.h"
 
 #include <cstring>
 

@@ -9,7 +9,7 @@
 // caller has checked kinds, shapes and ranges. Returned is 0, or what only shows here, before anything is written.
 #pragma once
 
-#include "fastopt.h"
+#include "runtime.h"
 
 #include "core/float_mode.hpp"
 

@@ -1,5 +1,5 @@
 // What any op computes once a call and not once an element: sums of block sums.
-#include "fastopt.h"
+#include "runtime.h"
 
 #include "core/float_mode.hpp"
 

@@ -11,7 +11,7 @@
 // fork, or call the pool itself, so nobody ever waits for it but its own caller. Before a fork the running job ends and
 // the workers are joined, but for those in foreign code, which are left to themselves: they end when it returns. Parent
 // and child make new workers on need; in the child a caller does again what workers of the parent had taken and not done.
-#include "fastopt.h"
+#include "runtime.h"
 #include "core/float_mode.hpp"
 
 #include <pthread.h>

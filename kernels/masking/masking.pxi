@@ -14,7 +14,7 @@ def dropout(x, str name, out, double p, uint64_t seed, uint64_t stream, uint32_t
     if is_zero(p):
         return copied_into(y, xa)
     if p == 1:
-        y.fill(0)
+        set_to_zero(y)
         return y
     if not contiguous_order(xa) & contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
         return copied_into(y, dropout(c_copy(xa), name, None, p, seed, stream, domain))
@@ -58,7 +58,7 @@ def bias_leaky_relu_dropout(x, bias, negative_slope, ndarray y, double p, uint64
     cdef ndarray xa = <ndarray>x, b = <ndarray>bias
     cdef double slope = checked_fused(xa, b, negative_slope)
     if p == 1 or PyArray_SIZE(xa) == 0:
-        y.fill(0)
+        set_to_zero(y)
         return y
     if not contiguous_order(xa) & contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
         values = c_copy(xa)
@@ -87,10 +87,10 @@ def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
     if out is not None:
         distinct(dx, "out", ya, "y", same_allowed=True)
     cdef int64_t columns = PyArray_DIMS(ya)[PyArray_NDIM(ya) - 1]
-    cdef ndarray sums = np.zeros(columns, dx.dtype)
-    cdef tuple result = (dx, sums)
+    cdef tuple result
     if p == 1 or PyArray_SIZE(ya) == 0:
-        dx.fill(0)
+        result = (dx, np.zeros(columns, dx.dtype))
+        set_to_zero(dx)
         return result
     if not contiguous_order(ya) & contiguous_order(g) & contiguous_order(dx) & NPY_ARRAY_C_CONTIGUOUS:
         values, dbias = bias_leaky_relu_dropout_backward(c_copy(g), c_copy(ya), p, negative_slope, None)
@@ -100,7 +100,8 @@ def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
     cdef int64_t rows = PyArray_SIZE(ya) // columns
     cdef int64_t blocks = (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
     cdef int64_t tiles = (columns + FASTOPT_COLUMN_TILE - 1) // FASTOPT_COLUMN_TILE
-    cdef ndarray block_sums = np.empty((blocks, columns))
+    cdef ndarray block_sums = np.empty((blocks, columns)), sums = np.empty(columns, dx.dtype)
+    result = (dx, sums)
     cdef bias_leaky_relu_dropout_backward_args args = bias_leaky_relu_dropout_backward_args(
         dx=PyArray_DATA(dx), block_sums=<double*>PyArray_DATA(block_sums), grad=PyArray_DATA(g), y=PyArray_DATA(ya),
         rows=rows, columns=columns, scale=1, negative_slope=slope,

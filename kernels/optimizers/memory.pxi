@@ -1,8 +1,7 @@
-# The memory of states: allocated, placed, handed out as views, and written without asking for more.
+# The memory of states: allocated, placed, handed out as views.
 
 cdef enum:
     PAGE = 4096
-    MOST_DIMENSIONS = 64  # NumPy's
 
 
 @cython.auto_pickle(False)
@@ -85,23 +84,3 @@ cdef list c_copies(list arrays):
 
 cdef ndarray ordered_copy(ndarray a, int order):
     return PyArray_NewCopy(a, NPY_CORDER if order & NPY_ARRAY_C_CONTIGUOUS else NPY_FORTRANORDER)
-
-
-cdef inline void zero_elements(ndarray a) noexcept nogil:
-    cdef double zero = 0
-    cdef int64_t strides[MOST_DIMENSIONS]
-    if PyArray_FLAGS(a) & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS):
-        memset(PyArray_DATA(a), 0, PyArray_NBYTES(a))
-    else:
-        memset(strides, 0, sizeof(strides))
-        fastopt_copy(PyArray_DATA(a), <const int64_t*>PyArray_STRIDES(a), &zero, strides,
-                     <const int64_t*>PyArray_DIMS(a), PyArray_NDIM(a), PyArray_ITEMSIZE(a))
-
-
-cdef void set_to_zero(ndarray a) noexcept:
-    """a[...] = 0 for an array of floats. Cannot fail, which a.fill(0) can."""
-    if PyArray_SIZE(a) < 1 << 14:  # over in microseconds: see run_jobs
-        zero_elements(a)
-    else:
-        with nogil:
-            zero_elements(a)

@@ -306,7 +306,7 @@ cdef class Optimizer(OptimizerState):
             self._norm_args[jobs].size = PyArray_SIZE(grad)
             self._jobs[jobs].kernel = fastopt_kernels.core.sum_squares[kind]
             self._jobs[jobs].args = &self._norm_args[jobs]
-            self._jobs[jobs].size = (PyArray_SIZE(grad) + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK
+            self._jobs[jobs].size = sum_blocks(grad)
             self._jobs[jobs].grain = SUM_GRAIN
             blocks += self._jobs[jobs].size
             jobs += 1

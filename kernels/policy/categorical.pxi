@@ -23,7 +23,7 @@ cdef ndarray checked_choices(object x, ndarray logits):
     cdef ndarray a = np.array(x, np.int64, order="C")
     action = <const int64_t*>PyArray_DATA(a)
     cdef int64_t count = PyArray_SIZE(a)
-    if count < 1 << 14:  # over in microseconds: see run_jobs
+    if count < 1 << 14:  # over in microseconds: see run_jobs_of
         worst = largest_unsigned(action, count)
     else:
         with nogil:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
-import platform
-import sys
-
 import numpy as np
 import pytest
 
 import fastopt
 
-from .snapshots import each_dtype
+from ..promises.test_rounding_mode import DIRECTIONS, each_dtype, known_here, rounding
+from ..support import assert_same_bits, assert_same_results
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="the numbers of the modes are those of x86-64"
-)
-
-MODES = {"down": 0x400, "up": 0x800, "towards zero": 0xC00}
+pytestmark = known_here
 
 
 def arrays(dtype, *seeds):
@@ -71,19 +63,15 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 @each_dtype
-def test_same_bits(call, mode, dtype):
-    library = ctypes.CDLL(ctypes.util.find_library("m"))
-    wanted, expected = call(dtype)
-    returned = wanted()
+def test_same_bits(call, direction, dtype):
+    plainly, expected = call(dtype)
+    wanted = plainly()
     work, found = call(dtype)
-    assert library.fesetround(mode) == 0
-    try:
+    with rounding(direction):
         got = work()
-    finally:
-        library.fesetround(0)
-    assert got == returned
+    assert_same_results(got, wanted)
     for array, other in zip(found, expected, strict=True):
-        assert array.tobytes() == other.tobytes()
+        assert_same_bits(array, other)

@@ -215,6 +215,15 @@ def gaussian_sample() -> Call:
     return Call(lambda: policy.gaussian_sample(mean, log_std, rng, out=out), [mean, out], lambda: rng.state)
 
 
+def taking_a_stream(run: Callable[[fastopt.Philox4x32], Any]) -> Callable[[], Call]:
+    def make() -> Call:
+        rng = fastopt.Philox4x32(1)
+        rng.state = {"seed": 1, "stream": 1000, "spawned": 1000}  # no numbers that Python keeps ready
+        return Call(lambda: run(rng), [], lambda: rng.state)
+
+    return make
+
+
 def normalize_advantage() -> Call:
     advantages, out = strided(0.5, 60, 50), strided(9.0, 60, 50)
     advantages[::2] = 1.5
@@ -238,13 +247,16 @@ def output_calls() -> Iterator[tuple[str, Callable[[], Call]]]:
     yield "categorical_policy_gradient", categorical_gradient
     yield "gaussian_policy_gradient", gaussian_gradient
     yield "gaussian_sample", gaussian_sample
+    yield "categorical_sample", taking_a_stream(lambda rng: policy.categorical_sample(strided(0.5, 600, 5), rng))
+    yield "Philox4x32.random of one", taking_a_stream(lambda rng: rng.random())
+    yield "Philox4x32.spawn", taking_a_stream(lambda rng: rng.spawn(3))
     yield "normalize_advantage", normalize_advantage
 
 
-def tell(**options: Any) -> Callable[[], Call]:
+def tell(generations: int = 2, **options: Any) -> Callable[[], Call]:
     def case() -> Call:
         search = fastopt.CEM(np.zeros(4), 1.0, rng=1, popsize=20, **options)
-        for _ in range(2):
+        for _ in range(generations):
             search.tell((search.ask() ** 2).sum(axis=1))
         scores = (search.ask() ** 2).sum(axis=1)
         return Call(lambda: search.tell(scores, fun_mean=0.5), [scores], lambda: repr(search.to_dict()))
@@ -256,6 +268,7 @@ CALLS = {
     **dict(optimiser_calls()),
     **dict(output_calls()),
     "CEM.tell": tell(),
+    "CEM.tell late": tell(generations=300),  # whose number is none of those that Python keeps ready
     "CEM.tell full": tell(covariance="full", patience=1, restarts=2),
 }
 
@@ -313,14 +326,18 @@ class Hooks:
         return False
 
 
+# What others make of it: "can't allocate lock" Python, "error return without exception set" NumPy's comparisons.
+OUT_OF_MEMORY = MemoryError, RuntimeError, SystemError
+
+
 def attempt(way: Any, run: Callable[[], Any], k: int) -> tuple[bool, bool]:
-    """Run it with request number k failing: whether it raised MemoryError, and whether the request was made."""
+    """Run it with request number k failing: whether it raised one of those, and whether the request was made."""
     raised = True
     try:
         way.arm(k)
         run()
         raised = False
-    except MemoryError:
+    except OUT_OF_MEMORY:
         pass
     finally:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -414,3 +415,24 @@ def test_wrong_spawns_change_nothing(n, error):
     with pytest.raises(error, match="n: expected "):
         rng.spawn(n)
     assert rng.state == Philox4x32(4).state
+
+
+def test_nothing_is_called_while_the_lock_is_held():
+    # What is called is where a signal's handler, which may draw too, or a fork in another thread comes in.
+    rng, held = Philox4x32(1), []
+
+    def event(_, kind, argument):
+        if getattr(argument, "__name__", "") not in ("__enter__", "__exit__") and rng._lock.locked():
+            held.append((kind, argument))
+
+    sys.setprofile(event)
+    try:
+        rng.spawn(2)
+        rng.random()
+        state = rng.state
+        rng.state = state
+        with pytest.raises(ValueError, match="n: expected"):
+            rng.spawn(2**56 - 1)
+    finally:
+        sys.setprofile(None)
+    assert not held
