@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -75,11 +76,14 @@ def same_structure(tree: Any, like: Any, name: str) -> Iterator[tuple[Any, Any]]
 
 
 def rebuilt(tree: Any, arrays: Iterator[Any]) -> Any:
-    """Return a nest of the structure of `tree` with its leaves taken from `arrays` in order."""
+    """Return a nest of the form of `tree`, its kinds of containers too, with leaves taken from `arrays` in order."""
     if isinstance(tree, dict):
-        return {key: rebuilt(value, arrays) for key, value in tree.items()}
+        new = copy.copy(tree)
+        new.update((key, rebuilt(value, arrays)) for key, value in tree.items())
+        return new
     if isinstance(tree, list | tuple):
-        return [rebuilt(value, arrays) for value in tree]
+        values = [rebuilt(value, arrays) for value in tree]
+        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
     return next(arrays)
 
 

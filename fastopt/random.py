@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from fastopt._checks import integer
 __all__ = ["Philox4x32"]
 
 DOMAIN_RAW, DOMAIN_DROPOUT, DOMAIN_NORMAL, DOMAIN_CEM, DOMAIN_ROUNDING, DOMAIN_KEY = 0, 1, 2, 3, 4, 5
-DOMAIN_SPAWN, DOMAIN_UNIFORM, DOMAIN_ACTION = 6, 7, 8
+DOMAIN_SPAWN, DOMAIN_UNIFORM, DOMAIN_ACTION, DOMAIN_INTEGERS, DOMAIN_PERMUTATION = 6, 7, 8, 9, 10
 
 MAX_STREAM = 2**56
+FORMAT = 1  # of a saved state
 
 
 class Philox4x32:
@@ -32,7 +33,8 @@ class Philox4x32:
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, BitGenerator or Generator, optional
-        64-bit seed (0 <= seed < 2**64), or a source from which one is drawn. None takes fresh entropy from the system.
+        64-bit seed, or a source from which one is drawn. A larger int is hashed to 64 bits, as NumPy's SeedSequence
+        does it. None takes fresh entropy from the system.
 
     Raises
     ------
@@ -166,6 +168,98 @@ class Philox4x32:
         single = size is None and out is None
         return self._drawn(self._fill_normal, result, stream, offset, result.itemsize // 4, single=single)
 
+    def integers(
+        self,
+        low: int,
+        high: int | None = None,
+        size: Any = None,
+        dtype: DTypeLike = np.int64,
+        endpoint: bool = False,
+        *,
+        stream: int | None = None,
+        offset: int = 0,
+    ) -> Any:
+        """Return integers uniform in [low, high), or in [0, low) where `high` is None.
+
+        Element e is low + floor(u * (high - low) / 2**64), where u is the 64 bits in words 2e (low) and 2e + 1 (high):
+        no number is ever drawn again, so each has its address, and its probability is off by less than 2**-64 (by
+        nothing where high - low is a power of two).
+
+        Parameters
+        ----------
+        low, high : int
+            The range; `high` itself is one of its numbers with `endpoint`.
+        size : int or tuple of ints, optional
+            Shape of the result; None gives one Python int.
+        dtype : dtype
+            Any type of integers, or bool, that holds the range.
+        endpoint : bool
+            Whether `high` (or `low`, where `high` is None) may come too.
+        stream, offset : int
+            As for :meth:`random_raw`.
+
+        Returns
+        -------
+        ndarray of dtype, or int
+
+        Examples
+        --------
+        >>> Philox4x32(0).integers(10, size=5)
+        """
+        kind = np.dtype(dtype)
+        if kind.kind not in "iub":
+            raise TypeError(f"dtype: expected a type of integers or bool, got {kind}")
+        info = np.iinfo(kind) if kind.kind != "b" else None
+        least, most = (int(info.min), int(info.max)) if info is not None else (0, 1)
+        first, last = (0, low) if high is None else (integer("low", low, least, most + 1), high)
+        name = "low" if high is None else "high"
+        last = integer(name, last, first + (not endpoint), most + 2 - endpoint) - (not endpoint)
+        out = np.empty(() if size is None else size, np.int64)
+        wrapped = (first + 2**63) % 2**64 - 2**63
+
+        def fill(numbers: NDArray[Any], taken: int, offset: int) -> None:
+            self._fill_integers(numbers, taken, offset, wrapped, (last - first + 1) % 2**64)
+
+        return self._drawn(fill, out, stream, offset, 2, single=size is None, dtype=kind)
+
+    def permutation(self, x: Any, axis: int = 0, *, stream: int | None = None) -> NDArray[Any]:
+        """Return 0, 1, ..., x - 1 in random order; or a copy of an array, shuffled along an axis.
+
+        The shuffle is Fisher and Yates': element i changes places with element floor(u * (i + 1) / 2**64), where u is
+        the 64 bits in words 2i (low) and 2i + 1 (high), for i = 1, 2, ...
+
+        Parameters
+        ----------
+        x : int or array_like
+            How many numbers, or what to shuffle; slices along `axis` stay whole.
+        axis : int
+            Of an array.
+        stream : int, optional
+            As for :meth:`random_raw`.
+
+        Returns
+        -------
+        ndarray
+
+        Examples
+        --------
+        >>> rng = Philox4x32(0)
+        >>> rng.permutation(5)
+        >>> rng.permutation([10, 20, 30], stream=7)
+        """
+        if np.ndim(x) == 0:
+            n, values = integer("x", x, 0, 2**63), None
+        else:
+            values = np.asarray(x)
+            n = values.shape[np.lib.array_utils.normalize_axis_index(axis, values.ndim)]
+        order = np.empty(n, np.int64)
+
+        def fill(numbers: NDArray[Any], taken: int, offset: int) -> None:
+            self._fill_permutation(numbers, taken)
+
+        self._drawn(fill, order, stream, 0, 2, single=False)
+        return order if values is None else values.take(order, axis)
+
     def spawn(self, n: int) -> list[Philox4x32]:
         """Return `n` new generators with seeds of their own, for workers, environments or layers.
 
@@ -195,17 +289,20 @@ class Philox4x32:
 
     @property
     def state(self) -> dict[str, int]:
-        """Seed, number of the next stream and number of the next child, as a plain dict. Settable."""
+        """Seed, number of the next stream and of the next child, as a plain dict of ints. Settable, also to what an npz
+        file of them, or JSON, gives back."""
         with self._lock:
-            return {"seed": self._seed, "stream": self._stream, "spawned": self._spawned}
+            return {"format": FORMAT, "seed": self._seed, "stream": self._stream, "spawned": self._spawned}
 
     @state.setter
-    def state(self, state: dict[str, int]) -> None:
-        if not isinstance(state, dict) or state.keys() != {"seed", "stream", "spawned"}:
-            raise ValueError(f"state: expected a dict with the keys seed, stream, spawned, got {state!r}")
-        seed = integer("state['seed']", state["seed"], 0, 2**64)
-        stream = integer("state['stream']", state["stream"], 0, MAX_STREAM + 1)
-        spawned = integer("state['spawned']", state["spawned"], 0, MAX_STREAM + 1)
+    def state(self, state: Mapping[str, Any]) -> None:
+        if not isinstance(state, Mapping) or set(state) != {"format", "seed", "stream", "spawned"}:
+            raise ValueError(f"state: expected a dict with the keys format, seed, stream, spawned, got {state!r}")
+        numbers = {k: v[()] if isinstance(v, np.ndarray) and v.ndim == 0 else v for k, v in state.items()}
+        integer("state['format']", numbers["format"], FORMAT, FORMAT + 1)
+        seed = integer("state['seed']", numbers["seed"], 0, 2**64)
+        stream = integer("state['stream']", numbers["stream"], 0, MAX_STREAM + 1)
+        spawned = integer("state['spawned']", numbers["spawned"], 0, MAX_STREAM + 1)
         with self._lock:
             self._seed, self._stream, self._spawned = seed, stream, spawned
 
@@ -236,13 +333,15 @@ class Philox4x32:
         words: int,
         *,
         single: bool,
+        dtype: np.dtype[Any] | None = None,
     ) -> Any:
-        """Fill `out`, whose elements are of so many words each, and return it or its one number."""
+        """Fill `out`, whose elements are of so many words each, and return it (as `dtype`) or its one number."""
         integer("offset", offset, 0, 2**64 // words - out.size + 1)
         taken = self._take_stream() if stream is None else integer("stream", stream, 0, MAX_STREAM)
         try:
             fill(out, taken, offset)
-            return out.item() if single else out
+            result = out if dtype is None else out.astype(dtype, copy=False)
+            return result.item() if single else result
         except MemoryError:
             if stream is None:
                 give_back(self, taken)
@@ -258,6 +357,12 @@ class Philox4x32:
 
     def _fill_normal(self, out: NDArray[Any], stream: int, offset: int) -> None:
         _core.fill_random_normal(out, self._seed, stream, DOMAIN_NORMAL, offset)
+
+    def _fill_integers(self, out: NDArray[np.int64], stream: int, offset: int, low: int, count: int) -> None:
+        _core.fill_random_integers(out, self._seed, stream, DOMAIN_INTEGERS, offset, low, count)
+
+    def _fill_permutation(self, out: NDArray[np.int64], stream: int) -> None:
+        _core.fill_permutation(out, self._seed, stream, DOMAIN_PERMUTATION)
 
 
 def resolve_rng(rng: Any) -> tuple[int, int]:
@@ -307,13 +412,19 @@ def _seed_from(source: Any) -> int:
         return int.from_bytes(os.urandom(8), "little")
     if isinstance(source, np.random.SeedSequence):
         # generate_state gives the same words at each call: a child makes each call's key new.
-        low, high = source.spawn(1)[0].generate_state(2, np.uint32)
-        return int(low) | int(high) << 32
+        return _of_words(source.spawn(1)[0])
     if isinstance(source, np.random.BitGenerator):
         source = np.random.Generator(source)
     if isinstance(source, np.random.Generator):
         return int(source.integers(2**64, dtype=np.uint64))
+    if isinstance(source, int | np.integer) and source >= 2**64:
+        return _of_words(np.random.SeedSequence(int(source)))
     return integer("seed", source, 0, 2**64)
+
+
+def _of_words(sequence: np.random.SeedSequence) -> int:
+    low, high = sequence.generate_state(2, np.uint32)
+    return int(low) | int(high) << 32
 
 
 def _derived_key(seed: int, stream: int, domain: int) -> int:

@@ -105,6 +105,16 @@ typedef struct {
     uint64_t offset; /* 0..2^66 / bytes - n */
 } random_normal_args;
 
+/* out[i] = low + floor(u * range / 2^64), u the 64 bits of words 2e (low) and 2e + 1 (high) of element e = offset + i. Both
+   element types have the same kernel. */
+typedef struct {
+    int64_t *out; /* [n] */
+    random_address address;
+    uint64_t offset; /* 0..2^63 - n */
+    int64_t low;
+    uint64_t range; /* 0..2^64 - 1 (0: 2^64) */
+} random_integers_args;
+
 /* y = x * scale where the element's 16-bit value >= threshold, else +0.0 */
 typedef struct {
     void *y; /* [n], may be x */
@@ -544,6 +554,10 @@ void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, doub
    `work` has n elements. */
 int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
                               double *work);
+/* out = 0 .. n - 1 in random order: element i changes places with floor(u * (i + 1) / 2^64), u the 64 bits of words 2i and
+   2i + 1, for i = 1, 2, ... (Fisher and Yates). */
+void fastopt_permutation(int64_t *out, int64_t n, random_address address);
+
 /* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
 double fastopt_largest_magnitude(const void *x, int64_t n, int element_type);
 
@@ -583,7 +597,8 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 #define FASTOPT_KERNELS_random(KERNEL)          \
     KERNEL(random_raw, random_raw_args)         \
     KERNEL(random_uniform, random_uniform_args) \
-    KERNEL(random_normal, random_normal_args)
+    KERNEL(random_normal, random_normal_args)   \
+    KERNEL(random_integers, random_integers_args)
 
 #define FASTOPT_KERNELS_optimizers(KERNEL) \
     KERNEL(adam, optimizer_args)           \

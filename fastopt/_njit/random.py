@@ -21,11 +21,21 @@ from numba.np.numpy_support import as_dtype
 
 from fastopt._njit.checks import Refused, check_address, check_array, check_integers, given, is_none, refuse
 from fastopt._njit.kernel import float64, int64, kernel, uint64
-from fastopt.random import DOMAIN_NORMAL, DOMAIN_RAW, DOMAIN_UNIFORM, MAX_STREAM, Philox4x32
+from fastopt.random import (
+    DOMAIN_INTEGERS,
+    DOMAIN_NORMAL,
+    DOMAIN_PERMUTATION,
+    DOMAIN_RAW,
+    DOMAIN_UNIFORM,
+    MAX_STREAM,
+    Philox4x32,
+)
 
 random_raw = kernel("random_raw", 1, uint64, uint64, uint64, int64)
 random_uniform = kernel("random_uniform", 1, uint64, uint64, uint64, int64)
 random_normal = kernel("random_normal", 1, uint64, uint64, uint64, int64)
+random_integers = kernel("random_integers", 1, uint64, uint64, uint64, int64, int64, uint64)
+random_permutation = kernel("random_permutation", 1, uint64, uint64, int64)
 
 LAST_WORD = 2**64 - 1
 
@@ -90,12 +100,17 @@ def check_draw(size, stream, offset):
 
 
 @register_jitable
-def filled(fill, out, seed, stream, offset, domain, last):
-    """`out`, filled from a stream whose elements are numbered up to `last`."""
+def check_elements(count, stream, offset, last):
+    """Of a stream whose elements are numbered up to `last`."""
     if stream < 0 or stream >= MAX_STREAM:
         raise Refused("stream: expected 0 <= stream < 2**56, got {}", stream)
-    if offset < 0 or (out.size > 0 and np.uint64(offset) > np.uint64(last) - np.uint64(out.size - 1)):
+    if offset < 0 or (count > 0 and np.uint64(offset) > np.uint64(last) - np.uint64(count - 1)):
         raise Refused("offset: expected one whose elements are within the 2**64 words of a stream, got {}", offset)
+
+
+@register_jitable
+def filled(fill, out, seed, stream, offset, domain, last):
+    check_elements(out.size, stream, offset, last)
     fill(out, seed, stream, offset, domain)
     return out
 
@@ -145,3 +160,46 @@ def overload_draw(name, fill, domain):
 
 overload_draw("random", random_uniform, DOMAIN_UNIFORM)
 overload_draw("standard_normal", random_normal, DOMAIN_NORMAL)
+
+
+@overload_method(PhiloxType, "integers")
+def _integers(self, low, high=None, size=None, stream=None, offset=0):
+    check_draw(size, stream, offset)
+    check_integers(low=low)
+    if is_none(high):
+        return lambda self, low, high=None, size=None, stream=None, offset=0: self.integers(
+            0, low, size, stream, offset
+        )
+    check_integers(high=high)
+    if is_none(size):
+        return lambda self, low, high=None, size=None, stream=None, offset=0: self.integers(
+            low, high, 1, stream, offset
+        )[0]
+
+    def implementation(self, low, high=None, size=None, stream=None, offset=0):
+        if high <= low:
+            raise Refused("high: expected more than low, {}, got {}", low, high)
+        out = np.empty(size, np.int64)
+        check_elements(out.size, stream, offset, LAST_WORD // 2)
+        random_integers(out, self.seed, stream, offset, DOMAIN_INTEGERS, low, np.uint64(high) - np.uint64(low))
+        return out
+
+    return implementation
+
+
+@overload_method(PhiloxType, "permutation")
+def _permutation(self, x, stream=None):
+    check_draw(None, stream, 0)
+    if isinstance(x, types.Array) and x.ndim > 0:
+        return lambda self, x, stream=None: x[self.permutation(len(x), stream)]
+    check_integers(x=x)
+
+    def implementation(self, x, stream=None):
+        if x < 0:
+            raise Refused("x: expected an array or 0 <= x, got {}", x)
+        order = np.empty(x, np.int64)
+        check_elements(order.size, stream, 0, LAST_WORD // 2)
+        random_permutation(order, self.seed, stream, DOMAIN_PERMUTATION)
+        return order
+
+    return implementation

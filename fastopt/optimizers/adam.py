@@ -8,7 +8,7 @@ import numpy as np
 
 from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree
-from fastopt.optimizers.base import Base
+from fastopt.optimizers.base import Base, Rule
 
 
 class Adam(Base):
@@ -109,13 +109,15 @@ class Adam(Base):
         state_dtype: str | None = None,
         rng: Any = None,
     ) -> None:
+        options = {
+            "amsgrad": flag("amsgrad", amsgrad),
+            "decoupled_weight_decay": flag("decoupled_weight_decay", decoupled_weight_decay),
+        }
+        states = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq")
         self._set_up(
             params,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
-            checked_adam,
-            "adam",
-            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if flag("amsgrad", amsgrad) else ("exp_avg", "exp_avg_sq"),
-            (float(flag("decoupled_weight_decay", decoupled_weight_decay)),),
+            Rule("adam", checked_adam, states, options, (float(decoupled_weight_decay),)),
             maximize=maximize,
             max_grad_norm=max_grad_norm,
             skip_nonfinite=skip_nonfinite,
@@ -147,9 +149,30 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        **options: Any,
+        *,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True, **options)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            max_grad_norm=max_grad_norm,
+            skip_nonfinite=skip_nonfinite,
+            ema_decay=ema_decay,
+            state_dtype=state_dtype,
+            rng=rng,
+        )
 
 
 def checked_adam(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastopt import _core
 from fastopt import random as _random
@@ -14,6 +15,16 @@ from fastopt.optimizers.groups import ParamGroup, ParamGroups, group_dicts
 from fastopt.optimizers.state import Stateful
 
 
+class Rule(NamedTuple):
+    """A rule of kernels/fastopt.h as an optimiser uses it."""
+
+    name: str
+    check: Callable[[dict[str, Any]], dict[str, Any]]  # of a group's hyper-parameters
+    states: tuple[str, ...]
+    options: dict[str, bool]  # what no group changes, by name
+    fixed: tuple[float, ...]  # those of them that the kernel takes
+
+
 class Base(Stateful, _core.Optimizer):
     """What all rules share in Python; the compiled class has the arrays, the states and the step."""
 
@@ -21,10 +32,7 @@ class Base(Stateful, _core.Optimizer):
         self,
         params: Any,
         defaults: dict[str, Any],
-        check: Callable[[dict[str, Any]], dict[str, Any]],
-        rule: str,
-        state_names: tuple[str, ...],
-        fixed: tuple[float, ...] = (),
+        rule: Rule,
         *,
         maximize: bool,
         max_grad_norm: float | None,
@@ -33,7 +41,7 @@ class Base(Stateful, _core.Optimizer):
         state_dtype: str | None,
         rng: Any,
     ) -> None:
-        check(defaults)
+        rule.check(defaults)
         if state_dtype not in (None, "bfloat16", "8bit"):
             raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
         max_norm = math.inf if max_grad_norm is None else finite_number("max_grad_norm", max_grad_norm, above=0)
@@ -47,23 +55,39 @@ class Base(Stateful, _core.Optimizer):
         except RecursionError:
             message = "params: expected arrays in lists, tuples and dicts, got a nest that contains itself"
             raise ValueError(message) from None
+        for name, _ in named:
+            if "\0" in name or name.endswith(".npy"):
+                raise ValueError(f"params: expected keys that an npz file can hold, got {name!r}; rename it")
         self._bind(
             tree,
-            ParamGroups(ParamGroup(own, check, fixed) for _, own in groups),
+            ParamGroups(ParamGroup(own, rule.check, rule.fixed) for _, own in groups),
             group_of,
             [name for name, _ in named],
             [array for _, array in named],
-            state_names,
-            rule=rule,
+            rule.states,
+            rule=rule.name,
             maximize=maximize,
             max_grad_norm=max_norm,
             skip_nonfinite=skip_nonfinite,
             ema_decay=decay,
             state_dtype=state_dtype,
         )
-        self._state_dtype = state_dtype
+        self._grouped = tree is not params
+        self._group_options = {"rule": rule.name, **rule.options, "maximize": bool(maximize)}
+        self._run_options = {"max_grad_norm": max_norm, "skip_nonfinite": bool(skip_nonfinite)}
+        if decay is not None:
+            self._run_options["ema_decay"] = decay
         if state_dtype is not None:
+            self._run_options["state_dtype"] = state_dtype
             self._rounding_key = _random.run_key(rng)
+        self._made_with = {
+            "rule": rule,
+            "maximize": maximize,
+            "max_grad_norm": max_grad_norm,
+            "skip_nonfinite": skip_nonfinite,
+            "ema_decay": ema_decay,
+            "state_dtype": state_dtype,
+        }
 
     def step(self, grads: Any, *, grad_multiplier: float = 1.0, zero_grads: bool = False) -> None:
         """Update the parameters in place by one step.
@@ -108,7 +132,44 @@ class Base(Stateful, _core.Optimizer):
             if self._replace_groups("lr", old, new):
                 return
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[0] != "_" and name != "lr" and type(self).__module__.startswith("fastopt."):
+            raise AttributeError(
+                f"{type(self).__name__}.{name}: expected lr, the one attribute that can be set; the values of a group "
+                f"({', '.join(self.param_groups[0])}) are set by key, optimizer.param_groups[0]['lr'] = ..., "
+                "other options when the optimiser is made",
+                name=name,
+                obj=self,
+            )
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = [dict(group) for group in self.param_groups]
+        params, defaults = self.params, values[0]
+        if self._grouped:
+            params = [{"params": tree, **own} for tree, own in zip(params, values, strict=True)]
+        own = {name: value for name, value in self.__dict__.items() if name not in _SET_UP}
+        return _made_again, (type(self), params, defaults, self._made_with), (self.state_dict(), own)
+
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        self.load_state_dict(state[0])
+        self.__dict__.update(state[1])
+
+    def __copy__(self) -> Base:
+        """A copy owns copies of the parameters, as copy.deepcopy makes them: two optimisers would train one array."""
+        return copy.deepcopy(self)
+
     def __repr__(self) -> str:
         sizes = [array.size for array in next(iter(self._states.values()))]
         groups = ", ".join(repr(group) for group in self.param_groups)
         return f"{type(self).__name__}({len(sizes)} arrays, {sum(sizes)} parameters, step {self.step_count}, {groups})"
+
+
+_SET_UP = {"_grouped", "_group_options", "_run_options", "_made_with"}
+
+
+def _made_again(cls: type[Base], params: Any, defaults: dict[str, Any], made_with: dict[str, Any]) -> Base:
+    """What is pickled, but for its state. Not by __init__, which a subclass may have changed."""
+    optimizer = cls.__new__(cls)
+    optimizer._set_up(params, defaults, **made_with, rng=0)
+    return optimizer

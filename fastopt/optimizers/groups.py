@@ -12,6 +12,8 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
     """Hyper-parameters of a group: ``group["lr"] = 1e-4`` checks the value, which holds from the next step on."""
 
     __slots__ = ("_check", "_fixed")
+    _check: Callable[[dict[str, Any]], dict[str, Any]]
+    _fixed: tuple[float, ...]
 
     def __init__(
         self,
@@ -19,7 +21,8 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
         check: Callable[[dict[str, Any]], dict[str, Any]],
         fixed: tuple[float, ...] = (),
     ) -> None:
-        self._check, self._fixed = check, fixed
+        object.__setattr__(self, "_check", check)
+        object.__setattr__(self, "_fixed", fixed)
         self._replace(None, self._checked(values))
 
     def _checked(self, values: dict[str, Any]) -> _core.Held:
@@ -46,6 +49,9 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._values, self._check, self._fixed)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f'ParamGroup.{name}: expected a key, group["{name}"] = ...', name=name, obj=self)
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree
-from fastopt.optimizers.base import Base
+from fastopt.optimizers.base import Base, Rule
 
 
 class SGD(Base):
@@ -72,9 +72,7 @@ class SGD(Base):
                 "weight_decay": weight_decay,
                 "nesterov": nesterov,
             },
-            checked_sgd,
-            "sgd",
-            ("momentum_buffer",),
+            Rule("sgd", checked_sgd, ("momentum_buffer",), {}, ()),
             maximize=maximize,
             max_grad_norm=max_grad_norm,
             skip_nonfinite=skip_nonfinite,

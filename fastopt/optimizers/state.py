@@ -17,15 +17,17 @@ class Stateful(_core.OptimizerState):
     """What has a state to store and to take over: the compiled class gives its arrays and counts."""
 
     param_groups: tuple[ParamGroup, ...]
-    _state_dtype: str | None
+    _run_options: dict[str, Any]
+    _group_options: dict[str, Any]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the whole state: a flat dict of arrays and plain numbers, which ``np.savez`` can store.
 
-        Keys are ``step_count`` and ``skipped_steps``; ``param_groups/<index>/<name>`` for the hyper-parameters; and for
+        Keys are ``format``, 1; ``step_count`` and ``skipped_steps``; the options of the whole optimiser, such as
+        ``skip_nonfinite``; ``param_groups/<index>/<name>`` for the rule, its options and the hyper-parameters; and for
         each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array
-        in `params`. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
-        ``rounding_key`` is there too. The parameters themselves are the caller's.
+        in `params`. With `state_dtype` these are the codes (bfloat16 as uint16), and ``rounding_key`` is there too. The
+        parameters themselves are the caller's.
 
         Raises
         ------
@@ -38,11 +40,11 @@ class Stateful(_core.OptimizerState):
         self, counts: tuple[int, ...], groups: list[dict[str, Any]], steps: list[int], states: _core.States
     ) -> dict[str, Any]:
         step_count, skipped_steps, rounding_key = counts
-        state: dict[str, Any] = {"step_count": step_count, "skipped_steps": skipped_steps}
-        if self._state_dtype is not None:
-            state |= {"state_dtype": self._state_dtype, "rounding_key": rounding_key}
+        state = {"format": FORMAT, "step_count": step_count, "skipped_steps": skipped_steps, **self._run_options}
+        if "state_dtype" in state:
+            state["rounding_key"] = rounding_key
         for index, group in enumerate(groups):
-            for key, value in group.items():
+            for key, value in {**self._group_options, **group}.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
             state[label("step", name)] = steps[k]
@@ -53,7 +55,8 @@ class Stateful(_core.OptimizerState):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that :meth:`state_dict` returned, or the file that ``np.savez(file, **state)`` made of it.
 
-        Going on from it gives the same bits as not having stopped.
+        Going on from it gives the same bits as not having stopped. Hyper-parameters are taken over; a rule or options
+        that are not those of this optimiser are refused.
 
         Raises
         ------
@@ -67,6 +70,13 @@ class Stateful(_core.OptimizerState):
         own = self._by_key(*snapshot)
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected what state_dict() returned, got {type(state).__name__}")
+        fixed = ["format", *self._run_options]
+        fixed += [f"param_groups/{k}/{name}" for k in range(len(self.param_groups)) for name in self._group_options]
+        for key in fixed:
+            if key in state and (found := _loaded(key, state[key], own[key])) != own[key]:
+                raise ValueError(
+                    f"state[{key!r}]: expected {own[key]!r}, as this optimiser was made, got {found!r}; make one so"
+                )
         if state.keys() != own.keys():
             missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
             raise ValueError(f"state: expected the keys of state_dict(), got missing {missing} and unknown {unknown}")
@@ -83,21 +93,25 @@ class Stateful(_core.OptimizerState):
         )
 
 
+FORMAT = 1  # of a saved state
+
+
 def _loaded(key: str, value: Any, own: Any) -> Any:
     """Return `value` in the type of this optimiser's own entry for `key`; what came from a file is all arrays."""
     array = np.asarray(value)
     if isinstance(own, str):
-        if str(value) != own:
-            raise ValueError(f"state[{key!r}]: expected {own!r}, that of this optimiser, got {str(value)!r}")
-        return own
+        if array.dtype.kind != "U" or array.shape != ():
+            raise TypeError(f"state[{key!r}]: expected a str, got {value!r}")
+        return str(array)
     if isinstance(own, np.ndarray):
         if array.dtype != own.dtype:
             raise TypeError(f"state[{key!r}]: expected {own.dtype}, got {array.dtype}")
         if array.shape != own.shape:
             raise ValueError(f"state[{key!r}]: expected shape {own.shape}, got {array.shape}")
         return tuple(array.tolist()) if key.startswith("param_groups/") else array
-    if array.shape != () or array.dtype.kind not in "biuf" or (isinstance(own, int) and array.dtype.kind == "f"):
+    kinds = "b" if isinstance(own, bool) else "iu" if isinstance(own, int) else "iuf"
+    if array.shape != () or array.dtype.kind not in kinds:
         raise TypeError(f"state[{key!r}]: expected {type(own).__name__}, got {value!r}")
-    if isinstance(own, int) and not isinstance(own, bool):
+    if kinds == "iu":
         return integer(f"state[{key!r}]", array.item(), 0, 2**64 if key == "rounding_key" else 2**63 - 1)
     return type(own)(array)

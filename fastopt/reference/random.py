@@ -22,6 +22,7 @@ __all__ = [
     "uniforms",
     "values16",
     "words",
+    "words64",
 ]
 
 
@@ -52,13 +53,18 @@ def words(seed: int, stream: int, domain: int, first: int, count: int) -> NDArra
     return philox4x32(counter, key).ravel()[first % 4 : first % 4 + count]
 
 
+def words64(seed: int, stream: int, domain: int, first: int, count: int) -> NDArray[np.uint64]:
+    """64-bit words first, first + 1, ...: words 2e (low) and 2e + 1 (high)."""
+    pair = words(seed, stream, domain, 2 * first, 2 * count).reshape(-1, 2).astype(np.uint64)
+    return pair[:, 1] << np.uint64(32) | pair[:, 0]
+
+
 def uniforms(dtype: Any, seed: int, stream: int, first: int, count: int, domain: int = _random.DOMAIN_UNIFORM) -> Array:
     """Uniform in [0, 1): 24 bits of word e for float32; 53 bits of words 2e (low) and 2e + 1 (high) for float64."""
     if dtype == np.float32:
         top = words(seed, stream, domain, first, count) >> np.uint32(8)
         return top.astype(np.float32) * np.float32(2**-24)
-    pair = words(seed, stream, domain, 2 * first, 2 * count).reshape(-1, 2).astype(np.uint64)
-    bits: NDArray[np.uint64] = pair[:, 1] << np.uint64(32) | pair[:, 0]
+    bits = words64(seed, stream, domain, first, count)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -131,3 +137,15 @@ class Philox4x32(_random.Philox4x32):
 
     def _fill_normal(self, out: Array, stream: int, offset: int) -> None:
         out[...] = normals(out.dtype, self.seed, stream, offset, out.size).reshape(out.shape)
+
+    def _fill_integers(self, out: NDArray[np.int64], stream: int, offset: int, low: int, count: int) -> None:
+        u = words64(self.seed, stream, _random.DOMAIN_INTEGERS, offset, out.size)
+        numbers = [low + (int(bits) * (count or 2**64) >> 64) for bits in u]
+        out[...] = np.array([(number + 2**63) % 2**64 - 2**63 for number in numbers], np.int64).reshape(out.shape)
+
+    def _fill_permutation(self, out: NDArray[np.int64], stream: int) -> None:
+        u = words64(self.seed, stream, _random.DOMAIN_PERMUTATION, 0, out.size)
+        out[...] = np.arange(out.size)
+        for i in range(1, out.size):
+            other = int(u[i]) * (i + 1) >> 64
+            out[i], out[other] = out[other], out[i]

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/kernel.hpp"
+#include "random/below.hpp"
 
 namespace {
 
@@ -218,6 +219,17 @@ void random_uniform(const random_uniform_args& a, int64_t begin, int64_t end) {
               [=](const uint32_t* words, int64_t from, int64_t to) {
                   uniforms(out + from / WORDS, words, (to - from) / WORDS);
               });
+}
+
+template <class T>
+void random_integers(const random_integers_args& a, int64_t begin, int64_t end) {
+    for_words(a.address, a.offset * 2, begin * 2, end * 2, [=](const uint32_t* words, int64_t from, int64_t to) {
+        for (int64_t i = 0; i < (to - from) / 2; ++i) {
+            const uint64_t u = two_words(words + 2 * i);
+            const uint64_t value = a.range == 0 ? u : below(u, a.range);
+            a.out[from / 2 + i] = static_cast<int64_t>(static_cast<uint64_t>(a.low) + value);
+        }
+    });
 }
 
 }  // namespace

@@ -242,6 +242,18 @@ ONE_TYPE = {
         lambda f, a, b, n: f(a, n, 7, 8, 9, 0),
         lambda a, b: np.copyto(a.view(np.uint32), Philox4x32(7).random_raw(a.size, stream=8, offset=9)),
     ),
+    "fastopt_1_random_integers_int64": (
+        (i, array, i, u, u, u, i, i, u),
+        lambda f, a, b, n: f(a, n // 2, 7, 8, 9, 9, -4, 1000),
+        lambda a, b: np.copyto(
+            a[: a.size // 2 * 2].view(np.int64), Philox4x32(7).integers(-4, 996, a.size // 2, stream=8, offset=9)
+        ),
+    ),
+    "fastopt_1_random_permutation_int64": (
+        (i, array, i, u, u, i),
+        lambda f, a, b, n: f(a, n // 2, 7, 8, 10),
+        lambda a, b: np.copyto(a[: a.size // 2 * 2].view(np.int64), Philox4x32(7).permutation(a.size // 2, stream=8)),
+    ),
     "fastopt_1_norm": ((d, d), lambda f, a, b, n: f(9.0), lambda a, b: 3.0),
     "fastopt_1_penalty": ((d, d, d), lambda f, a, b, n: f(3.0, 4.0), lambda a, b: 6.0),
 }

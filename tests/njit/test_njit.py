@@ -93,7 +93,9 @@ def draws(x, g):
     uniforms = rng.random(33, stream=1), rng.random((2, 3), np.float32, stream=0, offset=7), rng.random(stream=9)
     gaussians = rng.standard_normal(33, np.float32, stream=1), rng.standard_normal((2, 3), stream=4)
     single = rng.standard_normal(stream=6, offset=1), Philox4x32(5).random(dtype=np.float32, stream=2)
-    return filled, normals, words, uniforms, gaussians, single, rng.seed
+    ints = rng.integers(-7, 2**62, 33, stream=3, offset=2), rng.integers(5, size=(2, 3), stream=4)
+    order = rng.permutation(len(x), stream=5), rng.permutation(x, stream=2**56 - 1), rng.integers(10, 12, stream=6)
+    return filled, normals, words, uniforms, gaussians, single, ints, order, rng.seed
 
 
 CASES = {case.__name__: case for case in (activations, dropout, fused_layer, adam, sgd, sums, draws)}

@@ -266,7 +266,7 @@ def test_kinds_of_sources(state_dtype):
 
     generator = fastopt.Philox4x32(5)
     first = key(generator)
-    assert generator.state == {"seed": 5, "stream": 1, "spawned": 0}  # exactly one stream
+    assert generator.state == {"format": 1, "seed": 5, "stream": 1, "spawned": 0}  # exactly one stream
     assert key(generator) != first
     assert generator.state["stream"] == 2
     # An int is the seed of a generator's first stream, a pair the address.

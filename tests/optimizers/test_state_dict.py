@@ -42,7 +42,7 @@ def through_file(state):
 
 
 def snapshot(optimizer, params):
-    state = {key: np.array(value) for key, value in optimizer.state_dict().items()}
+    state = {key: np.array(value) for key, value in optimizer.state_dict().items() if not key.endswith("/rule")}
     return state | {f"param/{path}": array.copy() for path, array in leaves(params)}
 
 
@@ -84,15 +84,17 @@ def test_it_is_flat_and_plain(make):
     assert type(state) is dict
     for key, value in state.items():
         assert type(key) is str
-        assert type(value) in (int, float, bool, np.ndarray) or (type(value) is str and key == "state_dtype"), key
+        assert type(value) in (int, float, bool, np.ndarray) or (
+            type(value) is str and key in ("state_dtype", "param_groups/0/rule", "param_groups/1/rule")
+        ), key
     assert type(state["step_count"]) is int
     assert state["step_count"] == 2
 
 
 def test_its_keys_are_the_paths_of_the_arrays():
     assert set(fastopt.Adam({"w": np.ones(2), "layers": [(np.ones(3),)]}).state_dict()) == {
-        "step_count",
-        "skipped_steps",
+        *("format", "step_count", "skipped_steps", "max_grad_norm", "skip_nonfinite"),
+        *(f"param_groups/0/{key}" for key in ("rule", "amsgrad", "decoupled_weight_decay", "maximize")),
         *(f"param_groups/0/{key}" for key in ("lr", "betas", "eps", "weight_decay")),
         *(f"{key}/{path}" for key in ("step", "exp_avg", "exp_avg_sq") for path in ("w", "layers/0/0")),
     }
@@ -140,7 +142,7 @@ def test_a_state_loads_however_the_hyper_parameters_were_spelt(options, store):
     plain = fastopt.Adam(np.ones(3), lr=0.1, betas=(0.5, 0.75), eps=0.3, weight_decay=0.7)
     spelt = fastopt.Adam(np.ones(3), **options)
     for value in spelt.state_dict().values():
-        assert type(value) in (int, float, bool, np.ndarray)
+        assert type(value) in (int, float, bool, np.ndarray, str)
     before = spelt.param_groups[0].scalars
     spelt.load_state_dict(store(spelt.state_dict()))
     assert spelt.param_groups[0].scalars == before
@@ -157,7 +159,13 @@ WRONG_STATES = {
     "missing": (_without("exp_avg/w"), ValueError, r"state: expected .* missing \['exp_avg/w'\].* unknown \[\]"),
     "unknown": (lambda state: state | {"exp_avg/v": 1}, ValueError, r"missing \[\].* unknown \['exp_avg/v'\]"),
     "empty": (lambda state: {}, ValueError, "state: expected the keys of .*state_dict.* missing"),
-    "other optimiser": (lambda state: fastopt.SGD(make_params()).state_dict(), ValueError, "momentum_buffer/w"),
+    "other optimiser": (lambda state: fastopt.SGD(make_params()).state_dict(), ValueError, "expected 'adam', .*'sgd'"),
+    "format": (lambda state: state | {"format": 2}, ValueError, r"state\['format'\]: expected 1, .*, got 2"),
+    "flag": (
+        lambda state: state | {"skip_nonfinite": 1},
+        TypeError,
+        r"state\['skip_nonfinite'\]: expected bool, got 1",
+    ),
     "kind": (lambda state: list(state.items()), TypeError, "state: expected"),
     "none": (lambda state: None, TypeError, "state: expected"),
     "shape": (
@@ -230,8 +238,8 @@ each_state_dtype = pytest.mark.parametrize("state_dtype", [None, "bfloat16", "8b
 
 
 def plain_snapshot(optimizer, params):
-    """As snapshot, but the tag of the state's dtype, whose bits assert_same_bits does not compare, is left out."""
-    return {key: value for key, value in snapshot(optimizer, params).items() if key != "state_dtype"}
+    """As snapshot, but texts, whose bits assert_same_bits does not compare, are left out."""
+    return {key: value for key, value in snapshot(optimizer, params).items() if value.dtype.kind != "U"}
 
 
 def finite_params(dtype, layout="C"):
@@ -286,10 +294,12 @@ def test_it_is_flat_and_plain_with_options(make, options, state_dtype):
         assert type(key) is str
         if key == "state_dtype":
             assert value == state_dtype
+        elif key in ("format", "max_grad_norm", "skip_nonfinite", "ema_decay"):
+            assert type(value) in (int, float, bool)
         elif key.startswith(("step", "skipped_steps", "rounding_key")):
             assert type(value) is int, key
         elif key.startswith("param_groups/"):
-            assert type(value) in (float, bool) or key.endswith("/betas"), key
+            assert type(value) in (float, bool) or key.endswith(("/betas", "/rule")), key
         else:
             wanted = np.float32 if state_dtype is None or key.startswith("ema/") else np.uint8
             assert value.dtype == (np.uint16 if wanted is np.uint8 and state_dtype == "bfloat16" else wanted), key
@@ -321,12 +331,8 @@ OTHER_KINDS = {
     "8bit to float": ({"state_dtype": "8bit"}, {}, "unknown .*'exp_avg_exponent/b/0'"),
     "float to bfloat16": ({}, {"state_dtype": "bfloat16"}, r"missing \['rounding_key', 'state_dtype'\]"),
     "bfloat16 to float": ({"state_dtype": "bfloat16"}, {}, r"unknown \['rounding_key', 'state_dtype'\]"),
-    "8bit to bfloat16": ({"state_dtype": "8bit"}, {"state_dtype": "bfloat16"}, "unknown .*'exp_avg_exponent/b/0'"),
-    "bfloat16 to 8bit": ({"state_dtype": "bfloat16"}, {"state_dtype": "8bit"}, "missing .*'exp_avg_exponent/b/0'"),
-    "amsgrad": ({"amsgrad": True}, {}, r"missing \[\].*unknown \['max_exp_avg_sq/b/0', 'max_exp_avg_sq/w'\]"),
-    "no amsgrad": ({}, {"amsgrad": True}, r"missing \['max_exp_avg_sq/b/0', 'max_exp_avg_sq/w'\].*unknown \[\]"),
-    "ema": ({"ema_decay": 0.5}, {}, r"missing \[\].*unknown \['ema/b/0', 'ema/w'\]"),
-    "no ema": ({}, {"ema_decay": 0.5}, r"missing \['ema/b/0', 'ema/w'\].*unknown \[\]"),
+    "ema": ({"ema_decay": 0.5}, {}, r"missing \[\].*unknown \['ema/b/0', 'ema/w', 'ema_decay'\]"),
+    "no ema": ({}, {"ema_decay": 0.5}, r"missing \['ema/b/0', 'ema/w', 'ema_decay'\].*unknown \[\]"),
 }
 
 
@@ -344,9 +350,55 @@ def test_a_state_of_another_kind_changes_nothing(source, target, message, store)
     assert_same_snapshots(plain_snapshot(optimizer, params), before)
 
 
+OTHER_OPTIONS = {
+    "maximize": {"maximize": True},
+    "amsgrad": {"amsgrad": True},
+    "decoupled_weight_decay": {"decoupled_weight_decay": True},
+    "max_grad_norm": {"max_grad_norm": 2.0},
+    "skip_nonfinite": {"skip_nonfinite": True},
+    "ema_decay": {"ema_decay": 0.25},
+    "state_dtype": {"state_dtype": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize(("name", "option"), OTHER_OPTIONS.items(), ids=OTHER_OPTIONS.keys())
+@pytest.mark.parametrize("store", [dict, through_file], ids=["dict", "file"])
+def test_a_state_of_other_options_changes_nothing(name, option, store):
+    """They are part of what comes next: Adam(maximize=True) would turn round in an Adam."""
+    common = {"ema_decay": {"ema_decay": 0.5}, "state_dtype": {"state_dtype": "8bit"}}.get(name, {})
+    for source, target in ((common | option, common), (common, common | option)):
+        other = fastopt.Adam(finite_params(np.float32), lr=0.5, rng=1, **source)
+        train_finite(other, np.float32, range(2))
+        params = finite_params(np.float32)
+        optimizer = fastopt.Adam(params, rng=2, **target)
+        before = snapshot(optimizer, params)
+        with pytest.raises(ValueError, match=rf"^state\['(param_groups/0/)?{name}'\]: .*, got .*; make one so"):
+            optimizer.load_state_dict(store(other.state_dict()))
+        after = snapshot(optimizer, params)
+        assert {k: v.tobytes() for k, v in after.items()} == {k: v.tobytes() for k, v in before.items()}
+
+
+@pytest.mark.parametrize("name", ["w.npy", "a\0b"])
+def test_names_that_a_file_would_mix_up_are_refused(name):
+    with pytest.raises(ValueError, match="params: expected keys that an npz file can hold, got "):
+        fastopt.Adam({"w": np.ones(2), "layer": {name: np.ones(2)}})
+
+
+def test_odd_names_go_through_a_file():
+    names = ["a/b", "a", "w.npy.npz", "", " ", "ü/..", "0", ".npy/x"]
+    make = lambda: fastopt.Adam({name: np.ones(k) for k, name in enumerate(names, 1)})  # noqa: E731
+    one, other = make(), make()
+    one.step({name: np.full(k, k / 8) for k, name in enumerate(names, 1)})
+    other.load_state_dict(through_file(one.state_dict()))
+    assert_same_snapshots(
+        {k: np.asarray(v) for k, v in other.state_dict().items() if "rule" not in k},
+        {k: np.asarray(v) for k, v in one.state_dict().items() if "rule" not in k},
+    )
+
+
 WRONG_SMALL_STATES = {
     "tag": ({"state_dtype": "bfloat16"}, ValueError, r"state\['state_dtype'\]: expected '8bit', .*, got 'bfloat16'"),
-    "no tag": ({"state_dtype": None}, ValueError, r"state\['state_dtype'\]: expected '8bit', .*, got 'None'"),
+    "no tag": ({"state_dtype": None}, TypeError, r"state\['state_dtype'\]: expected a str, got None"),
     "key": ({"rounding_key": -1}, ValueError, r"state\['rounding_key'\]: expected 0 <= .*, got -1"),
     "key size": ({"rounding_key": 2**64}, (TypeError, ValueError), r"state\['rounding_key'\]: expected"),
     "key kind": ({"rounding_key": 1.0}, TypeError, r"state\['rounding_key'\]: expected int, got 1.0"),

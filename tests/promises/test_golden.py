@@ -40,6 +40,14 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "865f6fe44d47ae004c01770f53d0eea34379b1aaba2cbc3d16e87f44bce4eb77",
         "2205590b8bfaeb368ca579aed020e43acd57b48731bf814f595be3ba033e8920",
     ),
+    "Philox4x32.integers": (
+        "f786d6e6efc3b8a2fe610b00dc260350a47cee7f866aeb83cc2340b942473a93",
+        "f786d6e6efc3b8a2fe610b00dc260350a47cee7f866aeb83cc2340b942473a93",
+    ),
+    "Philox4x32.permutation": (
+        "bb3c9673487907ca28d3052be82a71bdca2daaae02e3ecbc951be18ddad92c7d",
+        "bb3c9673487907ca28d3052be82a71bdca2daaae02e3ecbc951be18ddad92c7d",
+    ),
     "Philox4x32.spawn": (
         "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",
         "d15a28ba8ce9ad5ec6bed25b0399c7c1f1b634cda491e789bc07bfe9ca16b495",

@@ -24,9 +24,9 @@ WITHOUT_HASH = {"stream"}
 
 
 def listed(dtype):
-    """The names of all kernels, with the type; that of raw words is one for both."""
+    """The names of all kernels, with the type; those of words and integers are one for both."""
     names = {name for _, name, *_ in _core.kernels()}
-    return {f"{name}_{np.dtype(dtype).name}" for name in names} - {"random_raw_float64"}
+    return {f"{name}_{np.dtype(dtype).name}" for name in names} - {"random_raw_float64", "random_integers_float64"}
 
 
 def without(names, dtype):
@@ -73,6 +73,8 @@ def compare_every_op(dtype):
         options = {} if draw == "random_raw" else {"dtype": dtype}
         numbers = [getattr(module.Philox4x32(7), draw)(99, stream=3, **options) for module in (fastopt, reference)]
         assert_same_bits(*numbers, draw)
+    numbers = [module.Philox4x32(7).integers(-3, 10**10, 99) for module in (fastopt, reference)]
+    assert_same_bits(*numbers, "integers")
     for make_optimizer in (lambda ops, p: ops.Adam([p], lr=0.1), lambda ops, p: ops.SGD([p], lr=0.1, momentum=0.9)):
         tables = [x.copy(), x.copy()]
         for module, table in zip((fastopt, reference), tables, strict=True):

@@ -218,7 +218,7 @@ def gaussian_sample() -> Call:
 def taking_a_stream(run: Callable[[fastopt.Philox4x32], Any]) -> Callable[[], Call]:
     def make() -> Call:
         rng = fastopt.Philox4x32(1)
-        rng.state = {"seed": 1, "stream": 1000, "spawned": 1000}  # no numbers that Python keeps ready
+        rng.state = {"format": 1, "seed": 1, "stream": 1000, "spawned": 1000}  # no numbers that Python keeps ready
         return Call(lambda: run(rng), [], lambda: rng.state)
 
     return make

@@ -52,6 +52,8 @@ def adam_update(
 
 
 class Adam(Base):
+    _rule = "adam"
+
     def __init__(
         self,
         params: ArrayTree,
@@ -70,6 +72,7 @@ class Adam(Base):
         rng: Any = None,
     ):
         self._step_function = adam_update
+        self._options = {"amsgrad": amsgrad, "decoupled_weight_decay": decoupled_weight_decay}
         super().__init__(
             params,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},

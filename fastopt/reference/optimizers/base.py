@@ -21,6 +21,8 @@ class Base:
     """Calls a step function on every parameter that has a gradient."""
 
     _step_function: Any  # (param, grad, states, step, grad_scale, **hyper-parameters)
+    _rule: str
+    _options: dict[str, bool]  # of the rule, which no group changes
 
     def __init__(
         self,
@@ -117,11 +119,19 @@ class Base:
         return np.asarray(chance.reshape(param.shape))
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"step_count": self.step_count, "skipped_steps": self.skipped_steps}
+        state: dict[str, Any] = {
+            "format": 1,
+            "step_count": self.step_count,
+            "skipped_steps": self.skipped_steps,
+            "max_grad_norm": math.inf if self._max_grad_norm is None else self._max_grad_norm,
+            "skip_nonfinite": self._skip_nonfinite,
+        }
+        if self._ema_decay is not None:
+            state["ema_decay"] = self._ema_decay
         if self._state_dtype:
             state |= {"state_dtype": self._state_dtype, "rounding_key": self._rounding_key}
         for index, group in enumerate(self.param_groups):
-            for key, value in group.items():
+            for key, value in {"rule": self._rule, **self._options, "maximize": self._maximize, **group}.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
             state[f"step/{name}"] = self._steps[k]

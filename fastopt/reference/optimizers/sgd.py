@@ -40,6 +40,8 @@ def sgd_update(
 
 
 class SGD(Base):
+    _rule = "sgd"
+
     def __init__(
         self,
         params: ArrayTree,
@@ -57,6 +59,7 @@ class SGD(Base):
         rng: Any = None,
     ):
         self._step_function = sgd_update
+        self._options = {}
         super().__init__(
             params,
             {
