@@ -49,8 +49,11 @@ class Adam(Base):
         Keep an average of the parameters, a += (1 - ema_decay) * (p - a), from a copy of them on; 0 <= ema_decay <= 1.
     state_dtype : "bfloat16" or "8bit", optional
         Keep the averages in 16 or 8 bits a number: 4 or 2.01 bytes a parameter instead of 8 for float32. They are
-        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero. In 8 bits an infinite
-        gradient spoils its block of 256 parameters for long: use `skip_nonfinite` where there may be one.
+        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero. In 8 bits each block
+        of 256 parameters shares an exponent, that of its largest average. Next to 0 exp_avg goes in steps of 2**-17 of
+        it, right on average down to 2**-33; exp_avg_sq is held at 2**-31 of it at least, unless it is 0. So a gradient
+        10**5 times its neighbours' leaves them as they are, and one of 10**7 times makes their steps shorter for about
+        1 / (1 - beta2) steps. An infinite one spoils its block for long: use `skip_nonfinite` where there may be one.
     rng : Philox4x32, int, (seed, stream), or NumPy source, optional
         Where the rounding takes its chance from, once: the same seed gives the same bits. None takes fresh entropy.
 

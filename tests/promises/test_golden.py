@@ -97,16 +97,16 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "05a41503b3c5731b8bd9da4facc877664bf3cf280bc90ca377ba0a72addbbb16",
     ),
     "Adam 8bit": (
-        "5a94b2d596848c9b06d7b796c61d4f9eace17a5997f81868a4b69ab1f03ae026",
-        "219db70aac8d5e09f31892503d587b66b98888beb01a54c7c71fa1db789c00fc",
+        "428b785f5f6f4d60d24698863bd8531efd3771dae5804e9fbc83f9d55f77eef3",
+        "003a0949df8b9a7453aa7c00b6865b7bb6fdc65a88c191e9a059b1cf6f9f9299",
     ),
     "SGD bfloat16": (
         "de161eedde823dbf0d87034e13dde5ce27144a5738c8b8ba6e9f4738ccc4dcb9",
         "27eee8f7d4a159719711a2493fefa95b958a94deafe4db3e99feebd9ea09d815",
     ),
     "SGD 8bit": (
-        "a926ab1be17e0ff15ed44e70778e0c502ab631559d1cf4f831ea36d0fb4efe4f",
-        "4efedda5350fb2d35847784378a0f58ad8316091f02a569cfc5a1863f2bd5773",
+        "62d245f4449ed3595ed54288c4fd5c5206b9ff67c49817ace54ca23137240b35",
+        "6dedc6d4f34ec5d062c3fc0f7e48f7a8b2d5c512c2773256aea340a31591b7d0",
     ),
     "SparseRows": (
         "910865534dd02165585c3f6815c97dc127ed020a89b8acfde11562ede8dfd390",

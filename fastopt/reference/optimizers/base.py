@@ -88,7 +88,7 @@ class Base:
         self._steps[k] += 1
         step = self._steps[k]
         hyper = {**self._group[k], **self._fixed}
-        states = [of_kind[k] for of_kind in self._states.values()]
+        states = self._moving([of_kind[k] for of_kind in self._states.values()], hyper)
         if isinstance(grad, SparseRows):  # only these rows move
             rows, grad = summed_rows(grad)
             chosen, values = param[rows], [state.array[rows] for state in states]
@@ -105,6 +105,10 @@ class Base:
         if self._ema:
             assert self._ema_decay is not None
             ema_update(self._ema[k], param, self._ema_decay)
+
+    def _moving(self, states: list[_State], hyper: dict[str, Any]) -> list[_State]:
+        """The states that a step reads and writes."""
+        return states
 
     def _chance(self, k: int, param: Array, step: int, half: int) -> Array:
         """The 16 bits that decide how each element is rounded at this step: those of its block of 256, the step number

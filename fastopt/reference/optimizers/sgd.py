@@ -7,6 +7,7 @@ from typing import Any
 from fastopt._tree import ArrayTree
 from fastopt.reference.core import Array, flush_subnormal
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.state import _State
 
 
 def sgd_update(
@@ -75,3 +76,6 @@ class SGD(Base):
             state_dtype=state_dtype,
             rng=rng,
         )
+
+    def _moving(self, states: list[_State], hyper: dict[str, Any]) -> list[_State]:
+        return [state for state in states if state.dtype.type(hyper["momentum"]) != 0]
