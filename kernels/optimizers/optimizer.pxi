@@ -283,7 +283,7 @@ cdef class Optimizer(OptimizerState):
         job.kernel = fastopt_rule_kernels(self._rule, FASTOPT_ROWS)[element_type(<ndarray>self._views[k])]
         job.args = args
         job.size = self._parameters[k].row_count
-        job.grain = max(1, 4 * OPTIMIZER_GRAIN // max(1, args.width))  # waiting for memory more than working
+        job.grain = max(1, OPTIMIZER_GRAIN // 2 // max(1, args.width))  # each row of them waits for memory
 
     cdef bint takes_norm(self) noexcept:
         return self._skip_nonfinite or isfinite(self._max_grad_norm)
