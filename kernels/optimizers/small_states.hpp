@@ -15,6 +15,7 @@
 // too, which would spread the chances of one element evenly, is biased: the state that meets it is a result of it.)
 #pragma once
 
+#include "optimizers/bytes_avx512.hpp"
 #include "optimizers/optimizer.hpp"
 #include "random/philox.hpp"
 
@@ -22,15 +23,17 @@ namespace {
 
 constexpr uint32_t SIGN = 0x80000000, INFINITE = 0x7F800000;
 
-// What an element's place in its block adds to the chance of the first, in the upper half of 32 bits, where it wraps by
-// itself. (A table: multiplying a register of places costs ten cycles on many CPUs.)
+// What an element's place in its block adds to the chance of the first, in bits UP and up of 32. (A table: a product of a
+// register of places takes ten cycles on many CPUs.)
+template <int UP>
 struct chances_by_place {
     alignas(64) uint32_t of[FASTOPT_STATE_BLOCK];
     constexpr chances_by_place() : of() {
-        for (uint32_t i = 0; i < FASTOPT_STATE_BLOCK; ++i) of[i] = i * 0xC1410000u;
+        for (uint32_t i = 0; i < FASTOPT_STATE_BLOCK; ++i) of[i] = (i * 0xC141 & 0xFFFF) << UP;
     }
 };
-constexpr chances_by_place BY_PLACE;
+template <int UP>
+constexpr chances_by_place<UP> BY_PLACE;
 
 // The chance of the first element of a block, in the upper half of 32 bits.
 struct block_chance {
@@ -85,7 +88,7 @@ struct bfloat16_states {
     FASTOPT_INLINE void store(index i, T x) {
         const float value = K == 0 ? static_cast<float>(x) : __builtin_fabsf(static_cast<float>(x));
         const uint32_t bits = value == value ? bit_copy<uint32_t>(flush_subnormal(value)) : NOT_A_NUMBER;
-        const uint32_t up = ((K == 0 ? momentum_chance : chance) + BY_PLACE.of[i]) >> 16;
+        const uint32_t up = ((K == 0 ? momentum_chance : chance) + BY_PLACE<16>.of[i]) >> 16;
         const uint32_t code = (bits + up) >> 16;
         codes[K][i] = static_cast<uint16_t>(code);
     }
@@ -129,6 +132,10 @@ struct eight_bit_states {
         const uint32_t code_zero = static_cast<uint32_t>(top - top_field<K>) << 23;
         const float even = bit_copy<float>(code_zero + (1 << 23));
         index i = 0;
+#if defined(__AVX512F__)
+        const decoder_64<K == 0> decode_64(code_zero);
+        for (; i + 64 <= n; i += 64) decode_64(values[K] + i, from + i);
+#endif
         FASTOPT_INDEPENDENT
         for (; i < n; ++i) {
             if constexpr (K == 0) {
@@ -176,11 +183,15 @@ struct eight_bit_states {
         const uint32_t chance = chances.at(first, K == 0);
         uint8_t* to = whole[K] + first;
         index i = 0;
+#if defined(__AVX512F__)
+        const encoder_64<K == 0> encode_64(code_zero, chance >> 16);
+        for (; i + 64 <= n; i += 64) encode_64(to + i, x + i, BY_PLACE<0>.of + i);
+#endif
         FASTOPT_INDEPENDENT
         for (; i < n; ++i) {
             const uint32_t bits = bit_copy<uint32_t>(x[i]);
             const int32_t magnitude = static_cast<int32_t>(bits & ~SIGN);
-            const int32_t up = static_cast<int32_t>((chance + BY_PLACE.of[i]) >> 12) - code_zero;
+            const int32_t up = static_cast<int32_t>((chance + BY_PLACE<16>.of[i]) >> 12) - code_zero;
             if constexpr (K == 0) {
                 const int32_t evenly = bit_copy<int32_t>(bit_copy<float>(magnitude) + even) - (1 << 23);
                 const uint32_t sum = static_cast<uint32_t>((evenly > magnitude ? evenly : magnitude) + up);
