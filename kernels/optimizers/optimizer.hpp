@@ -40,6 +40,19 @@ struct plain_states {
 template <class States>
 constexpr bool ONCE_A_RANGE = States::BLOCK == INT64_MAX;
 
+// Small states are decoded, stepped and encoded block by block, and the memory idles meanwhile: with AVX-512, where a block
+// takes as long as its memory, blocks are asked for two ahead. (Without, arithmetic is the limit, and asking costs 5 %.)
+#if defined(__AVX512F__)
+constexpr bool PREFETCHES = true;
+#else
+constexpr bool PREFETCHES = false;
+#endif
+
+template <class T>
+FASTOPT_INLINE void prefetch(const T* x, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64 / sizeof(T)) __builtin_prefetch(x + i, 1);
+}
+
 // average += rate * (value - average)
 template <class T>
 FASTOPT_INLINE T moved_average(T average, T value, T rate) {
@@ -63,6 +76,13 @@ void step_loop(const optimizer_args& a, int64_t begin, int64_t end) {
         T* param = static_cast<T*>(a.step.param) + first;
         T* grad = static_cast<T*>(a.step.grad) + first;
         T* ema = EMA ? static_cast<T*>(a.step.ema) + first : nullptr;
+        if constexpr (!ONCE_A_RANGE<States>) {
+            if (constexpr int64_t AHEAD = 2 * States::BLOCK; PREFETCHES && end - first >= AHEAD + States::BLOCK) {
+                prefetch(param + AHEAD, States::BLOCK);
+                prefetch(grad + AHEAD, States::BLOCK);
+                states.template prefetch_states<Rule::STATES>(first + AHEAD);
+            }
+        }
         states.template begin<Rule::STATES>(first, n);
         FASTOPT_INDEPENDENT
         for (index i = 0; i < n; ++i) {

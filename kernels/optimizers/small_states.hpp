@@ -75,6 +75,11 @@ struct bfloat16_states {
           chances(a) {}
 
     template <int COUNT>
+    FASTOPT_INLINE void prefetch_states(int64_t first) const {
+        for (int k = 0; k < COUNT; ++k) prefetch(whole[k] + first, BLOCK);
+    }
+
+    template <int COUNT>
     FASTOPT_INLINE void begin(int64_t first, index) {
         for (int k = 0; k < COUNT; ++k) codes[k] = whole[k] + first;
         momentum_chance = chances.at(first, true);
@@ -116,6 +121,11 @@ struct eight_bit_states {
                 static_cast<uint8_t*>(a.step.states[2])},
           exponents{a.exponents[0], a.exponents[1], a.exponents[2]},
           chances(a) {}
+
+    template <int COUNT>
+    FASTOPT_INLINE void prefetch_states(int64_t first) const {
+        for (int k = 0; k < COUNT; ++k) prefetch(whole[k] + first, BLOCK);
+    }
 
     template <int COUNT>
     FASTOPT_INLINE void begin(int64_t first, index n) {
