@@ -62,6 +62,24 @@ def gae(rewards, values, next_values, terminated, truncated, double gamma, doubl
     return advantages, returns
 
 
+cdef double standardize_scalars_of(ndarray x, standardize_args* args, double eps, double scale) except? -1:
+    """Fill in the scalars for the numbers of x, which have been multiplied by `scale`; return their sum of squares."""
+    cdef int element = element_type(x)
+    cdef npy_intp blocks = sum_blocks(x), size = PyArray_SIZE(x)
+    cdef npy_intp both = 2 * blocks
+    cdef double few[2 * SUM_GRAIN]
+    cdef ndarray room = PyArray_EMPTY(1, &both, NPY_DOUBLE, 0) if blocks > SUM_GRAIN else None
+    cdef double* sums = &few[0] if room is None else <double*>PyArray_DATA(room)
+    cdef double first = fastopt_first(PyArray_DATA(x), element)
+    cdef sum_args about_first = sum_args(block_sums=sums, x=PyArray_DATA(x), size=size, mean=first)
+    run(fastopt_kernels.core.sum_values[element], &about_first, blocks, SUM_GRAIN)
+    fastopt_standardize_mean(args, first, sums, blocks, size)
+    cdef deviation_args about_mean = deviation_args(
+        block_sums=sums, block_squares=sums + blocks, x=PyArray_DATA(x), size=size, mean=args.mean)
+    run(fastopt_kernels.core.sum_deviations[element], &about_mean, blocks, SUM_GRAIN)
+    return fastopt_standardize_scalars(args, sums, sums + blocks, blocks, size, eps, scale)
+
+
 def normalize_advantage(advantages, eps, out):
     cdef double least = eps if type(eps) is float else 0
     if not (isfinite(least) and least > 0):
@@ -71,10 +89,17 @@ def normalize_advantage(advantages, eps, out):
     not_empty(x, "advantages")
     cdef ndarray target = c_target(y)
     x = c_ordered(x)
-    cdef double mean = mean_of(x)
-    cdef double squares = sum_of(x, fastopt_kernels.core.sum_squared_deviations[element_type(x)], mean)
     cdef standardize_args args = standardize_args(
-        y=PyArray_DATA(target), x=PyArray_DATA(x), mean=mean,
-        scale=fastopt_standardize_scale(&squares, 1, PyArray_SIZE(x), least))
+        y=PyArray_DATA(target), x=PyArray_DATA(x), mean=0, rest=0, scale=0)
+    cdef double squares = standardize_scalars_of(x, &args, least, 1), scale = 1
+    cdef scale_args multiplied
+    if PyArray_TYPE(x) == NPY_DOUBLE and (fastopt_lost_squares(squares) or not isfinite(squares)):
+        scale = fastopt_square_scale(largest_of([x]))
+    if scale > 1 or scale < 1 and not isfinite(squares):  # equal numbers of any size are right as they are
+        x = c_copy(x)
+        multiplied = scale_args(x=PyArray_DATA(x), factor=scale)
+        run(fastopt_kernels.optimizers.scale[element_type(x)], &multiplied, PyArray_SIZE(x), ELEMENTWISE_GRAIN)
+        args.x = multiplied.x
+        standardize_scalars_of(x, &args, least, scale)
     run(fastopt_kernels.policy.standardize[element_type(x)], &args, PyArray_SIZE(x), ELEMENTWISE_GRAIN)
     return y if target is y else copied_into(y, target)

@@ -5,9 +5,24 @@
 
 #include <cmath>
 
-extern "C" double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps) {
+extern "C" double fastopt_first(const void* x, int element_type) {
     default_float_mode mode;
-    return in_mode(1 / (std::sqrt(fastopt_mean(sums, count, size)) + in_mode(eps)));
+    return in_mode(element_type == 0 ? *static_cast<const float*>(x) : *static_cast<const double*>(x));
+}
+
+extern "C" void fastopt_standardize_mean(standardize_args* args, double first, const double* sums, int64_t count,
+                                         int64_t size) {
+    default_float_mode mode;
+    args->mean = in_mode(in_mode(first) + fastopt_mean(sums, count, size));
+}
+
+extern "C" double fastopt_standardize_scalars(standardize_args* args, const double* sums, const double* squares,
+                                              int64_t count, int64_t size, double eps, double scale) {
+    default_float_mode mode;
+    args->rest = fastopt_mean(sums, count, size);
+    const double variance = fastopt_mean(squares, count, size) - in_mode(args->rest) * args->rest;
+    args->scale = in_mode(1 / (std::sqrt(variance < 0 ? 0 : variance) + in_mode(eps) * scale));
+    return fastopt_add_up(squares, count);
 }
 
 extern "C" double fastopt_gaussian_log_prob_constant(int64_t columns) {
