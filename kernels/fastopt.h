@@ -289,8 +289,8 @@ typedef struct {
     double factor;
 } scale_args;
 
-/* block_sums[k] = sum of x * x (sum_squares) or x - mean (sum_values) over the k-th block of FASTOPT_SUM_BLOCK elements, in
-   double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
+/* block_sums[k] = sum of x * x (sum_squares), x - mean (sum_values) or (x - mean)^2 (sum_squared_deviations) over the k-th
+   block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
 #define FASTOPT_SUM_BLOCK 4096
 typedef struct {
     double *block_sums; /* [n] */
@@ -298,15 +298,6 @@ typedef struct {
     int64_t size; /* 0.. */
     double mean;
 } sum_args; /* n = size / FASTOPT_SUM_BLOCK */
-
-/* The same of x - mean and of (x - mean)^2 */
-typedef struct {
-    double *block_sums; /* [n] */
-    double *block_squares; /* [n] */
-    const void *x; /* [size] */
-    int64_t size; /* 0.. */
-    double mean;
-} deviation_args; /* n = size / FASTOPT_SUM_BLOCK */
 
 /* y = ((x - mean) - rest) * scale, in double, rounded once */
 typedef struct {
@@ -551,11 +542,11 @@ double fastopt_largest_magnitude(const void *x, int64_t n, int element_type, dou
 double fastopt_scaled_squares(const void *x, int64_t n, int element_type, double scale);
 /* Block sums added in order and divided by `size`. */
 double fastopt_mean(const double *sums, int64_t count, int64_t size);
-/* Of n >= 1 numbers: the first; and from the sums about it, the mean, the other scalars and the sum of squares. */
+/* Of `size` >= 1 numbers the first; the mean, with what its rounding leaves, from their sum less the first each; and
+   1 / (their std + eps * scale) from the sum of squares about that mean. */
 double fastopt_first(const void *x, int element_type);
-void fastopt_standardize_mean(standardize_args *args, double first, const double *sums, int64_t count, int64_t size);
-double fastopt_standardize_scalars(standardize_args *args, const double *sums, const double *squares, int64_t count,
-                                   int64_t size, double eps, double scale);
+void fastopt_standardize_mean(standardize_args *args, double first, double sum, int64_t size);
+void fastopt_standardize_scale(standardize_args *args, double squares, int64_t size, double eps, double scale);
 /* The constants of policies: columns times log(2 pi) / 2, and times log(2 pi e) / 2. */
 double fastopt_gaussian_log_prob_constant(int64_t columns);
 double fastopt_gaussian_entropy_constant(int64_t columns);
@@ -590,7 +581,7 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(add_row_blocks, add_row_blocks_args) \
     KERNEL(sum_squares, sum_args)              \
     KERNEL(sum_values, sum_args)               \
-    KERNEL(sum_deviations, deviation_args)
+    KERNEL(sum_squared_deviations, sum_args)
 
 #define FASTOPT_KERNELS_activations(KERNEL)               \
     KERNEL(leaky_relu, activation_args)                   \

@@ -190,8 +190,10 @@ scaled_penalty = kernel("scaled_penalty", 0, float64, float64, float64, result=f
 
 
 def add_all_squares(total, arrays, scale):
-    """`total` and the sum of squares of each array times scale, one by one; with a scale of 0 the largest magnitude. For
-    compiled code only."""
+    """`total` and the sum of squares of each array times scale, one by one; with a scale of 0 the largest magnitude.
+
+    For compiled code only.
+    """
     raise NotImplementedError
 
 
@@ -202,9 +204,7 @@ def _add_all_squares(total, arrays, scale):
     if isinstance(arrays, types.NoneType) or (isinstance(arrays, types.BaseTuple) and len(arrays) == 0):
         return lambda total, arrays, scale: total
     if isinstance(arrays, types.BaseTuple):
-        return lambda total, arrays, scale: add_all_squares(
-            add_all_squares(total, arrays[0], scale), arrays[1:], scale
-        )
+        return lambda total, arrays, scale: add_all_squares(add_all_squares(total, arrays[0], scale), arrays[1:], scale)
 
     def implementation(total, arrays, scale):
         for array in arrays:

@@ -42,8 +42,8 @@ def _norm(named: list[tuple[str, Any]]) -> float:
 def clip_grad_norm_(grads: Any, max_norm: float, *, error_if_nonfinite: bool = False) -> float:
     """Scale gradients in place so that their common norm is at most max_norm, and return the norm before.
 
-    The factor is min(1, max_norm / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. A norm that is NaN makes NaN of
-    every gradient; an infinite one makes zeros of finite gradients and NaN of infinite ones.
+    The factor is min(1, max_norm / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. A norm that is NaN makes NaN
+    of every gradient; an infinite one makes zeros of finite gradients and NaN of infinite ones.
 
     Parameters
     ----------
@@ -76,7 +76,9 @@ def clip_grad_norm_(grads: Any, max_norm: float, *, error_if_nonfinite: bool = F
     _core.check_disjoint(arrays, [name for name, _ in present])
     norm = _norm(present)
     if error_if_nonfinite and not math.isfinite(norm):
-        raise ValueError(f"grads: expected a finite norm, got {norm}; error_if_nonfinite=False scales by it all the same")
+        raise ValueError(
+            f"grads: expected a finite norm, got {norm}; error_if_nonfinite=False scales by it all the same"
+        )
     factor = _core.clip_factor(norm, max_norm)
     if factor != 1:
         _core.scale(arrays, factor)  # one call, so that all are scaled or none
@@ -102,8 +104,8 @@ def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
 
     Notes
     -----
-    The sum has a fixed order, so its bits do not depend on threads or CPU. Parameters whose squares are beyond float64's
-    range are scaled first by a power of two.
+    The sum has a fixed order, so its bits do not depend on threads or CPU. Parameters whose squares are beyond the
+    range of float64 are scaled first by a power of two.
 
     Examples
     --------

@@ -141,8 +141,8 @@ def normalize_advantage(advantages: Array, *, eps: float = 1e-8, out: Array | No
     -----
     `std` is that of the array itself (divided by its size, as np.std). Everything is float64 up to the one rounding of
     the result, and the sums are in a fixed order. The mean is taken of the differences from the first number, and what
-    its rounding leaves is taken off too: equal numbers give exactly 0, neighbouring ones what they should. Numbers whose
-    squares are beyond float64's range are scaled first by a power of two.
+    its rounding leaves is taken off too: equal numbers give exactly 0, neighbouring ones what they should. Numbers
+    whose squares are beyond the range of float64 are scaled first by a power of two.
 
     Examples
     --------

@@ -49,12 +49,9 @@ void sum_values(const sum_args& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void sum_deviations(const deviation_args& a, int64_t begin, int64_t end) {
+void sum_squared_deviations(const sum_args& a, int64_t begin, int64_t end) {
     const double mean = a.mean;
-    for (int64_t block = begin; block < end; ++block) {  // which is still in L1 when it is read again
-        sum_blocks<T>(a.block_sums, a.x, a.size, block, block + 1, [mean](auto x) { return x - mean; });
-        sum_blocks<T>(a.block_squares, a.x, a.size, block, block + 1, [mean](auto x) { return (x - mean) * (x - mean); });
-    }
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [mean](auto x) { return (x - mean) * (x - mean); });
 }
 
 template <class T>

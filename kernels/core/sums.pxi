@@ -6,23 +6,23 @@ cdef inline int64_t sum_blocks(ndarray x) noexcept:
 
 
 cdef ndarray room_for_sums(ndarray x):
-    """What sum_with needs for x; None where that is little."""
+    """What sum_about needs for x; None where that is little."""
     cdef npy_intp blocks = sum_blocks(x)
     return PyArray_EMPTY(1, &blocks, NPY_DOUBLE, 0) if blocks > SUM_GRAIN else None
 
 
-cdef double sum_with(ndarray x, fastopt_kernel kernel, ndarray room) noexcept:
-    """The sum over a C-contiguous array by a kernel of block sums. Cannot fail."""
+cdef double sum_about(ndarray x, fastopt_kernel kernel, double mean, ndarray room) noexcept:
+    """The sum over a C-contiguous array by a kernel of block sums; `mean` is for deviations from it. Cannot fail."""
     cdef double few[SUM_GRAIN]
     cdef double* sums = &few[0] if room is None else <double*>PyArray_DATA(room)
     cdef int64_t blocks = sum_blocks(x)
-    cdef sum_args args = sum_args(block_sums=sums, x=PyArray_DATA(x), size=PyArray_SIZE(x), mean=0)
+    cdef sum_args args = sum_args(block_sums=sums, x=PyArray_DATA(x), size=PyArray_SIZE(x), mean=mean)
     run(kernel, &args, blocks, SUM_GRAIN)
     return fastopt_add_up(sums, blocks)
 
 
 cdef double mean_with(ndarray x, ndarray room) noexcept:
-    cdef double total = sum_with(x, fastopt_kernels.core.sum_values[element_type(x)], room)
+    cdef double total = sum_about(x, fastopt_kernels.core.sum_values[element_type(x)], 0, room)
     return fastopt_mean(&total, 1, PyArray_SIZE(x))
 
 
@@ -37,7 +37,7 @@ cdef double squares_of(list arrays, double* sums) except -1:
     cdef Py_ssize_t k, count = len(arrays)
     for k in range(count):
         x = <ndarray>arrays[k]
-        sums[k] = sum_with(x, fastopt_kernels.core.sum_squares[element_type(x)], room_for_sums(x))
+        sums[k] = sum_about(x, fastopt_kernels.core.sum_squares[element_type(x)], 0, room_for_sums(x))
     if fastopt_lost_squares(fastopt_add_up(sums, count)):
         return scaled_squares(arrays, sums)
     return 1

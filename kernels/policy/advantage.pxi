@@ -65,19 +65,13 @@ def gae(rewards, values, next_values, terminated, truncated, double gamma, doubl
 cdef double standardize_scalars_of(ndarray x, standardize_args* args, double eps, double scale) except? -1:
     """Fill in the scalars for the numbers of x, which have been multiplied by `scale`; return their sum of squares."""
     cdef int element = element_type(x)
-    cdef npy_intp blocks = sum_blocks(x), size = PyArray_SIZE(x)
-    cdef npy_intp both = 2 * blocks
-    cdef double few[2 * SUM_GRAIN]
-    cdef ndarray room = PyArray_EMPTY(1, &both, NPY_DOUBLE, 0) if blocks > SUM_GRAIN else None
-    cdef double* sums = &few[0] if room is None else <double*>PyArray_DATA(room)
+    cdef ndarray room = room_for_sums(x)
     cdef double first = fastopt_first(PyArray_DATA(x), element)
-    cdef sum_args about_first = sum_args(block_sums=sums, x=PyArray_DATA(x), size=size, mean=first)
-    run(fastopt_kernels.core.sum_values[element], &about_first, blocks, SUM_GRAIN)
-    fastopt_standardize_mean(args, first, sums, blocks, size)
-    cdef deviation_args about_mean = deviation_args(
-        block_sums=sums, block_squares=sums + blocks, x=PyArray_DATA(x), size=size, mean=args.mean)
-    run(fastopt_kernels.core.sum_deviations[element], &about_mean, blocks, SUM_GRAIN)
-    return fastopt_standardize_scalars(args, sums, sums + blocks, blocks, size, eps, scale)
+    cdef double sum = sum_about(x, fastopt_kernels.core.sum_values[element], first, room)
+    fastopt_standardize_mean(args, first, sum, PyArray_SIZE(x))
+    cdef double squares = sum_about(x, fastopt_kernels.core.sum_squared_deviations[element], args.mean, room)
+    fastopt_standardize_scale(args, squares, PyArray_SIZE(x), eps, scale)
+    return squares
 
 
 def normalize_advantage(advantages, eps, out):

@@ -125,7 +125,7 @@ void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
                         at.store(to, T(0.5) * (at.load(of_spreads) + t * t));
                     });
                 else
-                    with_inverse(new_spread, beyond, length, [&](auto at, auto inverse) {
+                    with_inverse(new_spread, beyond, length, [&](auto at, auto inverse) __attribute__((always_inline)) {
                         const auto t = inverse.rest((at.load(before) - at.load(after)) * inverse.low);
                         at.store(to, T(0.5) * (kl_of_spreads<T>(at.load(old_spread) - at.load(new_spread)) + t * t));
                     });
@@ -175,7 +175,7 @@ void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t e
                         at.store(to, T(0.5) * (t * t) + at.load(spread));
                     });
                 else
-                    with_inverse(spread, beyond, length, [&](auto at, auto inverse_of) {
+                    with_inverse(spread, beyond, length, [&](auto at, auto inverse_of) __attribute__((always_inline)) {
                         const auto t = inverse_of.rest((at.load(x) - at.load(of_x)) * inverse_of.low);
                         at.store(to, T(0.5) * (t * t) + at.load(spread));
                     });
@@ -292,7 +292,7 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
                 const int64_t from = (row + j) * a.columns + k, in_run = j * n;
                 const T* spread = for_all ? run.log_std : log_std + (row + j) * a.stride + k;
                 T* of_log_std = dlog_std != nullptr ? dlog_std + from : run.of_log_std + in_run;
-                const auto one = [&](auto at, auto inverse) {
+                const auto one = [&](auto at, auto inverse) __attribute__((always_inline)) {
                     const auto t = inverse.rest((at.load(actions + from) - at.load(mean + from)) * inverse.low);
                     const auto w = at.load(run.weights + in_run);
                     const auto log_density = T(0.5) * (t * t) + at.load(spread);

@@ -1,4 +1,4 @@
-"""The ends of the range, against exact arithmetic: equal and neighbouring advantages, log_std far from 0, rare actions."""
+"""The ends of the range, against exact arithmetic: equal and neighbouring advantages, a far log_std, rare actions."""
 
 from __future__ import annotations
 
@@ -137,8 +137,7 @@ def close(got, exact, dtype):
 
 
 def policies(dtype, log_std):
-    """A column of one log_std beside one of 0; actions and another mean some standard deviations from the mean, as far as
-    there are such numbers."""
+    """A column of that log_std beside one of 0; actions some standard deviations from the mean, if there are such."""
     std = math.exp(min(max(log_std, -745), 709))
     mean = np.zeros((6, 2), dtype)
     spread = np.array([log_std, 0], dtype)
@@ -164,8 +163,13 @@ def test_log_probabilities_and_divergences_there(dtype, log_std):
     mean, spread, actions = policies(dtype, log_std)
     with localcontext(EXACT):
         log_2pi = (2 * Decimal("3.14159265358979323846264338327950288419716939937510582097494459")).ln()
-        t2 = [[(Decimal(float(a)) * (-Decimal(float(s))).exp()) ** 2 for a, s in zip(row, spread, strict=True)] for row in actions]
-        log_prob = [-sum(x / 2 + Decimal(float(s)) + log_2pi / 2 for x, s in zip(row, spread, strict=True)) for row in t2]
+        t2 = [
+            [(Decimal(float(a)) * (-Decimal(float(s))).exp()) ** 2 for a, s in zip(row, spread, strict=True)]
+            for row in actions
+        ]
+        log_prob = [
+            -sum(x / 2 + Decimal(float(s)) + log_2pi / 2 for x, s in zip(row, spread, strict=True)) for row in t2
+        ]
         kl = [sum(row) / 2 for row in t2]
     for of_rows in (spread, np.broadcast_to(spread, mean.shape)):
         close(policy.gaussian_log_prob(mean, of_rows, actions), log_prob, dtype)

@@ -153,8 +153,8 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "aeff8794f39969cf94a46883fa445e470937a2bc0ebc157ad21de5ff45b64c6f",
     ),
     "policy.categorical_sample many actions": (
-        "",
-        "",
+        "6472fade7c8548f27e5ef3fc1b169f195f8f94fc2161cc158bce424f45e25404",
+        "1e3011b674f6406b41f9e8ee98db218fc998ca3b615a89c2ea4e21b4b8da12ac",
     ),
     "policy.categorical_policy_gradient": (
         "171d45625c0cd7c807a5e99fb7a491cd670f96fbefdc9441b48634ee372efc5e",

@@ -76,11 +76,14 @@ def normalize_advantage(advantages: Array, *, eps: float = 1e-8, out: Array | No
 def _deviations(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
     """Deviations from the mean, the sum of their squares up to a rounding of the mean, and the variance.
 
-    Differences from the first number make the mean of equal numbers exact; what its rounding leaves is taken off last.
+    Differences from the first number make the mean of equal numbers exact, and that of neighbours as exact as theirs.
+    What is left when it is rounded, which may be all that neighbours differ by, is taken off last.
     """
     first = x.flat[0]
-    mean = first + ordered_sum(x - first) / x.size
-    rest = ordered_sum(x - mean) / x.size
+    shift = ordered_sum(x - first) / x.size
+    mean = first + shift
+    of_shift = mean - first
+    rest = (first - (mean - of_shift)) + (shift - of_shift)  # exactly first + shift - mean
     squares = ordered_sum(np.square(x - mean))
     variance = squares / x.size - rest * rest
     return (x - mean) - rest, squares, 0.0 if variance < 0 else variance

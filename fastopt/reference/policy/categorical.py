@@ -58,7 +58,7 @@ def _draws(dtype: Any, seed: int, stream: int, count: int) -> NDArray[np.float64
     """Numbers between 0 and 1: to 32 bits for float32, with as much room at either end, to 53 for float64."""
     if dtype == np.float64:
         return uniforms(dtype, seed, stream, 0, count, domain=DOMAIN_ACTION)
-    return (words(seed, stream, DOMAIN_ACTION, 0, count) + 0.5) * 2.0**-32
+    return (words(seed, stream, DOMAIN_ACTION, 0, count).astype(np.float64) + 0.5) * 2.0**-32
 
 
 def categorical_policy_gradient(
