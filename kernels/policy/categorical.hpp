@@ -46,6 +46,23 @@ void row_exponentials(const row_exponentials_args& a, int64_t begin, int64_t end
     }
 }
 
+// So many sums in double, with what they are compared with and what is counted, stay in registers.
+#if defined(__AVX__)
+constexpr int64_t SUMS_AT_ONCE = 16;
+#else
+constexpr int64_t SUMS_AT_ONCE = 8;
+#endif
+
+// sums[j] += the n columns of row j, in order.
+template <class T>
+FASTOPT_INLINE void add_columns(double* sums, const T* e, int64_t stride, int64_t n) {
+    double sum[SUMS_AT_ONCE];
+    for (int64_t j = 0; j < SUMS_AT_ONCE; ++j) sum[j] = sums[j];
+    for (int64_t c = 0; c < n; ++c)
+        for (int64_t j = 0; j < SUMS_AT_ONCE; ++j) sum[j] += static_cast<double>(e[c * stride + j]);
+    for (int64_t j = 0; j < SUMS_AT_ONCE; ++j) sums[j] = sum[j];
+}
+
 // x = logits - the row's largest, e = e^x and their sum, of LANES rows side by side: ROWS, of which the last may be there
 // several times, or one, in longer pieces. Column c of a piece is at [c * LANES]. The sum is of type Sum.
 template <class T, int64_t LANES, class Sum = T>
@@ -119,9 +136,9 @@ struct softmax {
                 at.store(ec, power);
                 if constexpr (sizeof(Sum) == sizeof(T)) at.store(sums, at.load(sums) + power);
             });
-            if constexpr (sizeof(Sum) != sizeof(T))
-                for (int64_t j = 0; j < LANES; ++j) sums[j] += static_cast<Sum>(ec[j]);
         }
+        if constexpr (sizeof(Sum) != sizeof(T))
+            for (int64_t j = 0; j < LANES; j += SUMS_AT_ONCE) add_columns(sums + j, e + j, LANES, n);
     }
 };
 
@@ -239,7 +256,7 @@ void sample_rows(const categorical_sample_args& a, const double* u, int64_t firs
     side_by_side(first, last, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
         constexpr int64_t LANES = decltype(side)::LANES;
         softmax<T, LANES, double> t(a.logits, a.softmax, row, rows, a.columns);
-        constexpr int64_t FEW = LANES < 8 ? LANES : 8;  // whose sums stay in registers
+        constexpr int64_t FEW = LANES < SUMS_AT_ONCE ? LANES : SUMS_AT_ONCE;
         double passed[LANES], cumulative[LANES] = {};
         for (int64_t j = 0; j < LANES; ++j) passed[j] = u[row - first + j] * t.total[j];
         int64_t chosen[LANES] = {};

@@ -66,7 +66,7 @@ struct one_factor {
 template <class T>
 ONCE_A_TILE bool any_beyond(const T* x, int64_t stride, int64_t rows, int64_t n) {
     typename integer_like<T>::type found = 0;
-    if (stride == n) n *= rows;
+    if (stride == n) stride = n *= rows;  // they are one
     if (stride == n || stride == 0) rows = 1;
     for (int64_t j = 0; j < rows; ++j)
         for (int64_t k = 0; k < n; ++k) found |= is_beyond(x[j * stride + k]) ? 1 : 0;

@@ -92,8 +92,8 @@ def gaussian_policy_gradient(
 def _two_factors(x: Array) -> tuple[Array, Array]:
     """e**x as a product of two factors: itself and 1, and at the ends of the range twice e**(x / 2).
 
-    There e**x may be 0 or infinite where a product with it is neither. Beyond 176, or 1,416 for float64, no product with
-    a number but 0 stays within the range of what is made of it.
+    There e**x may be 0 or infinite where a product with it is neither. Beyond 176, or 1,416 for float64, no product
+    with a number but 0 stays within the range of what is made of it.
     """
     f = x.dtype.type
     bound, furthest = (f(64), f(176)) if f is np.float32 else (f(512), f(1416))
