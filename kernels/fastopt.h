@@ -289,8 +289,8 @@ typedef struct {
     double factor;
 } scale_args;
 
-/* block_sums[k] = sum of x * x (sum_squares), x (sum_values) or (x - mean)^2 (sum_squared_deviations) over the k-th block
-   of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
+/* block_sums[k] = sum of x * x (sum_squares), x - mean (sum_values) or (x - mean)^2 (sum_squared_deviations) over the k-th
+   block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
 #define FASTOPT_SUM_BLOCK 4096
 typedef struct {
     double *block_sums; /* [n] */
@@ -299,11 +299,12 @@ typedef struct {
     double mean;
 } sum_args; /* n = size / FASTOPT_SUM_BLOCK */
 
-/* y = (x - mean) * scale, in double, rounded once */
+/* y = ((x - mean) - rest) * scale, in double, rounded once */
 typedef struct {
     void *y; /* [n], may be x */
     const void *x; /* [n] */
     double mean;
+    double rest; /* (what the rounding of the mean has left) */
     double scale;
 } standardize_args;
 
@@ -365,8 +366,8 @@ typedef struct {
     softmax_args softmax;
 } categorical_entropy_args;
 
-/* actions[i] = the first k with e_0 + ... + e_k > u * (their sum), e = exp(logits - largest) and u the uniform number of
-   element i as in random_uniform; -1 where the sum is NaN */
+/* actions[i] = the first k with e_0 + ... + e_k > u * (their sum), e = exp(logits - largest), the sums in double; u is
+   (word i + 1/2) 2^-32 for float, for double the uniform number of element i as in random_uniform; -1 where the sum is NaN */
 typedef struct {
     int64_t *actions; /* [n] */
     const void *logits; /* [n, columns] */
@@ -390,7 +391,8 @@ typedef struct {
     softmax_args softmax;
 } categorical_policy_gradient_args;
 
-/* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0.
+/* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0. Where x * exp(y) stands below
+   with |y| beyond a bound, it is (x * exp(y / 2)) * exp(y / 2): exp(y) would be 0 or infinite before the product is.
    kl[i] = sum_k 1/2 (exp(2 d) - 1 - 2 d + ((old_mean - new_mean) exp(-new_log_std))^2), d = old_log_std - new_log_std */
 typedef struct {
     void *kl; /* [n] */
@@ -461,8 +463,8 @@ typedef struct {
 typedef struct {
     void *returns; /* [time, environments] */
     const void *rewards; /* [time, environments] */
-    const uint8_t *terminated; /* [time, environments], 0..1 */
-    const uint8_t *truncated; /* [time, environments], 0..1 */
+    const uint8_t *terminated; /* [time, environments] (true where not 0) */
+    const uint8_t *truncated; /* [time, environments] (true where not 0) */
     const void *next_values; /* [time, environments], or NULL */
     int64_t time; /* 0.. */
     int64_t environments; /* 0.. */
@@ -478,8 +480,8 @@ typedef struct {
     const void *rewards; /* [time, environments] */
     const void *values; /* [time, environments] */
     const void *next_values; /* [time, environments] */
-    const uint8_t *terminated; /* [time, environments], 0..1 */
-    const uint8_t *truncated; /* [time, environments], 0..1 */
+    const uint8_t *terminated; /* [time, environments] (true where not 0) */
+    const uint8_t *truncated; /* [time, environments] (true where not 0) */
     int64_t time; /* 0.. */
     int64_t environments; /* 0.. */
     double gamma;
@@ -520,18 +522,31 @@ int fastopt_adam_scalars(void *adam_scalars, double t, const double *hyper, doub
 int fastopt_sgd_scalars(void *sgd_scalars, double t, const double *hyper, double grad_scale, int element_type);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
-/* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them:
-   weight_decay / 2 times the sum; |multiplier| times its root; min(1, max_norm / (norm + 1e-6)), 1 for a NaN. */
+/* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them, x having been
+   multiplied by `scale` first: weight_decay / 2 times the sum; |multiplier| times its root; and of the norm
+   min(1, max_norm / (norm + 1e-6)), NaN for a NaN. */
 double fastopt_add_up(const double *sums, int64_t count);
-double fastopt_penalty(double weight_decay, const double *sums, int64_t count);
-double fastopt_norm(double multiplier, const double *sums, int64_t count);
+double fastopt_penalty(double weight_decay, const double *sums, int64_t count, double scale);
+double fastopt_norm(double multiplier, const double *sums, int64_t count, double scale);
 double fastopt_clip(double norm, double max_norm);
 double fastopt_clipped_scale(double grad_scale, double norm, double max_norm); /* grad_scale times fastopt_clip */
 /* 1 - decay, the rate of an average */
 double fastopt_ema_rate(double decay);
-/* Block sums added in order and divided by `size`; 1 / (the root of that + eps). */
+/* Whether a sum of squares has lost what matters: squares overflowed, or squares that are 2^-54 of it are below the smallest
+   normal number; not a NaN. Then the numbers are multiplied first by a power of two, which brings the largest to about 1:
+   the power for that largest magnitude (1 where it is 0 or infinite), the largest of n numbers or `most` (NaN are passed
+   over), and the sum of the squares of n numbers times the power. Element type 0 is float, 1 double. */
+int fastopt_lost_squares(double sum);
+double fastopt_square_scale(double largest);
+double fastopt_largest_magnitude(const void *x, int64_t n, int element_type, double most);
+double fastopt_scaled_squares(const void *x, int64_t n, int element_type, double scale);
+/* Block sums added in order and divided by `size`. */
 double fastopt_mean(const double *sums, int64_t count, int64_t size);
-double fastopt_standardize_scale(const double *sums, int64_t count, int64_t size, double eps);
+/* Of `size` >= 1 numbers the first; the mean, with what its rounding leaves, from their sum less the first each; and
+   1 / (their std + eps * scale) from the sum of squares about that mean. */
+double fastopt_first(const void *x, int element_type);
+void fastopt_standardize_mean(standardize_args *args, double first, double sum, int64_t size);
+void fastopt_standardize_scale(standardize_args *args, double squares, int64_t size, double eps, double scale);
 /* The constants of policies: columns times log(2 pi) / 2, and times log(2 pi e) / 2. */
 double fastopt_gaussian_log_prob_constant(int64_t columns);
 double fastopt_gaussian_entropy_constant(int64_t columns);
@@ -544,8 +559,6 @@ void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, doub
    `work` has n elements. */
 int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
                               double *work);
-/* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
-double fastopt_largest_magnitude(const void *x, int64_t n, int element_type);
 
 /* ---- the one list of kernels ---------------------------------------------------------------------------------------- */
 

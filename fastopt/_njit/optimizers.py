@@ -182,31 +182,46 @@ def _ema_update(average, value, decay):
 
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
-add_squares = kernel("add_squares", 1, float64, result=float64)
-norm = kernel("norm", 0, float64, result=float64)
-penalty = kernel("penalty", 0, float64, float64, result=float64)
+add_scaled_squares = kernel("add_scaled_squares", 1, float64, float64, result=float64)
+lost_squares = kernel("lost_squares", 0, float64)
+square_scale = kernel("square_scale", 0, float64, result=float64)
+scaled_norm = kernel("scaled_norm", 0, float64, float64, result=float64)
+scaled_penalty = kernel("scaled_penalty", 0, float64, float64, float64, result=float64)
 
 
-def add_all_squares(total, arrays):
-    """`total` and the sum of squares of each array, one by one. For compiled code only."""
+def add_all_squares(total, arrays, scale):
+    """`total` and the sum of squares of each array times scale, one by one; with a scale of 0 the largest magnitude.
+
+    For compiled code only.
+    """
     raise NotImplementedError
 
 
 @overload(add_all_squares)
-def _add_all_squares(total, arrays):
+def _add_all_squares(total, arrays, scale):
     if isinstance(arrays, types.Array):
-        return lambda total, arrays: add_squares(arrays, total)
+        return lambda total, arrays, scale: add_scaled_squares(arrays, total, scale)
     if isinstance(arrays, types.NoneType) or (isinstance(arrays, types.BaseTuple) and len(arrays) == 0):
-        return lambda total, arrays: total
+        return lambda total, arrays, scale: total
     if isinstance(arrays, types.BaseTuple):
-        return lambda total, arrays: add_all_squares(add_all_squares(total, arrays[0]), arrays[1:])
+        return lambda total, arrays, scale: add_all_squares(add_all_squares(total, arrays[0], scale), arrays[1:], scale)
 
-    def implementation(total, arrays):
+    def implementation(total, arrays, scale):
         for array in arrays:
-            total = add_all_squares(total, array)
+            total = add_all_squares(total, array, scale)
         return total
 
     return implementation
+
+
+@register_jitable
+def all_squares(arrays):
+    """(the sum of the squares of all arrays times scale, scale), the latter 1 but at the ends of the range."""
+    total, scale = add_all_squares(0.0, arrays, 1.0), 1.0
+    if lost_squares(total):
+        scale = square_scale(add_all_squares(0.0, arrays, 0.0))
+        total = add_all_squares(0.0, arrays, scale)
+    return total, scale
 
 
 def check_arrays(name, kind, *, or_none=False):
@@ -222,7 +237,7 @@ def check_arrays(name, kind, *, or_none=False):
 @overload(optimizers.grad_norm)
 def _grad_norm(grads):
     check_arrays("grads", grads, or_none=True)
-    return lambda grads: norm(add_all_squares(0.0, grads))
+    return lambda grads: scaled_norm(*all_squares(grads))
 
 
 @overload(optimizers.l2_penalty)
@@ -233,6 +248,7 @@ def _l2_penalty(params, weight_decay):
     def implementation(params, weight_decay):
         if not 0 <= weight_decay < inf:
             raise Refused("weight_decay: expected a finite number >= 0, got {}", weight_decay)
-        return penalty(add_all_squares(0.0, params), weight_decay)
+        total, scale = all_squares(params)
+        return scaled_penalty(total, weight_decay, scale)
 
     return implementation

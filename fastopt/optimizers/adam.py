@@ -42,7 +42,8 @@ class Adam(Base):
         Decay the parameter itself, p *= 1 - lr * weight_decay, as AdamW does.
     max_grad_norm : float, optional
         Scale all gradients by min(1, max_grad_norm / (norm + 1e-6)) where their common norm, that of
-        :func:`grad_norm`, is larger. It costs one more pass over the gradients, as `skip_nonfinite` does.
+        :func:`grad_norm`, is larger. It costs one more pass over the gradients, as `skip_nonfinite` does. A norm that
+        is NaN makes everything NaN, as in torch, unless `skip_nonfinite`.
     skip_nonfinite : bool
         Skip the step when a gradient has a NaN or infinity: nothing changes but `skipped_steps`.
     ema_decay : float, optional

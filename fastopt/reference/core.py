@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 __all__ = [
     *("EXP_FLOAT32", "EXP_FLOAT64", "LOG_FLOAT32", "LOG_FLOAT64"),
-    *("exponential", "logarithm", "natural_log", "ordered_sum", "sum_squares"),
+    *("exponential", "logarithm", "natural_log", "ordered_sum", "square_scale", "sum_squares"),
 ]
 
 
@@ -98,9 +98,26 @@ EXP_FLOAT64 = (
 # ---- sums in a fixed order -------------------------------------------------------------------------------------------
 
 
-def sum_squares(x: Array) -> float:
-    """Sum of x**2 in float64."""
-    return ordered_sum(np.square(x, dtype=np.float64))
+def sum_squares(x: Array, scale: float = 1.0) -> float:
+    """Sum of (x * scale)**2 in float64."""
+    return ordered_sum(np.square(x.astype(np.float64) * scale))
+
+
+LEAST_SQUARES = 2.0**-968
+
+
+def square_scale(total: float, arrays: list[Array]) -> float:
+    """What to multiply numbers by whose squares have the sum `total`: 1, unless it has lost what matters.
+
+    It has where squares overflow, and where squares that are 2**-54 of it are below the smallest normal number. A power
+    of two then, for which the largest magnitude becomes about 1.
+    """
+    if LEAST_SQUARES <= total < math.inf:
+        return 1.0
+    largest = max((float(np.max(np.abs(x), initial=0)) for x in arrays), default=0.0)
+    if not 0 < largest < math.inf:
+        return 1.0
+    return math.ldexp(1.0, -max(-1022, min(math.frexp(largest)[1], 1022)))
 
 
 def ordered_sum(terms: NDArray[np.float64]) -> float:

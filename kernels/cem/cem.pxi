@@ -61,8 +61,8 @@ cdef class Distribution:
         self.args.std = PyArray_DATA(self.std)
         self.args.factor = NULL if self.factor is None else PyArray_DATA(<ndarray>self.factor)
         self.args.address = address_of(self.seed, self.stream, DOMAIN_CEM)
-        self.largest_mean = fastopt_largest_magnitude(self.args.mean, self.args.dimensions, element)
-        self.largest_std = fastopt_largest_magnitude(self.args.std, self.args.dimensions, element)
+        self.largest_mean = fastopt_largest_magnitude(self.args.mean, self.args.dimensions, element, 0)
+        self.largest_std = fastopt_largest_magnitude(self.args.std, self.args.dimensions, element, 0)
 
     cdef Distribution following(self, ndarray mean, ndarray std, object factor):
         """The next generation's, of arrays that fit."""

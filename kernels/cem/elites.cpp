@@ -1,5 +1,5 @@
 // What the cross-entropy method computes once a generation: the choice of elites (no sort, and equal scores go by their
-// number), and the largest std.
+// number).
 #include "fastopt.h"
 #include "core/float_mode.hpp"
 
@@ -94,25 +94,4 @@ extern "C" int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const d
     for (int64_t k = 1; k < count; ++k)
         if (sign * scores[elites[k]] < sign * scores[*best]) *best = elites[k];
     return count;
-}
-
-namespace {
-
-template <class T>
-double largest_magnitude(const T* x, int64_t n) {
-    constexpr int64_t LANES = 16;
-    T lanes[LANES] = {};
-    for (int64_t i = 0; i < n; i += LANES) {
-        const int64_t count = std::min(LANES, n - i);
-        for (int64_t j = 0; j < count; ++j) lanes[j] = std::max(lanes[j], std::fabs(x[i + j]));
-    }
-    return *std::max_element(lanes, lanes + LANES);
-}
-
-}  // namespace
-
-extern "C" double fastopt_largest_magnitude(const void* x, int64_t n, int element_type) {
-    default_float_mode mode;
-    return element_type == 0 ? largest_magnitude(static_cast<const float*>(x), n)
-                             : largest_magnitude(static_cast<const double*>(x), n);
 }

@@ -87,20 +87,29 @@ def coalesce(sparse, str name):
     return coalesced(sparse, name, None, None)
 
 
-cdef ndarray as_sums(object sums):
-    return np.array(sums, np.float64)
+cdef list all_checked(list arrays, list names):
+    cdef list found = []
+    for array, name in zip(arrays, names):
+        found.append(c_ordered(checked(array, name)))
+    return found
 
 
-def l2_penalty(sums, double weight_decay):
-    """weight_decay / 2 times the sum of the arrays' sums of squares."""
-    cdef ndarray a = as_sums(sums)
-    return fastopt_penalty(weight_decay, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+def l2_penalty(list arrays, list names, double weight_decay):
+    """weight_decay / 2 times the sum of the squares of all arrays."""
+    cdef list all = all_checked(arrays, names)
+    cdef ndarray room = np.empty(len(all))
+    cdef double* sums = <double*>PyArray_DATA(room)
+    cdef double scale = squares_of(all, sums)
+    return fastopt_penalty(weight_decay, sums, len(all), scale)
 
 
-def norm(sums):
-    """The root of the sum of the arrays' sums of squares."""
-    cdef ndarray a = as_sums(sums)
-    return fastopt_norm(1, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+def norm(list arrays, list names):
+    """The root of the sum of the squares of all arrays."""
+    cdef list all = all_checked(arrays, names)
+    cdef ndarray room = np.empty(len(all))
+    cdef double* sums = <double*>PyArray_DATA(room)
+    cdef double scale = squares_of(all, sums)
+    return fastopt_norm(1, sums, len(all), scale)
 
 
 def clip_factor(double norm, double max_norm):

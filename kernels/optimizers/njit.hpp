@@ -59,9 +59,30 @@ double add_squares(const T* x, int64_t n, double total) {
     return in_mode(total + sum);
 }
 
-double norm(double total) { return fastopt_norm(1, &total, 1); }
+// The same of x * scale, and with a scale of 0 the larger of `total` and the largest magnitude: for a sum that has lost what
+// matters (lost_squares).
+template <class T>
+double add_scaled_squares(const T* x, int64_t n, double total, double scale) {
+    if (scale == 1) return add_squares(x, n, total);
+    if (scale == 0) return fastopt_largest_magnitude(x, n, TYPE<T>, total);
+    const double sum = fastopt_scaled_squares(x, n, TYPE<T>, scale);
+    default_float_mode mode;
+    return in_mode(in_mode(total) + sum);
+}
 
-double penalty(double total, double weight_decay) { return fastopt_penalty(weight_decay, &total, 1); }
+int64_t lost_squares(double sum) { return fastopt_lost_squares(sum); }
+
+double square_scale(double largest) { return fastopt_square_scale(largest); }
+
+double norm(double total) { return fastopt_norm(1, &total, 1, 1); }
+
+double scaled_norm(double total, double scale) { return fastopt_norm(1, &total, 1, scale); }
+
+double penalty(double total, double weight_decay) { return fastopt_penalty(weight_decay, &total, 1, 1); }
+
+double scaled_penalty(double total, double weight_decay, double scale) {
+    return fastopt_penalty(weight_decay, &total, 1, scale);
+}
 
 }  // namespace
 
@@ -70,5 +91,10 @@ double penalty(double total, double weight_decay) { return fastopt_penalty(weigh
     BOTH(1, sgd_step), \
     BOTH(1, ema_update), \
     BOTH(1, add_squares), \
+    BOTH(1, add_scaled_squares), \
+    ONE(1, lost_squares), \
+    ONE(1, square_scale), \
     ONE(1, norm), \
-    ONE(1, penalty)
+    ONE(1, scaled_norm), \
+    ONE(1, penalty), \
+    ONE(1, scaled_penalty)

@@ -46,20 +46,22 @@ extern "C" int fastopt_sgd_scalars(void* scalars, double t, const double* hyper,
     return 0;
 }
 
-extern "C" double fastopt_penalty(double weight_decay, const double* sums, int64_t count) {
+// In the order in which nothing overflows that the result does not.
+extern "C" double fastopt_penalty(double weight_decay, const double* sums, int64_t count, double scale) {
     default_float_mode mode;
-    return in_mode(0.5 * in_mode(weight_decay) * fastopt_add_up(sums, count));
+    const double unit = 1 / in_mode(scale);
+    return in_mode(0.5 * in_mode(weight_decay) * unit * fastopt_add_up(sums, count) * unit);
 }
 
-extern "C" double fastopt_norm(double multiplier, const double* sums, int64_t count) {
+extern "C" double fastopt_norm(double multiplier, const double* sums, int64_t count, double scale) {
     default_float_mode mode;
-    return in_mode(std::fabs(multiplier) * std::sqrt(fastopt_add_up(sums, count)));
+    return in_mode(std::fabs(multiplier) / in_mode(scale) * std::sqrt(fastopt_add_up(sums, count)));
 }
 
 extern "C" double fastopt_clip(double norm, double max_norm) {
     default_float_mode mode;
     const double factor = in_mode(max_norm) / (in_mode(norm) + 1e-6);
-    return in_mode(factor < 1 ? factor : 1);  // 1 for a NaN
+    return in_mode(factor > 1 ? 1 : factor);  // NaN for a NaN
 }
 
 extern "C" double fastopt_clipped_scale(double grad_scale, double norm, double max_norm) {

@@ -84,6 +84,13 @@ def sums(x, g):
     return *norms, fastopt.l2_penalty(x, 0.3), fastopt.l2_penalty((g, x.ravel()), 2), fastopt.grad_norm((g, None))
 
 
+def sums_at_the_ends(x, g):
+    """Squares that overflow, or underflow to 0 or to subnormal numbers."""
+    huge, tiny, least = np.full(5000, 1e200), np.full((3, 4), 1e-170), np.full(3, 1e-160)
+    norms = fastopt.grad_norm(huge), fastopt.grad_norm((x, [huge, huge], None)), fastopt.grad_norm((tiny, (least,)))
+    return norms, fastopt.l2_penalty((huge, x), 1e-300), fastopt.l2_penalty([tiny, tiny], 1e300), 0 * g
+
+
 def draws(x, g):
     rng = Philox4x32(SEED)
     last = 2**62 - 5  # elements of either dtype
@@ -96,7 +103,7 @@ def draws(x, g):
     return filled, normals, words, uniforms, gaussians, single, rng.seed
 
 
-CASES = {case.__name__: case for case in (activations, dropout, fused_layer, adam, sgd, sums, draws)}
+CASES = {case.__name__: case for case in (activations, dropout, fused_layer, adam, sgd, sums, sums_at_the_ends, draws)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -152,6 +152,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "62ee8102a2b2b545a84d67b9294b7a3538eb63ad50666cf92fbabeea8fe5458a",
         "aeff8794f39969cf94a46883fa445e470937a2bc0ebc157ad21de5ff45b64c6f",
     ),
+    "policy.categorical_sample many actions": (
+        "6472fade7c8548f27e5ef3fc1b169f195f8f94fc2161cc158bce424f45e25404",
+        "1e3011b674f6406b41f9e8ee98db218fc998ca3b615a89c2ea4e21b4b8da12ac",
+    ),
     "policy.categorical_policy_gradient": (
         "171d45625c0cd7c807a5e99fb7a491cd670f96fbefdc9441b48634ee372efc5e",
         "e40018f8748abe641d62c40b11de67b55e3cb4cd99900676026d2f3c2ad37ecd",
@@ -186,7 +190,7 @@ GOLDEN: dict[str, tuple[str, str]] = {
     ),
     "policy.normalize_advantage": (
         "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",
-        "f63b91fb72eb95ba9b0aa3c38b6057653f9049df7fd0a8fbf0e342159435a91a",
+        "03c97d506b6a77cd76b830980b208efeda13545bc1df42756fae99959e92ea1b",
     ),
     "minimize_cem": (
         "a270bc20ad96d4a3b05779ecb77ba444568178b850057d7ebbc9b05ed898d087",

@@ -12,7 +12,7 @@ from fastopt.optimizers.groups import group_dicts
 from fastopt.random import DOMAIN_ROUNDING, run_key
 from fastopt.reference.core import Array
 from fastopt.reference.optimizers.averages import ema_update
-from fastopt.reference.optimizers.gradients import grad_norm, summed_rows
+from fastopt.reference.optimizers.gradients import clip_factor, multiplied_norm, summed_rows
 from fastopt.reference.optimizers.state import _State
 from fastopt.reference.random import words
 
@@ -72,10 +72,10 @@ class Base:
         grad_scale = -grad_multiplier if self._maximize else grad_multiplier
         skip = False
         if self._max_grad_norm is not None or self._skip_nonfinite:
-            self.grad_norm = abs(grad_multiplier) * grad_norm([grad for grad, _ in pairs])
+            self.grad_norm = multiplied_norm([grad for grad, _ in pairs], grad_multiplier)
             skip = self._skip_nonfinite and not math.isfinite(self.grad_norm)
             if self._max_grad_norm is not None:
-                grad_scale *= min(1.0, self._max_grad_norm / (self.grad_norm + 1e-6))
+                grad_scale *= clip_factor(self.grad_norm, self._max_grad_norm)
         for k, (grad, param) in enumerate(pairs):
             if grad is not None and not skip:
                 self._update(k, grad, param, grad_scale)
