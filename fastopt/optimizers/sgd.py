@@ -47,6 +47,8 @@ class SGD(Base):
     array([0.5, 1.5])
     """
 
+    _may_rest = True
+
     def __init__(
         self,
         params: ArrayTree,

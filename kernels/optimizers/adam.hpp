@@ -11,13 +11,13 @@ namespace {
 template <class T, bool AMSGRAD>
 struct adam_rule {
     static constexpr int STATES = AMSGRAD ? 3 : 2;
-    T grad_scale, decay, weight_decay, one_minus_beta1, beta2, one_minus_beta2, lr, eps;
+    T grad_scale, decay, weight_decay, beta2, one_minus_beta2, lr, eps;
+    averaging<T> first_average;
 
-    explicit adam_rule(const void* scalars) {
+    explicit adam_rule(const void* scalars) : first_average(static_cast<const adam_scalars*>(scalars)->rate) {
         const adam_scalars& s = *static_cast<const adam_scalars*>(scalars);
         grad_scale = static_cast<T>(s.grad_scale), decay = static_cast<T>(s.decay);
-        weight_decay = static_cast<T>(s.weight_decay), one_minus_beta1 = static_cast<T>(s.one_minus_beta1);
-        beta2 = static_cast<T>(s.beta2), one_minus_beta2 = static_cast<T>(s.one_minus_beta2);
+        weight_decay = static_cast<T>(s.weight_decay), beta2 = static_cast<T>(s.beta2), one_minus_beta2 = static_cast<T>(s.one_minus_beta2);
         lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps);
     }
 
@@ -25,9 +25,11 @@ struct adam_rule {
         p = p * decay;
         T g = grad * grad_scale;
         g = weight_decay != 0 ? g + weight_decay * p : g;
-        exp_avg = one_minus_beta1 != 1 ? exp_avg + one_minus_beta1 * (g - exp_avg) : g;
+        exp_avg = first_average(exp_avg, g);
         const T gg = one_minus_beta2 * (g * g);
-        exp_avg_sq = beta2 != 0 ? beta2 * exp_avg_sq + gg : gg;
+        // What is at its least does not decay: the product would be subnormal, at every step of an idle parameter.
+        const T kept = exp_avg_sq == SMALLEST_NORMAL<T> ? T(1) : beta2;
+        exp_avg_sq = beta2 != 0 ? kept * exp_avg_sq + gg : gg;
         T v = exp_avg_sq;
         if constexpr (AMSGRAD) {
             const T largest = max_exp_avg_sq;

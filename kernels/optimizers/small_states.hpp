@@ -76,7 +76,7 @@ struct bfloat16_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = flush_subnormal(static_cast<float>(x));
+        const float value = stored<K, float>(x);
         uint32_t magnitude = bit_copy<uint32_t>(value) & ~SIGN;
         magnitude = magnitude < NOT_A_NUMBER ? magnitude : NOT_A_NUMBER;
         uint32_t code = (magnitude + (chances.of_element(K == 0 ? momentum_chance : chance, i) >> 16)) >> 16;
@@ -146,7 +146,7 @@ struct eight_bit_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = flush_subnormal(static_cast<float>(x));
+        const float value = stored<K, float>(x);
         const int32_t magnitude = static_cast<int32_t>(bit_copy<uint32_t>(value) & ~SIGN);
         largest[K] = magnitude > largest[K] ? magnitude : largest[K];
         values[K][i] = value;
