@@ -15,7 +15,7 @@ class SGD(Base):
     ::
 
         g = grad + weight_decay * p
-        b = g at the first step, then momentum * b + (1 - dampening) * g
+        b = g at the first step with momentum, then momentum * b + (1 - dampening) * g
         p -= lr * (g + momentum * b when nesterov, else b)        without momentum: p -= lr * g
 
     Parameters

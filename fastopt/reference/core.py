@@ -181,4 +181,4 @@ def flush_subnormal(x: Array) -> Array:
 def raise_subnormal(x: Array, smallest: Any) -> Array:
     """A stored average of squares that is not 0 is at least the smallest normal number: it stands in a denominator."""
     f = x.dtype.type
-    return np.where(np.abs(x) < f(smallest), np.where(x == 0, f(0), f(smallest)), x)
+    return np.where(x == 0, f(0), np.where(x < f(smallest), f(smallest), x))
