@@ -82,10 +82,11 @@ class Adam(Base):
     root. Scalars are computed in float64 and rounded once to the arrays' dtype; b**t is a power of this package's own,
     with the same bits on every machine, and 1 - b**t the difference, as torch takes it.
 
-    No state is ever subnormal, so that idle parameters do not slow the step: m below the smallest normal number (1.2e-38
-    for float32) is stored as 0; v, by whose root is divided, as that number unless it is 0, and does not decay further.
-    So gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps below
-    2**-75 / sqrt(1 - b2), 8e-22 for float32 and the default, counts as that, since the square of such a gradient is 0.
+    No state is ever subnormal, so that idle parameters do not slow the step: m below the smallest normal number
+    (1.2e-38 for float32) is stored as 0; v, by whose root is divided, as that number unless it is 0, and does not decay
+    further. So gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps
+    below 2**-75 / sqrt(1 - b2) (float64: 2**-537), 8e-22 for float32 and the default, counts as that, since the square
+    of a smaller gradient adds 0.
 
     Examples
     --------

@@ -25,8 +25,8 @@ class Stateful(_core.OptimizerState):
 
         Keys are ``step_count`` and ``skipped_steps``; ``param_groups/<index>/<name>`` for the hyper-parameters; and for
         each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array
-        in `params`; :class:`SGD` has ``steps_before_momentum_buffer/<path>`` too, the number of steps before momentum was
-        switched on. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
+        in `params`; :class:`SGD` has ``steps_before_momentum_buffer/<path>`` too, the number of steps before momentum
+        was switched on. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
         ``rounding_key`` is there too. The parameters themselves are the caller's.
 
         Raises

@@ -8,7 +8,7 @@
 
 namespace {
 
-// USUAL: no scalar skips a term but weight decay, and b1 >= 1/2. It takes 28 instructions for 8 elements instead of 35, and
+// USUAL: no scalar skips a term but weight decay, and b1 >= 1/2. It takes 28 instructions for 8 elements instead of 35:
 // GCC makes a loop of its own without weight decay, as it does not where there is more to choose.
 template <class T, bool AMSGRAD, bool USUAL>
 struct adam_rule {

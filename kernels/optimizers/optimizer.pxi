@@ -2,7 +2,6 @@
 
 cdef enum:
     DOMAIN_ROUNDING = 4
-    MOST_HYPER = 16  # hyper-parameters of a rule
     DEEPEST = 900  # of nests; Python's own limit of recursion is 1,000 by default
 
 cdef struct parameter:
@@ -480,29 +479,3 @@ cdef class Optimizer(OptimizerState):
                 self.make_rows_job(&self._jobs[jobs], k)
             jobs += 1
         return jobs
-
-
-cdef dict _hyper_names = {rule.removesuffix("_hyper"): names for rule, names in HYPER.items()}
-
-
-cdef const fastopt_rule* rule_named(str name) except NULL:
-    cdef const fastopt_rule* rule = fastopt_find_rule(PyUnicode_AsUTF8(name))
-    if rule == NULL:
-        raise ValueError(f"rule: expected one of FASTOPT_RULES in kernels/fastopt.h, got {name!r}")
-    return rule
-
-
-cdef int rule_scalars_of(const fastopt_rule* rule, rule_scalars* out, tuple hyper, ndarray param, int64_t t,
-                         double grad_scale) except -1:
-    """Compute the scalars of step t from the rule's hyper-parameters, all of them numbers: whether the states rest."""
-    cdef double numbers[MOST_HYPER]
-    cdef Py_ssize_t k
-    if len(hyper) != rule.hyper or rule.hyper > MOST_HYPER:
-        raise ValueError(f"hyper: expected {rule.hyper} numbers, got {len(hyper)}")
-    for k in range(rule.hyper):
-        numbers[k] = hyper[k]
-    cdef int zero = rule.scalars(out, t, numbers, grad_scale, element_type(param))
-    if zero > 0:
-        raise ValueError(f"{_hyper_names[rule.name.decode()][zero - 1]}: expected a number that is not 0 in {param.dtype}, "
-                         f"got {hyper[zero - 1]}")
-    return zero < 0

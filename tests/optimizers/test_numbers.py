@@ -59,8 +59,11 @@ def test_powers_at_the_ends():
     assert power(1 - 2.0**-53, 2**50) == pytest.approx(math.exp(-0.125), rel=1e-15)
 
 
-@pytest.mark.parametrize("betas", [(0.9, beta) for beta in BETAS] + [(beta, 0.9) for beta in BETAS] + [(0.0, 0.5)], ids=str)
-def test_steps_have_these_powers(betas):
+@pytest.mark.parametrize(
+    "betas", [(0.9, beta) for beta in BETAS] + [(beta, 0.9) for beta in BETAS] + [(0.0, 0.5)], ids=str
+)
+def test_steps_have_these_powers(beta, place):
+    betas = (0.9, beta) if place else (beta, 0.9)
     arrays = [finite(seed, 9, np.float64) for seed in (1, 2, 3)] + [finite(4, 9, np.float64) ** 2]
     for step in [*LATEST, *range(3000, 3100), 2**53 + 1, 2**63 - 1]:
         assert_equals_reference(lambda ops, *a, step=step: ops.adam_step(*a, step, lr=1.0, betas=betas), arrays)
@@ -106,10 +109,11 @@ def test_gradients_whose_squares_are_subnormal(options):
 @each_way
 @pytest.mark.parametrize("eps", [1e-20, 1e-25, 1e-30, 1e-40])
 def test_no_step_is_longer_than_an_exact_one(options, eps):
+    longest = 1.5 if options.get("state_dtype") == "8bit" else 1.05  # three bits of mantissa, rounded by chance
     for size in 10.0 ** np.arange(-30, -14):
         for grads in ([size] * 30, [size, 0.0] * 15, [size, *[0.0] * 40]):
             exact = steps_of(np.float64, grads, eps)
-            assert 0 <= steps_of(np.float32, grads, eps, **options) <= 1.05 * exact, (size, len(grads))
+            assert 0 <= steps_of(np.float32, grads, eps, **options) <= longest * exact, (size, len(grads))
 
 
 @pytest.mark.parametrize("size", [1e-170, 1e-160, 1e-155, 1e-150])
@@ -150,7 +154,17 @@ def test_what_is_no_small_number_stays(dtype):
 # ---- averages --------------------------------------------------------------------------------------------------------
 
 DECAYS = [0.0, 1e-12, 1e-3, 0.1, 0.3, 0.49999, 0.5, 0.6, 0.9, 0.999, 1 - 1e-12, 1.0]
-PAIRS = [(1e8, 1.0), (1.0, 1e8), (1e20, -1.0), (1.0, 1.0), (3.0, -3.0), (1e-20, 1e20), (0.0, 2.0), (2.0, 0.0), (1e30, 1.0)]
+PAIRS = [
+    (1e8, 1.0),
+    (1.0, 1e8),
+    (1e20, -1.0),
+    (1.0, 1.0),
+    (3.0, -3.0),
+    (1e-20, 1e20),
+    (0.0, 2.0),
+    (2.0, 0.0),
+    (1e30, 1.0),
+]
 
 
 def by_ema_update(average, value, decay, dtype):

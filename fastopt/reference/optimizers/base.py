@@ -20,8 +20,8 @@ from fastopt.reference.random import words
 class Base:
     """Calls a step function on every parameter that has a gradient."""
 
-    # (param, grad, states, step, grad_scale, **hyper-parameters) -> whether the states have moved; `step` counts from the
-    # first step in which they do
+    # (param, grad, states, step, grad_scale, **hyper-parameters) -> whether the states have moved; `step` counts from
+    # the first step in which they do
     _step_function: Any
     _may_rest = False  # whether they may have begun later than the parameter
 
