@@ -8,7 +8,7 @@ __version__: str
 
 Held = tuple[dict[str, Any], tuple[float, ...]]
 States = dict[str, list[NDArray[Any]]]
-Snapshot = tuple[tuple[int, int, int], list[dict[str, Any]], list[int], States]
+Snapshot = tuple[tuple[int, int, int], list[dict[str, Any]], list[int], list[int], States]
 
 class Zeros:
     def __init__(self, size: int) -> None: ...
@@ -33,7 +33,9 @@ class OptimizerState:
     @property
     def _averages(self) -> list[NDArray[Any]] | None: ...
     def _snapshot(self, what: str, copied: bool) -> Snapshot: ...
-    def _install(self, counts: tuple[int, int, int], groups: list[Held], steps: list[int], states: States) -> None: ...
+    def _install(
+        self, counts: tuple[int, int, int], groups: list[Held], steps: list[int], before: list[int], states: States
+    ) -> None: ...
     def _replace_groups(self, what: str, old: list[Held], new: list[Held]) -> bool: ...
 
 class Optimizer(OptimizerState):

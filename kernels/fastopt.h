@@ -206,19 +206,20 @@ typedef struct {
 } add_row_blocks_args; /* n = columns */
 
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
-   m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in
-   place of v;  p -= lr * (m / (sqrt(v) + eps))
+   m += rate * (g - m), g + rate * (g - m) where the rate is negative
+   v = b2 * v + (1 - b2) * (g * g), 1 in place of b2 where v is the smallest normal number
+   AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in place of v;  p -= lr * (m / (sqrt(v) + eps))
    where lr and eps carry the bias corrections of the step. A term whose coefficient, rounded to the arrays' type, is 0
-   is skipped. Stored m, v and v_max below the smallest normal number are +0.0. */
+   is skipped. A stored m below the smallest normal number is +0.0; v and v_max that are not 0 are that number at least. */
 typedef struct {
     double grad_scale; /* (grad_multiplier * clip, negative to maximize) */
     double decay; /* (1 - lr * weight_decay when decoupled, else 1) */
     double weight_decay; /* (0 when decoupled) */
-    double one_minus_beta1;
+    double rate; /* (fastopt_average_rate(b1)) */
     double beta2;
     double one_minus_beta2;
     double lr; /* (lr * sqrt(1 - b2^t) / (1 - b1^t)) */
-    double eps; /* (eps * sqrt(1 - b2^t)) */
+    double eps; /* (eps * sqrt(1 - b2^t); eps counts as 2^-75 / sqrt(1 - b2) at least, 2^-537 for double) */
 } adam_scalars;
 
 /* g = grad * grad_scale;  g += weight_decay * p
@@ -235,7 +236,7 @@ typedef struct {
 } sgd_scalars;
 
 /* One parameter array of an optimiser, updated in place with its states; in the same pass, where asked for,
-   ema += ema_rate * (p - ema) of the new p, and grad = +0.0. States are in the order of the rule: momentum first (exp_avg of
+   the average ema moves as in ema_args towards the new p, and grad = +0.0. States are in the order of the rule: momentum first (exp_avg of
    Adam, momentum_buffer of SGD: not touched while its momentum is 0), then exp_avg_sq and max_exp_avg_sq; NULL for those
    that a rule does not have. */
 typedef struct {
@@ -244,7 +245,7 @@ typedef struct {
     void *ema; /* [size], or NULL (no average) */
     void *grad; /* [gradients] (only read unless zero_grad) */
     const void *scalars; /* [1], RULE_scalars */
-    double ema_rate; /* (1 - ema_decay) */
+    double ema_rate; /* (fastopt_average_rate(ema_decay)) */
     int zero_grad;
 } optimizer_step;
 
@@ -276,7 +277,7 @@ typedef struct {
     int64_t width; /* 0.. */
 } sum_rows_args; /* n = width */
 
-/* average += rate * (value - average) */
+/* average += rate * (value - average), value + rate * (value - average) where the rate is negative, -0.0 included */
 typedef struct {
     void *average; /* [n] */
     const void *value; /* [n] */
@@ -501,8 +502,9 @@ typedef struct {
 
 /* ---- scalars: computed in double, in one place for every caller ---------------------------------------------------- */
 
-/* The scalars of step t (>= 1) from a rule's hyper-parameters, all as double, in the order of NAME_hyper. Returned is 0, or
-   the place, from 1, of a hyper-parameter that may not be 0 in the arrays' type (0 float, 1 double) and is. */
+/* The scalars of step t (>= 1, from the first in which the states moved) from a rule's hyper-parameters, all as double, in
+   the order of NAME_hyper. Returned is 0; -1 where the step leaves the states alone; or the place, from 1, of a
+   hyper-parameter that may not be 0 in the arrays' type (0 float, 1 double) and is. */
 typedef struct {
     double lr;
     double beta1;
@@ -518,8 +520,8 @@ typedef struct {
     double weight_decay;
     double nesterov; /* 0 or 1 */
 } sgd_hyper;
-int fastopt_adam_scalars(void *adam_scalars, double t, const double *hyper, double grad_scale, int element_type);
-int fastopt_sgd_scalars(void *sgd_scalars, double t, const double *hyper, double grad_scale, int element_type);
+int fastopt_adam_scalars(void *adam_scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
+int fastopt_sgd_scalars(void *sgd_scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
 /* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them, x having been
@@ -530,8 +532,11 @@ double fastopt_penalty(double weight_decay, const double *sums, int64_t count, d
 double fastopt_norm(double multiplier, const double *sums, int64_t count, double scale);
 double fastopt_clip(double norm, double max_norm);
 double fastopt_clipped_scale(double grad_scale, double norm, double max_norm); /* grad_scale times fastopt_clip */
-/* 1 - decay, the rate of an average */
-double fastopt_ema_rate(double decay);
+/* The rate of an average: 1 - decay, to be counted from the average; -decay (-0.0 for 0), from the value, where decay < 1/2.
+   So the one with the larger share is never lost. */
+double fastopt_average_rate(double decay);
+/* x^n for 0 <= x < 1 and n >= 1, with the same bits everywhere. */
+double fastopt_power(double x, int64_t n);
 /* Whether a sum of squares has lost what matters: squares overflowed, or squares that are 2^-54 of it are below the smallest
    normal number; not a NaN. Then the numbers are multiplied first by a power of two, which brings the largest to about 1:
    the power for that largest magnitude (1 where it is 0 or infinite), the largest of n numbers or `most` (NaN are passed
@@ -661,7 +666,7 @@ extern fastopt_tables fastopt_kernels;
 typedef union {
     FASTOPT_RULES(FASTOPT_RULE_SCALARS)
 } rule_scalars;
-typedef int (*fastopt_scalars)(void *scalars, double t, const double *hyper, double grad_scale, int element_type);
+typedef int (*fastopt_scalars)(void *scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
 typedef struct {
     const char *name;
     fastopt_scalars scalars;

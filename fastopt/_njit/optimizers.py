@@ -22,6 +22,8 @@ from fastopt._njit.kernel import float64, int64, kernel
 
 EPS_IS_ZERO = 2  # what adam_step of kernels/core/njit.cpp returns for an eps that is 0 in the dtype of the arrays
 
+TOO_LATE = 2**63  # a step number that the kernels cannot take, which np.uint64 can be
+
 adam_step = kernel("adam_step", 4, int64, *[float64] * 5, int64, float64)
 
 
@@ -92,6 +94,8 @@ def _adam_step(
 def check_step(step, lr, weight_decay, grad_multiplier):
     if step < 1:
         raise Refused("step: expected an int >= 1, got {}", step)
+    if step >= TOO_LATE:
+        raise Refused("step: expected an int < 2**63, got {}", step)
     if not 0 <= lr < inf:
         raise Refused("lr: expected a finite number >= 0, got {}", lr)
     if not 0 <= weight_decay < inf:

@@ -16,7 +16,7 @@ class Adam(Base):
 
     For step t of a parameter p with gradient g::
 
-        m += (1 - b1) * (g - m)
+        m += (1 - b1) * (g - m)                m = g - b1 * (g - m) when b1 < 1/2
         v  = b2 * v + (1 - b2) * (g * g)
         p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)
                                                eps_t = eps * sqrt(1 - b2**t)
@@ -47,7 +47,7 @@ class Adam(Base):
     skip_nonfinite : bool
         Skip the step when a gradient has a NaN or infinity: nothing changes but `skipped_steps`.
     ema_decay : float, optional
-        Keep an average of the parameters, a += (1 - ema_decay) * (p - a), from a copy of them on; 0 <= ema_decay <= 1.
+        Keep an average of the parameters from a copy of them on, as :func:`ema_update` moves it; 0 <= ema_decay <= 1.
     state_dtype : "bfloat16" or "8bit", optional
         Keep the averages in 16 or 8 bits a number: 4 or 2.01 bytes a parameter instead of 8 for float32. They are
         rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero. In 8 bits each block
@@ -83,8 +83,14 @@ class Adam(Base):
     Notes
     -----
     Algorithm 1 of Kingma and Ba, ICLR 2015 (arXiv:1412.6980), and torch.optim.Adam: bias-corrected, eps outside the
-    root. Scalars are computed in float64 and rounded once to the arrays' dtype. A stored average below the smallest
-    normal number is stored as 0, so that idle parameters do not slow the step.
+    root. Scalars are computed in float64 and rounded once to the arrays' dtype; b**t is a power of this package's own,
+    with the same bits on every machine, and 1 - b**t the difference, as torch takes it.
+
+    No state is ever subnormal, so that idle parameters do not slow the step: m below the smallest normal number
+    (1.2e-38 for float32) is stored as 0; v, by whose root is divided, as that number unless it is 0, and does not decay
+    further. So gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps
+    below 2**-75 / sqrt(1 - b2) (float64: 2**-537), 8e-22 for float32 and the default, counts as that, since the square
+    of a smaller gradient adds 0.
 
     Examples
     --------

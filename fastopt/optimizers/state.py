@@ -18,13 +18,15 @@ class Stateful(_core.OptimizerState):
 
     param_groups: tuple[ParamGroup, ...]
     _state_dtype: str | None
+    _may_rest = False  # whether the states of a parameter may begin later than its steps
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the whole state: a flat dict of arrays and plain numbers, which ``np.savez`` can store.
 
         Keys are ``step_count`` and ``skipped_steps``; ``param_groups/<index>/<name>`` for the hyper-parameters; and for
         each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array
-        in `params`. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
+        in `params`; :class:`SGD` has ``steps_before_momentum_buffer/<path>`` too, the number of steps before momentum
+        was switched on. With `state_dtype` these are the codes (bfloat16 as uint16), their tag is ``state_dtype``, and
         ``rounding_key`` is there too. The parameters themselves are the caller's.
 
         Raises
@@ -35,7 +37,12 @@ class Stateful(_core.OptimizerState):
         return self._by_key(*self._snapshot("state_dict", True))
 
     def _by_key(
-        self, counts: tuple[int, ...], groups: list[dict[str, Any]], steps: list[int], states: _core.States
+        self,
+        counts: tuple[int, ...],
+        groups: list[dict[str, Any]],
+        steps: list[int],
+        before: list[int],
+        states: _core.States,
     ) -> dict[str, Any]:
         step_count, skipped_steps, rounding_key = counts
         state: dict[str, Any] = {"step_count": step_count, "skipped_steps": skipped_steps}
@@ -46,6 +53,8 @@ class Stateful(_core.OptimizerState):
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
             state[label("step", name)] = steps[k]
+            if self._may_rest:
+                state[label(self._before(states), name)] = before[k]
             for kind, arrays in states.items():
                 state[label(kind, name)] = arrays[k]
         return state
@@ -75,12 +84,25 @@ class Stateful(_core.OptimizerState):
             group._checked({key: new[f"param_groups/{index}/{key}"] for key in group})
             for index, group in enumerate(self.param_groups)
         ]
+        states = snapshot[-1]
+        steps = [new[label("step", name)] for name in self._names]
+        before = [new.get(label(self._before(states), name), 0) for name in self._names]
+        for name, number, most in zip(self._names, before, steps, strict=True):
+            if number > most:
+                key = label(self._before(states), name)
+                raise ValueError(f"state[{key!r}]: expected at most {most}, the number of its steps, got {number}")
         self._install(
             (new["step_count"], new["skipped_steps"], new.get("rounding_key", 0)),
             groups,
-            [new[label("step", name)] for name in self._names],
-            {kind: [new[label(kind, name)] for name in self._names] for kind in snapshot[3]},
+            steps,
+            before,
+            {kind: [new[label(kind, name)] for name in self._names] for kind in states},
         )
+
+    @staticmethod
+    def _before(states: _core.States) -> str:
+        """The key for how many steps a parameter had made before its states began."""
+        return f"steps_before_{next(iter(states))}"
 
 
 def _loaded(key: str, value: Any, own: Any) -> Any:

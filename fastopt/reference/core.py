@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 __all__ = [
     *("EXP_FLOAT32", "EXP_FLOAT64", "LOG_FLOAT32", "LOG_FLOAT64"),
-    *("exponential", "logarithm", "natural_log", "ordered_sum", "square_scale", "sum_squares"),
+    *("exponential", "logarithm", "natural_log", "ordered_sum", "power", "square_scale", "sum_squares"),
 ]
 
 
@@ -95,6 +95,39 @@ EXP_FLOAT64 = (
 )
 
 
+# ---- powers ----------------------------------------------------------------------------------------------------------
+
+
+def power(x: float, n: int) -> float:
+    """x**n for 0 <= x < 1 and n >= 1, by squaring; that of the C library has other last bits on other machines.
+
+    A factor is significand * 2**(exponent - 128) with the top bit of 128 set. So only the last step rounds that counts:
+    a product loses at most 2**-125 of itself, and n of them stay far below half a unit of float64 up to n = 2**63.
+    """
+    if x == 0:
+        return 0.0
+    fraction, exponent = math.frexp(x)
+    square = int(math.ldexp(fraction, 53)) << 75, exponent
+    result = 1 << 127, 1
+    while True:
+        if square[1] < -1100:  # of which at least one is still to be multiplied in
+            return 0.0
+        if n & 1:
+            result = _product(*result, *square)
+        if n == 1:
+            return math.ldexp(float(result[0]), result[1] - 128)
+        square = _product(*square, *square)
+        n >>= 1
+
+
+def _product(a: int, a_exponent: int, b: int, b_exponent: int) -> tuple[int, int]:
+    """The upper 128 of 256 bits; that of the two lower halves is left out."""
+    low = (1 << 64) - 1
+    c = (a >> 64) * (b >> 64) + ((a >> 64) * (b & low) >> 64) + ((a & low) * (b >> 64) >> 64)
+    exponent = a_exponent + b_exponent
+    return (c, exponent) if c >> 127 else (c << 1, exponent - 1)
+
+
 # ---- sums in a fixed order -------------------------------------------------------------------------------------------
 
 
@@ -160,3 +193,9 @@ def into(out: Array | None, result: Array) -> Array:
 def flush_subnormal(x: Array) -> Array:
     """A stored state below the smallest normal number is +0.0: subnormal arithmetic is slow. NaN stays."""
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
+
+
+def raise_subnormal(x: Array, smallest: Any) -> Array:
+    """A stored average of squares that is not 0 is at least the smallest normal number: it stands in a denominator."""
+    f = x.dtype.type
+    return np.where(x == 0, f(0), np.where(x < f(smallest), f(smallest), x))

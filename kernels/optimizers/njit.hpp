@@ -11,7 +11,7 @@ int64_t adam_step(T* param, const T* grad, T* exp_avg, T* exp_avg_sq, int64_t n,
     if (any_overlap({param, grad, exp_avg, exp_avg_sq}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
     const double hyper[] = {lr, beta1, beta2, eps, weight_decay, decoupled_weight_decay != 0 ? 1.0 : 0.0};
     adam_scalars scalars;
-    if (fastopt_adam_scalars(&scalars, static_cast<double>(step), hyper, grad_scale, TYPE<T>) != 0) return EPS_IS_ZERO;
+    if (fastopt_adam_scalars(&scalars, step, hyper, grad_scale, TYPE<T>) != 0) return EPS_IS_ZERO;
     optimizer_args args = {};
     args.step.param = param;
     args.step.grad = const_cast<T*>(grad);
@@ -27,7 +27,7 @@ int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t
     if (any_overlap({param, grad, momentum_buffer}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
     const double hyper[] = {lr, momentum, dampening, weight_decay, nesterov != 0 ? 1.0 : 0.0};
     sgd_scalars scalars;
-    fastopt_sgd_scalars(&scalars, static_cast<double>(step), hyper, grad_scale, TYPE<T>);
+    fastopt_sgd_scalars(&scalars, step, hyper, grad_scale, TYPE<T>);
     optimizer_args args = {};
     args.step.param = param;
     args.step.grad = const_cast<T*>(grad);
@@ -39,7 +39,7 @@ int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t
 template <class T>
 int64_t ema_update(T* average, const T* value, int64_t n, double decay) {
     if (overlap(average, value, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
-    const ema_args args = {average, value, fastopt_ema_rate(decay)};
+    const ema_args args = {average, value, fastopt_average_rate(decay)};
     return run(fastopt_kernels.optimizers->ema[TYPE<T>], &args, n);
 }
 

@@ -91,8 +91,8 @@ struct bfloat16_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = K == 0 ? static_cast<float>(x) : __builtin_fabsf(static_cast<float>(x));
-        const uint32_t bits = value == value ? bit_copy<uint32_t>(flush_subnormal(value)) : NOT_A_NUMBER;
+        const float kept = stored<K, float>(x), value = K == 0 ? kept : __builtin_fabsf(kept);
+        const uint32_t bits = value == value ? bit_copy<uint32_t>(value) : NOT_A_NUMBER;
         const uint32_t up = ((K == 0 ? momentum_chance : chance) + BY_PLACE<16>.of[i]) >> 16;
         const uint32_t code = (bits + up) >> 16;
         codes[K][i] = static_cast<uint16_t>(code);
@@ -165,7 +165,7 @@ struct eight_bit_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = flush_subnormal(static_cast<float>(x));
+        const float value = stored<K, float>(x);
         const int32_t magnitude = static_cast<int32_t>(bit_copy<uint32_t>(value) & ~SIGN);
         largest[K] = magnitude > largest[K] ? magnitude : largest[K];
         values[K][i] = value;

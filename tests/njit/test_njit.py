@@ -327,6 +327,16 @@ REFUSED = {
             (*[X.copy() for _ in range(4)], 0, 0.1, 0.9, 1e-8, 0.0, 1.0, "step: expected an int >= 1, got 0"),
             (
                 *[X.copy() for _ in range(4)],
+                np.uint64(2**63 + 1),
+                0.1,
+                0.9,
+                1e-8,
+                0.0,
+                1.0,
+                "step: expected an int < 2**63, got 9223372036854775809",
+            ),
+            (
+                *[X.copy() for _ in range(4)],
                 1,
                 -0.1,
                 0.9,

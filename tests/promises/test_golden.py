@@ -72,6 +72,14 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "10fb8738ce3439105ae7d6e589a7899546e1333bcfcc0e4a8347a426a9e1075f",
         "0f93ffbf450d2a629115f27d1642d0080247cd8653b79cbee4155da6adb1add2",
     ),
+    "adam_step beta2 0.9999": (
+        "736c82959fdbf64786d7dd988009f27125e975181d5d4c91a801626697f788be",
+        "aec4fb895fd7d455cd4f878dc95b788b1c798aa962f458312e7861a5e6c5a188",
+    ),
+    "adam_step betas below 1/2": (
+        "71093e8d1ff4554398ae470bb9f02c579bd9ecee21b0711ebab91452bbe0554d",
+        "ebbb1e6d05899bc241484c5b7ab391d9866cb94b009b4ca68e2ac419885b2a8f",
+    ),
     "sgd_step": (
         "48d33ce54cabb741d0e3fb83aa7118edf3124005032a33d8270b66aa39b47078",
         "c45b126512f35b67f435b721b20becb5e0af34fa4ed330191c2218409d465630",
@@ -119,6 +127,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
     "ema_update": (
         "ad1cbf4fe9dd7b2976d61dbcc406af430c0af6830d60291f812b8c0bc347e877",
         "77ce7ae32885b0e7374ece3bb542f162f760dbf27e1df7c9df8e7568ceb9b5cf",
+    ),
+    "ema_update below 1/2": (
+        "39c3bb53b0d27825f20c6bb92f3ac58a96ddf396ca22470d8e00f899b57c0c65",
+        "5cefd6a38ecd521e6c84292e3f6535dc2b3c1fb841ba4dc04fae08d91e842fb1",
     ),
     "grad_norm": (
         "0ac0894a0ed4d4b7d0d9ee193343eb0364f8fc0a6e3f38e660f9947edcdcffbb",

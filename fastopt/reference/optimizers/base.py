@@ -20,7 +20,10 @@ from fastopt.reference.random import words
 class Base:
     """Calls a step function on every parameter that has a gradient."""
 
-    _step_function: Any  # (param, grad, states, step, grad_scale, **hyper-parameters)
+    # (param, grad, states, step, grad_scale, **hyper-parameters) -> whether the states have moved; `step` counts from
+    # the first step in which they do
+    _step_function: Any
+    _may_rest = False  # whether they may have begun later than the parameter
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Base:
         self._group = [own for tree, own in groups for _ in leaves(tree)]
         self._names = [name for name, _ in leaves(self.params)]
         self._steps = [0] * len(self._names)
+        self._steps_before = [0] * len(self._names)  # those before the states' first
         self._maximize, self._max_grad_norm, self._skip_nonfinite = maximize, max_grad_norm, skip_nonfinite
         self._ema_decay, self._state_dtype = ema_decay, state_dtype
         self._rounding_key = run_key(rng) if state_dtype else 0
@@ -87,20 +91,23 @@ class Base:
     def _update(self, k: int, grad: Any, param: Array, grad_scale: float) -> None:
         self._steps[k] += 1
         step = self._steps[k]
+        own_step = step - self._steps_before[k]
         hyper = {**self._group[k], **self._fixed}
         states = self._moving([of_kind[k] for of_kind in self._states.values()], hyper)
         if isinstance(grad, SparseRows):  # only these rows move
             rows, grad = summed_rows(grad)
             chosen, values = param[rows], [state.array[rows] for state in states]
-            self._step_function(chosen, grad, values, step, grad_scale, **hyper)
+            moved = self._step_function(chosen, grad, values, own_step, grad_scale, **hyper)
             param[rows] = chosen
             for state, value in zip(states, values, strict=True):
                 state.array[rows] = value
+            self._steps_before[k] += own_step == 1 and not moved
             return
         values = [state.load() for state in states]
-        self._step_function(param, grad, values, step, grad_scale, **hyper)
+        moved = self._step_function(param, grad, values, own_step, grad_scale, **hyper)
+        self._steps_before[k] += own_step == 1 and not moved
         for number, (state, value) in enumerate(zip(states, values, strict=True)):
-            if self._state_dtype:
+            if self._state_dtype and moved:
                 state.store(value, self._chance(k, param, step, 0 if number == 0 else 1))
         if self._ema:
             assert self._ema_decay is not None
@@ -129,6 +136,8 @@ class Base:
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
             state[f"step/{name}"] = self._steps[k]
+            if self._may_rest:
+                state[f"steps_before_{next(iter(self._states))}/{name}"] = self._steps_before[k]
             for kind, states in self._states.items():
                 state[f"{kind}/{name}"] = states[k].array.copy()
                 if self._state_dtype == "8bit":

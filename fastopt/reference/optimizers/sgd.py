@@ -21,12 +21,14 @@ def sgd_update(
     dampening: float,
     weight_decay: float,
     nesterov: bool,
-) -> None:
+) -> bool:
+    """`states` is the momentum's buffer, and `step` the number of its own. Returns whether it has moved."""
     dtype = param.dtype.type
     g = grad * dtype(grad_scale)
     if dtype(weight_decay) != 0:
         g = g + dtype(weight_decay) * param
-    if dtype(momentum) != 0:
+    moves = bool(dtype(momentum) != 0)
+    if moves:
         (buffer,) = states
         if step == 1:
             b = g
@@ -38,9 +40,12 @@ def sgd_update(
         buffer[...] = flush_subnormal(b)
     if dtype(lr) != 0:
         param -= dtype(lr) * g
+    return moves
 
 
 class SGD(Base):
+    _may_rest = True
+
     def __init__(
         self,
         params: ArrayTree,
