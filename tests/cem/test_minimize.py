@@ -89,7 +89,9 @@ def test_full_covariance_solves_a_rotated_ellipsoid():
 def test_about_the_old_mean_the_spread_does_not_shrink_on_a_slope():
     slope = lambda x: x.sum(axis=1)  # noqa: E731
     new, old = (
-        fastopt.minimize_cem(slope, np.zeros(4), 1.0, maxiter=20, vectorized=True, refit_about=about, std_lr=1.0, rng=0)
+        fastopt.minimize_cem(
+            slope, np.zeros(4), 1.0, maxiter=20, vectorized=True, weights="equal", refit_about=about, std_lr=1.0, rng=0
+        )
         for about in ("new_mean", "old_mean")
     )
     assert new.std.max() < 0.1
@@ -188,7 +190,8 @@ def test_fewer_good_scores_than_elites():
     scores = np.full(20, np.nan)
     scores[[3, 8]] = 1.0
     cem.tell(scores)
-    np.testing.assert_allclose(cem.mean, x[[3, 8]].mean(axis=0), rtol=1e-14)
+    expected = np.average(x[[3, 8]], axis=0, weights=np.log([2.5, 2.5 / 2]))  # the ranks among two
+    np.testing.assert_allclose(cem.mean, expected, rtol=1e-14)
 
 
 def test_there_are_two_elites_at_least():
