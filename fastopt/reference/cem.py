@@ -94,6 +94,8 @@ def cem_refit(
     total = _in_order(weights)
     effective = total * total / _in_order(weights * weights)  # so many elites of equal weights would tell as much
     age = (effective + 2) / (n + effective + 5)
+    if std_lr == 0:
+        std_lr = min(1.0, 2 * (effective - 1.75 + 1 / effective) / ((n + 2.0) * (n + 2.0) + effective))
     m1, m2 = np.zeros(n), np.zeros(n if factor is None else (n, n))
     for x, weight in zip(cem_candidates(distribution, 0, 0, elites), weights, strict=True):
         u = (x - centre) / unit
@@ -125,8 +127,6 @@ def cem_refit(
         for row in factor.astype(np.float64):
             old += np.outer(row, row)
         old = np.where(np.outer(std > 0, std > 0), old, 0)
-        if std_lr == 0:
-            std_lr = min(1.0, 2 * (effective - 1.75 + 1 / effective) / ((n + 2.0) * (n + 2.0) + effective))
         c = old + std_lr * (fitted - old)
         if path is not None:
             along = np.where(std > 0, _correlated(path, factor.astype(np.float64)), 0)

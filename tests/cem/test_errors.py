@@ -66,7 +66,7 @@ BAD_ARGUMENTS = [
     (
         {"x0": np.zeros(2, np.float32), "bounds": [(-1e200, 1e200)] * 2},
         ValueError,
-        "bounds: expected widths .* float32",
+        "bounds: .* of float32",
     ),
     ({"x0": np.zeros(2, np.float32), "sigma0": 1e39}, ValueError, "sigma0: expected finite numbers > 0 in float32"),
     ({"x0": np.zeros(2, np.float32), "sigma0": 1e-60}, ValueError, "sigma0: expected finite numbers > 0 in float32"),
