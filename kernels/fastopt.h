@@ -149,7 +149,7 @@ typedef struct {
    m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one
    mean += mean_lr * (std * m1), clipped;  std = max(std, min_std) after
    path NULL:  fitted = sqrt(std^2 * v + extra_variance);  std += std_lr * (fitted - std)
-   else:       std = sqrt((std * (v * fair)^(std_lr / 2))^2 + extra_variance), v * fair at least 2^-10
+   else:       std *= (v * fair)^(std_lr / 2), v * fair at least 2^-10
    path = keep * before + push * m1
    `mean`, `std` and `path` are written; the range is over groups of 32 dimensions. With a
    factor (cem_refit_full, range [0, 1)) see fastopt/reference/cem.py; `work` has 2 n^2 + 3 n elements then. */
@@ -556,7 +556,8 @@ void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, doub
 int64_t fastopt_select_elites(int64_t *elites, const double *scores, int64_t n, int64_t wanted, int maximize, double *work);
 /* Fill in the scalars from `total` to `rank_one`, a std_lr of 0, and `weights`, which has `count` elements, or is NULL. */
 void fastopt_cem_scalars(cem_refit_args *args, double *weights);
-/* What follows a refit's kernel where there is a path: std = max(std * scale, min_std), the scale by the path's length. */
+/* What follows a refit's kernel where there is a path: the scale of all of std by the path's length;
+   std = max(sqrt((std * scale)^2 + extra_variance), min_std). */
 void fastopt_cem_scale(const cem_refit_args *args, int element_type);
 /* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
 double fastopt_largest_magnitude(const void *x, int64_t n, int element_type);

@@ -114,14 +114,12 @@ def cem_refit(
                 fitted = np.sqrt(fitted * fitted + extra_variance)
             moved = before + std_lr * (fitted - before)
         else:
-            ratio = variance * _fair(effective)
+            ratio = variance * _fair(weights)
             ratio = np.where(ratio > LEAST_RATIO, ratio, LEAST_RATIO)
             moved = before * exponential(0.5 * std_lr * natural_log(ratio, 1 - ratio))
-            if extra_variance > 0:
-                moved = np.sqrt(moved * moved + extra_variance)
     else:
         fitted = m2 - np.outer(m1, m1) if about_new_mean else m2
-        if extra_variance > 0:
+        if extra_variance > 0 and d.path is None:
             fitted[np.diag_indices(n)] += extra_variance / (unit * unit)
         old = np.zeros((n, n))
         for row in factor.astype(np.float64):
@@ -130,7 +128,8 @@ def cem_refit(
         c = old + std_lr * (fitted - old)
         if path is not None:
             along = np.where(std > 0, _correlated(path, factor.astype(np.float64)), 0)
-            c += min(1 - std_lr, 2 / ((n + 1.3) * (n + 1.3) + effective)) * (np.outer(along, along) - old)
+            rank_one = 2 * (n - 1) / (n * ((n + 1.3) * (n + 1.3) + effective))
+            c += min(1 - std_lr, rank_one) * (np.outer(along, along) - old)
         scale = np.sqrt(np.where(c.diagonal() > 0, c.diagonal(), 0))
         moved = unit * scale
         products = np.outer(scale, scale)
@@ -143,6 +142,8 @@ def cem_refit(
     std = np.where(moved > min_std, moved, min_std).astype(mean.dtype)
     if path is not None:
         moved = std.astype(np.float64) * _scale(path, effective, age)
+        if extra_variance > 0:
+            moved = np.sqrt(moved * moved + extra_variance)
         std = np.where(moved > min_std, moved, min_std).astype(mean.dtype)
     return d.replaced(mean=mean, std=std, factor=factor, path=path, stream=d.stream + 1)
 
@@ -150,12 +151,17 @@ def cem_refit(
 LEAST_RATIO = 2.0**-10  # of variances: elites that all lie where the mean is would make the logarithm infinite
 
 
-def _fair(effective: float) -> float:
-    """exp(log(k) - digamma(k)) with k = effective / 2: times the mean of that many squares of normal numbers it has a
-    logarithm of expectation 0, so that elites chosen by chance leave a std where it is.
+def _fair(weights: NDArray[np.float64]) -> float:
+    """What the weighted mean of squares of normal numbers is multiplied by for its logarithm to have an expectation of
+    0, so that elites chosen by chance leave a std where it is.
 
-    By digamma(k) = digamma(k + 1) - 1 / k up to y = k + 8, and the asymptotic series there, relative error 1e-11.
+    That is exp(log(k) - digamma(k)) for 2 k squares of equal weights, by digamma(k) = digamma(k + 1) - 1 / k up to
+    y = k + 8 and the asymptotic series there, relative error 1e-11. Weights that differ have a third moment of their
+    own; with the factor 9 / 4 the error is below 0.7 % for weights by rank.
     """
+    total = _in_order(weights)
+    effective = total * total / _in_order(weights * weights)
+    skew = _in_order(weights * weights * weights) / (total * total * total) - 1 / (effective * effective)
     k = 0.5 * effective
     y = k + 8
     excess = 0.0
@@ -164,7 +170,7 @@ def _fair(effective: float) -> float:
     z = 1 / (y * y)
     series = 0.5 / y + z * (1 / 12 - z * (1 / 120 - z * (1 / 252 - z / 240)))
     ratio = np.array(k / y)
-    return float(exponential(natural_log(ratio, 1 - ratio) + (excess + series)))
+    return float(exponential(natural_log(ratio, 1 - ratio) + (excess + series) - 2.25 * skew))
 
 
 def _scale(path: Array, effective: float, age: float) -> float:

@@ -288,7 +288,6 @@ void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
                 double ratio = variance * fair;
                 ratio = ratio > CEM_LEAST_RATIO ? ratio : CEM_LEAST_RATIO;
                 moved = before * exponential(0.5 * std_lr * natural_log(ratio, 1 - ratio));
-                if (extra_variance > 0) moved = square_root(moved * moved + extra_variance);
                 path[from + d] = keep * a.before[from + d] + push * m1;
             }
             T centred = static_cast<T>(centre[d] + mean_lr * (unit[d] * m1));
@@ -361,7 +360,7 @@ void cem_refit_full(const cem_refit_args& a, int64_t begin, int64_t end) {
         for (int64_t d = r; d < n; ++d) {
             double fitted = c[r * n + d] / a.total;
             if (a.about_new_mean != 0) fitted -= m1[r] * m1[d];
-            if (r == d && a.extra_variance > 0) fitted += a.extra_variance / (unit[d] * unit[d]);
+            if (r == d && a.path == nullptr && a.extra_variance > 0) fitted += a.extra_variance / (unit[d] * unit[d]);
             const double before = p.std[r] > 0 && p.std[d] > 0 ? old[r * n + d] : 0.0;
             c[r * n + d] = before + a.std_lr * (fitted - before);
             if (a.path != nullptr) c[r * n + d] += a.rank_one * (u[r] * u[d] - before);

@@ -17,7 +17,7 @@ cdef class Distribution:
     Arrays are of one dtype, float32 or float64, and are not to be changed: `mean`, `std`, `lower` and `upper` (None: no
     bounds) have one element for each dimension, `factor` (None: the identity) is upper triangular. `stream` is
     generation | restart << 32 under the run's key `seed`. Candidates 0 .. population - 1 are drawn; number `population`
-    is the mean itself. `path` is of float64, or None, which is the textbook's method: refits alone read it.
+    is the mean itself. `path` is of float64, or None, which is the textbook's method: refits alone read it, and a pickle, which workers are sent, goes without.
     """
 
     cdef readonly ndarray mean, std
@@ -81,7 +81,7 @@ cdef class Distribution:
         return d
 
     def __reduce__(self):
-        return Distribution, tuple([getattr(self, name) for name in _FIELDS])
+        return Distribution, tuple([getattr(self, name) for name in _FIELDS if name != "path"])
 
     def replaced(self, **changes):
         """Return a copy of which these fields are others."""

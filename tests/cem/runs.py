@@ -13,7 +13,7 @@ RUNS = {
     "reflect": {"bounds": [(-1, None)] * 6, "bound_handling": "reflect"},
     "equal, new mean": {"weights": "equal", "refit_about": "new_mean"},
     "equal, full": {"weights": "equal", "covariance": "full", "std_lr": 0.25},
-    "noisy": {"noisy": True, "popsize": 30, "restarts": 1, "patience": 3},
+    "noisy": {"noisy": True, "restarts": 1, "patience": 3},
     "restarts, noise": {"restarts": 2, "patience": 2, "extra_std": (0.5, 9), "min_std": 0.01, "maximize": True},
 }
 

@@ -131,10 +131,11 @@ def test_x0_and_sigma0_from_bounds():
 def test_extra_std_is_added_to_the_variance_and_can_fade():
     flat = lambda x: np.zeros(len(x))  # noqa: E731
     options = {"std_lr": 1.0, "maxiter": 1, "vectorized": True, "rng": 4}
-    plain = fastopt.minimize_cem(flat, np.zeros(3), 1.0, **options).std
-    for noise in (2.0, (2.0, 10)):
-        std = fastopt.minimize_cem(flat, np.zeros(3), 1.0, extra_std=noise, **options).std
-        np.testing.assert_allclose(std, np.sqrt(plain**2 + 4), rtol=1e-14)
+    for weights in ("equal", "log"):
+        plain = fastopt.minimize_cem(flat, np.zeros(3), 1.0, weights=weights, **options).std
+        for noise in (2.0, (2.0, 10)):
+            std = fastopt.minimize_cem(flat, np.zeros(3), 1.0, weights=weights, extra_std=noise, **options).std
+            np.testing.assert_allclose(std, np.sqrt(plain**2 + 4), rtol=1e-14)
     options["maxiter"] = 40
     faded = fastopt.minimize_cem(sphere, np.zeros(3), 1.0, extra_std=(1.0, 10), **options)
     kept = fastopt.minimize_cem(sphere, np.zeros(3), 1.0, extra_std=1.0, **options)
