@@ -1,10 +1,10 @@
 """How the refit of `fastopt.minimize_cem` was chosen: variants of it in plain NumPy, on the functions of `bbob.py`.
 
 `python benchmarks/studies/cem_refits.py [--dimensions 20 10 5] [--instances 2] [--only WORDS]` prints, for each
-variant, the share of the 51 targets from 1e2 to 1e-8 that one run reached within 100, 300 and the last number of evaluations for
-each dimension (500 in 20 dimensions, else 2,000), without restarts, on the box [-5, 5], from a random point with sigma0
-2; and by how much a generation changes the logarithm of the std where elites are chosen by chance. `cma` beside it, if
-it is installed.
+variant, the share of the 51 targets from 1e2 to 1e-8 that one run reached within 100, 300 and the last number of
+evaluations for each dimension (500 in 20 dimensions, else 2,000), without restarts, on the box [-5, 5], from a random
+point with sigma0 2; and by how much a generation changes the logarithm of the std where elites are chosen by chance.
+`cma` beside it, if it is installed.
 """
 
 from __future__ import annotations

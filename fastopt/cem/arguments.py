@@ -39,9 +39,9 @@ def defaults(dimensions: int, covariance: str, weights: str, noisy: bool) -> dic
     """What None means for these arguments, by experiment: `benchmarks/studies/cem_defaults.py` and its table."""
     full = covariance == "full"
     few = full and weights == "log"  # the scale follows at once: the rest is learnt in many small generations
-    popsize = round((192 if noisy else 8 if few else 16) * math.sqrt(dimensions))
-    elite_frac = 0.5 if few else 0.2
-    std_lr: float | None = min(1.0, 1.5 / math.sqrt(dimensions))
+    popsize = round((256 if noisy else 8 if few else 16) * math.sqrt(dimensions))
+    elite_frac = 0.5 if few or noisy else 0.2
+    std_lr: float | None = min(1.0, (0.75 if noisy else 1.5) / math.sqrt(dimensions))
     if full:  # D (D + 1) / 2 numbers are estimated from the elites: the fewer elites, the slower
         elites = elite_frac * popsize
         std_lr = None if few else min(1.0, 2 * elites / (dimensions * (dimensions + 2) + elites))

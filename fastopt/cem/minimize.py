@@ -56,9 +56,10 @@ def minimize_cem(
 
         m1 = weighted mean of u;    v = weighted mean of u**2
         mean += mean_lr * std * m1
-        log(std) += std_lr / 2 * (log(v) - digamma(mu / 2) + log(mu / 2)) + s;    std = sqrt(std**2 + extra_std**2)
+        log(std) += std_lr / 2 * (log(v) - digamma(mu / 2) + log(mu / 2) - skew) + s
+        std = sqrt(std**2 + extra_std**2),    at least min_std
 
-    at least min_std. Elites that say nothing, as on a plateau or in noise, leave the std on average where it is. s is
+    (skew is for weights that differ: 9 / 4 times the sum of w**3 less 1 / mu**2, with weights of sum 1.) Elites that say nothing, as on a plateau or in noise, leave the std on average where it is. s is
     one number for all dimensions: the path of the last means is longer than that of steps by chance where they go the
     same way, then all of std grows, and shorter where they cancel out (cumulative step-size adaptation).
 
@@ -105,14 +106,14 @@ def minimize_cem(
     covariance : {"diag", "full"}
         "full" learns the correlations of the dimensions too, for moderate numbers of them: a refit takes about
         elites * d**2 + d**3 operations. `std_lr` is then the weight of the new covariance; with weights by rank the
-        path has one too, 2 / ((D + 1.3)**2 + mu). Its populations are small: 8 sqrt(D) candidates, half of them elites.
+        path has one too, 2 (1 - 1 / D) / ((D + 1.3)**2 + mu). Its populations are small: 8 sqrt(D) candidates, half of them elites.
     weights : {"log", "equal"}
         "log" as above; "equal" is the textbook's method.
     noisy : bool
-        For scores with noise in them: a large population (192 sqrt(D) if `popsize` is None), and the result's `x` is
-        not the best candidate, which had most luck, but the average of the means of this restart, whose weights rise
-        evenly with the generation. `x_mean` is the same point; `fun` and `fun_mean` are its score, NaN where it was
-        not scored (by a `CEM`, or before the end).
+        For scores with noise in them: 256 sqrt(D) candidates, half of them elites, and half the `std_lr` of a diagonal
+        covariance, where these are None. The result's `x` is not the best candidate, which had most luck, but the
+        average of the means of this restart, whose weights rise evenly with the generation; `x_mean` is the same point.
+        `fun` and `fun_mean` are its score, NaN where it was not scored (by a `CEM`, or before the end).
     antithetic : bool
         Candidate 2j + 1 is candidate 2j mirrored at the mean.
     n_repeats : int
