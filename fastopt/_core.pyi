@@ -92,6 +92,7 @@ class Distribution:
     population: int
     antithetic: bool
     reflect: bool
+    path: NDArray[np.float64] | None
     largest_mean: float
     largest_std: float
     def __init__(
@@ -106,6 +107,7 @@ class Distribution:
         population: int,
         antithetic: bool,
         reflect: bool,
+        path: Any = ...,
     ) -> None: ...
     def replaced(self, **changes: Any) -> Distribution: ...
     @property
@@ -125,7 +127,7 @@ def cem_score(
     distribution: Distribution, first: int, count: int, score: CompiledScore
 ) -> NDArray[np.float64] | None: ...
 def cem_scores(values: Any, x: NDArray[Any]) -> NDArray[np.float64] | None: ...
-def cem_elites(scores: NDArray[np.float64], wanted: int, maximize: bool) -> tuple[NDArray[np.int64], int]: ...
+def cem_elites(scores: NDArray[np.float64], wanted: int, maximize: bool) -> NDArray[np.int64]: ...
 def cem_refit(
     distribution: Distribution,
     elites: Any,

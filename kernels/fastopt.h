@@ -144,21 +144,33 @@ typedef struct {
     void *scratch; /* [n, padded] (with a factor and padded > FASTOPT_CEM_SHORT; else it may be NULL) */
 } cem_candidates_args;
 
-/* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64:
-   m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
-   fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
-   std = max(std, min_std)
-   `mean` and `std` are written; the range is over groups of 32 dimensions. With a
+/* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64, sums and means
+   with the weights (NULL: 1 each, whose sum is count):
+   m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one
+   mean += mean_lr * (std * m1), clipped;  std = max(std, min_std) after
+   path NULL:  fitted = sqrt(std^2 * v + extra_variance);  std += std_lr * (fitted - std)
+   else:       std *= (v * fair)^(std_lr / 2), v * fair at least 2^-10
+   path = keep * before + push * m1
+   `mean`, `std` and `path` are written; the range is over groups of 32 dimensions. With a
    factor (cem_refit_full, range [0, 1)) see fastopt/reference/cem.py; `work` has 2 n^2 + 3 n elements then. */
 typedef struct {
     void *mean; /* [dimensions] */
     void *std; /* [dimensions] */
     void *factor; /* [dimensions, dimensions], or NULL in cem_refit */
     double *work; /* [2 * dimensions * dimensions + 3 * dimensions], NULL with factor */
+    double *path; /* [dimensions], or NULL */
+    const double *before; /* [dimensions], NULL with path */
     cem_distribution_args distribution;
     const int64_t *elites; /* [count], 0..2^63 / padded - 1 */
     const void *elite_candidates; /* [count, dimensions] (cem_refit_full only; else it may be NULL) */
+    const double *weights; /* [count], or NULL */
     int64_t count; /* 1.. */
+    double total; /* of the weights */
+    double effective; /* total^2 / sum of weights^2: no kernel reads it */
+    double fair;
+    double keep;
+    double push;
+    double rank_one; /* the weight of the path in the covariance */
     double mean_lr;
     double std_lr;
     double extra_variance;
@@ -559,11 +571,14 @@ double fastopt_gaussian_entropy_constant(int64_t columns);
 void fastopt_gae_scalars(gae_args *args, double gamma, double lam);
 void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
 void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
-/* The numbers of the `wanted` lowest (maximize: highest) of n scores, lower numbers first among equals, in rising order; fewer
-   where fewer are finite: no other score is taken. Returns how many; `best` is the number of the best, -1 if there is none.
-   `work` has n elements. */
-int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
-                              double *work);
+/* The numbers of the `wanted` lowest (maximize: highest) of n scores, the best first, lower numbers first among equals; fewer
+   where fewer are finite: no other score is taken. Returns how many. `work` has n elements. */
+int64_t fastopt_select_elites(int64_t *elites, const double *scores, int64_t n, int64_t wanted, int maximize, double *work);
+/* Fill in the scalars from `total` to `rank_one`, a std_lr of 0, and `weights`, which has `count` elements, or is NULL. */
+void fastopt_cem_scalars(cem_refit_args *args, double *weights);
+/* What follows a refit's kernel where there is a path: the scale of all of std by the path's length;
+   std = max(sqrt((std * scale)^2 + extra_variance), min_std). */
+void fastopt_cem_scale(const cem_refit_args *args, int element_type);
 
 /* ---- the one list of kernels ---------------------------------------------------------------------------------------- */
 
