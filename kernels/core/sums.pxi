@@ -38,13 +38,24 @@ cdef double squares_of(list arrays, double* sums) except -1:
     for k in range(count):
         x = <ndarray>arrays[k]
         sums[k] = sum_about(x, fastopt_kernels.core.sum_squares[element_type(x)], 0, room_for_sums(x))
-    if fastopt_lost_squares(fastopt_add_up(sums, count)):
-        return scaled_squares(arrays, sums)
-    return 1
+    return scale_of(arrays, count, sums, count)
+
+
+cdef double scale_of(list arrays, Py_ssize_t count, double* sums, Py_ssize_t sums_count) except -1:
+    """The scale for the first `count` arrays, of which some may be None; sums without a scale that have lost what matters
+    are replaced."""
+    cdef Py_ssize_t k
+    cdef list given = []
+    if not fastopt_lost_squares(fastopt_add_up(sums, sums_count)):
+        return 1
+    for k in range(count):
+        if arrays[k] is not None:
+            given.append(c_ordered(<ndarray>arrays[k]))
+    return scaled_squares(given, sums)
 
 
 cdef double scaled_squares(list arrays, double* sums) noexcept:
-    """The same where the sums have lost what matters."""
+    """The sums of scaled squares of C-contiguous arrays; returned is the scale."""
     cdef double largest = largest_of(arrays), scale = fastopt_square_scale(largest)
     cdef Py_ssize_t k
     cdef int element

@@ -320,18 +320,8 @@ cdef class Optimizer(OptimizerState):
         run_jobs(self._jobs, jobs)
         for k in range(jobs):
             array_sums[k] = fastopt_add_up(self._norm_args[k].block_sums, self._jobs[k].size)
-        cdef double scale = 1
-        if fastopt_lost_squares(fastopt_add_up(array_sums, jobs)):
-            scale = scaled_squares(self.c_ordered_gradients(held), array_sums)
+        cdef double scale = scale_of(held, self._count, array_sums, jobs)
         return fastopt_norm(multiplier, array_sums, jobs, scale)
-
-    cdef list c_ordered_gradients(self, list held):
-        cdef Py_ssize_t k
-        cdef list found = []
-        for k in range(self._count):
-            if held[k] is not None:
-                found.append(c_ordered(<ndarray>held[k]))
-        return found
 
     def _step(self, grads, double grad_multiplier, bint zero_grads):
         self.enter("step", "a step")  # whose scratch is the object's own

@@ -46,12 +46,9 @@ void row_exponentials(const row_exponentials_args& a, int64_t begin, int64_t end
     }
 }
 
-// So many sums in double, with what they are compared with and what is counted, stay in registers.
-#if defined(__AVX__)
-constexpr int64_t SUMS_AT_ONCE = 16;
-#else
+// So many sums in double stay in registers, with what they are compared with and what is counted (with 16 of them GCC 12
+// takes short registers, and spills those).
 constexpr int64_t SUMS_AT_ONCE = 8;
-#endif
 
 // sums[j] += the n columns of row j, in order.
 template <class T>

@@ -202,7 +202,7 @@ GOLDEN: dict[str, tuple[str, str]] = {
     ),
     "policy.normalize_advantage": (
         "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",
-        "03c97d506b6a77cd76b830980b208efeda13545bc1df42756fae99959e92ea1b",
+        "db2df6fb0d5b491f4be5ff766575813425029c630d842aadc0d6594f08dac3d5",
     ),
     "minimize_cem": (
         "a270bc20ad96d4a3b05779ecb77ba444568178b850057d7ebbc9b05ed898d087",
