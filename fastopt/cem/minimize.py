@@ -59,9 +59,10 @@ def minimize_cem(
         log(std) += std_lr / 2 * (log(v) - digamma(mu / 2) + log(mu / 2) - skew) + s
         std = sqrt(std**2 + extra_std**2),    at least min_std
 
-    (skew is for weights that differ: 9 / 4 times the sum of w**3 less 1 / mu**2, with weights of sum 1.) Elites that say nothing, as on a plateau or in noise, leave the std on average where it is. s is
-    one number for all dimensions: the path of the last means is longer than that of steps by chance where they go the
-    same way, then all of std grows, and shorter where they cancel out (cumulative step-size adaptation).
+    Elites that say nothing, as on a plateau or in noise, leave the std on average where it is (skew, which is for
+    weights that differ, is 9 / 4 (sum of w**3 - 1 / mu**2) with w of sum 1). s is one number for all dimensions: the
+    path of the last means is longer than that of steps by chance where they go the same way, then all of std grows,
+    and shorter where they cancel out (cumulative step-size adaptation).
 
     ``weights="equal"`` is the textbook's method (Rubinstein and Kroese, The Cross-Entropy Method, 2004): w = 1, no s,
     and std += std_lr * (sqrt(std**2 * v + extra_std**2) - std), v being taken about the old mean or the new one.
@@ -106,7 +107,8 @@ def minimize_cem(
     covariance : {"diag", "full"}
         "full" learns the correlations of the dimensions too, for moderate numbers of them: a refit takes about
         elites * d**2 + d**3 operations. `std_lr` is then the weight of the new covariance; with weights by rank the
-        path has one too, 2 (1 - 1 / D) / ((D + 1.3)**2 + mu). Its populations are small: 8 sqrt(D) candidates, half of them elites.
+        path has one too, 2 (1 - 1 / D) / ((D + 1.3)**2 + mu). Its populations are small: 8 sqrt(D) candidates, half of
+        them elites.
     weights : {"log", "equal"}
         "log" as above; "equal" is the textbook's method.
     noisy : bool

@@ -205,12 +205,16 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "db2df6fb0d5b491f4be5ff766575813425029c630d842aadc0d6594f08dac3d5",
     ),
     "minimize_cem": (
-        "a270bc20ad96d4a3b05779ecb77ba444568178b850057d7ebbc9b05ed898d087",
-        "5a411bb16cd16168a2de22fac797a05418b96a47559a1fe64a02b62f7dadf9de",
+        "cc021dcdb4c864d8a76d691cd90968f7b5be2c50b1bc0b2f50b5096f541889ce",
+        "365e04a44268a5984df693cd396cc2788ec12920f08574ff93fc6e09c01c0b30",
     ),
     "minimize_cem full": (
-        "303657a4cfcc996b18df688077b9efb8116350b871ec0367f3eb4f39a8db86da",
-        "3539bdcad105adc62d0bc85a2e06d50cb3953c3860c517e5f92cb00d750787d6",
+        "daf8949beadc7c3216401d2760e2e36ea455c1b7c306d5439fa950fe4a3252f2",
+        "616af034ab732b15f8dff3a605af6fd5b48682a98127d31d52b72c9df52951bf",
+    ),
+    "minimize_cem equal": (
+        "9ec692a22df6521464bc3078e1b688905bdd37d016229279961fcf55d1e89c9f",
+        "cb053713dbad3828fed377039911c4d8f4d82e8da5d390c29d17072df7d61fbf",
     ),
     "CEM": (
         "8b8e36e2808afcfa15f1fc63cb8e09759d56543136d1743a71b467a414b16b23",
