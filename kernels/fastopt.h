@@ -219,10 +219,10 @@ typedef struct {
 
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
    m += rate * (g - m), g + rate * (g - m) where the rate is negative
-   v = b2 * v + (1 - b2) * (g * g), 1 in place of b2 where v is the smallest normal number
+   v = b2 * v + (1 - b2) * (g * g)
    AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in place of v;  p -= lr * (m / (sqrt(v) + eps))
    where lr and eps carry the bias corrections of the step. A term whose coefficient, rounded to the arrays' type, is 0
-   is skipped. A stored m below the smallest normal number is +0.0; v and v_max that are not 0 are that number at least. */
+   is skipped. A stored m below the smallest normal number is +0.0; v and v_max that are not 0 are twice it at least. */
 typedef struct {
     double grad_scale; /* (grad_multiplier * clip, negative to maximize) */
     double decay; /* (1 - lr * weight_decay when decoupled, else 1) */

@@ -20,7 +20,7 @@ from fastopt._njit.checks import (
 )
 from fastopt._njit.kernel import float64, int64, kernel
 
-EPS_IS_ZERO = 2  # what adam_step of kernels/core/njit.cpp returns for an eps that is 0 in the dtype of the arrays
+EPS_TOO_SMALL = 2  # what adam_step of kernels/optimizers/njit.hpp returns for an eps that changes no denominator
 
 TOO_LATE = 2**63  # a step number that the kernels cannot take, which np.uint64 can be
 
@@ -82,8 +82,8 @@ def _adam_step(
         multiplier = -grad_multiplier if maximize else grad_multiplier
         arrays = (param, grad, exp_avg, exp_avg_sq)
         wrong = adam_step(*arrays, step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier)
-        if wrong == EPS_IS_ZERO:
-            raise Refused("eps: expected a number that is not 0 in the dtype of param, got {}", eps)
+        if wrong == EPS_TOO_SMALL:
+            raise Refused("eps: expected at least 2**-87 in float32, 2**-564 in float64, got {}", eps)
         if wrong:
             raise ValueError("param, grad, exp_avg, exp_avg_sq: expected memory apart, got arrays that overlap")
 

@@ -87,8 +87,7 @@ class Adam(Base):
     with the same bits on every machine, and 1 - b**t the difference, as torch takes it.
 
     No state is ever subnormal, so that idle parameters do not slow the step: m below the smallest normal number
-    (1.2e-38 for float32) is stored as 0; v, by whose root is divided, as that number unless it is 0, and does not decay
-    further. So gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps
+    (1.2e-38 for float32) is stored as 0; v, by whose root is divided, as twice that number at least, unless it is 0. So gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps
     below 2**-75 / sqrt(1 - b2) (float64: 2**-537), 8e-22 for float32 and the default, counts as that, since the square
     of a smaller gradient adds 0.
 

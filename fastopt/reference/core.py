@@ -195,7 +195,8 @@ def flush_subnormal(x: Array) -> Array:
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
 
 
-def raise_subnormal(x: Array, smallest: Any) -> Array:
-    """A stored average of squares that is not 0 is at least the smallest normal number: it stands in a denominator."""
-    f = x.dtype.type
-    return np.where(x == 0, f(0), np.where(x < f(smallest), f(smallest), x))
+def raise_square(x: Array, dtype: Any) -> Array:
+    """An average of squares stands in a denominator: stored in `dtype` it is, unless it is 0, at least twice the smallest
+    normal number, of which b2 >= 1/2 leaves a normal number too."""
+    f, least = x.dtype.type, 2 * np.finfo(dtype).tiny
+    return np.where(x == 0, f(0), np.where(x < f(least), f(least), x))

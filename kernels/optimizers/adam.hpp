@@ -13,7 +13,7 @@ namespace {
 template <class T, bool AMSGRAD, bool USUAL>
 struct adam_rule {
     static constexpr int STATES = AMSGRAD ? 3 : 2;
-    T grad_scale, decay, weight_decay, beta2, one_minus_beta2, lr, eps, one;
+    T grad_scale, decay, weight_decay, beta2, one_minus_beta2, lr, eps;
     averaging<T> first_average;
     gate<T> decays, steps;
 
@@ -26,9 +26,6 @@ struct adam_rule {
         weight_decay = static_cast<T>(s.weight_decay);
         beta2 = static_cast<T>(s.beta2), one_minus_beta2 = static_cast<T>(s.one_minus_beta2);
         lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps);
-        T hidden = 1;  // or GCC would see that 1 * v is v, and multiply all before it selects
-        __asm__("" : "+m"(hidden));
-        one = hidden;
     }
 
     FASTOPT_INLINE T operator()(T p, T grad, T& exp_avg, T& exp_avg_sq, T& max_exp_avg_sq) const {
@@ -37,9 +34,7 @@ struct adam_rule {
         g = weight_decay != 0 ? g + weight_decay * p : g;
         exp_avg = USUAL ? exp_avg + first_average.rate * (g - exp_avg) : first_average(exp_avg, g);
         const T gg = one_minus_beta2 * (g * g);
-        // What is at its least does not decay: the product would be subnormal, at every step of an idle parameter.
-        const T kept = exp_avg_sq == SMALLEST_NORMAL<T> ? one : beta2;
-        const T decayed = kept * exp_avg_sq;
+        const T decayed = beta2 * exp_avg_sq;
         exp_avg_sq = (USUAL ? decayed : decays(decayed)) + gg;
         T v = exp_avg_sq;
         if constexpr (AMSGRAD) {

@@ -11,7 +11,7 @@ int64_t adam_step(T* param, const T* grad, T* exp_avg, T* exp_avg_sq, int64_t n,
     if (any_overlap({param, grad, exp_avg, exp_avg_sq}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
     const double hyper[] = {lr, beta1, beta2, eps, weight_decay, decoupled_weight_decay != 0 ? 1.0 : 0.0};
     adam_scalars scalars;
-    if (fastopt_adam_scalars(&scalars, step, hyper, grad_scale, TYPE<T>) != 0) return EPS_IS_ZERO;
+    if (fastopt_adam_scalars(&scalars, step, hyper, grad_scale, TYPE<T>) != 0) return EPS_TOO_SMALL;
     optimizer_args args = {};
     args.step.param = param;
     args.step.grad = const_cast<T*>(grad);

@@ -33,9 +33,13 @@ FASTOPT_INLINE T flush_subnormal(T x) {
     return magnitude_of(x) < SMALLEST_NORMAL<T> ? T(0) : x;
 }
 
-// An average of squares, which stands in a denominator, is 0 only where it is 0; else it is the smallest at least.
+// An average of squares, which stands in a denominator, is 0 only where it is 0; else at least twice the smallest normal
+// number, so that what b2 >= 1/2 leaves of it is a normal number too, at every step of an idle parameter.
 template <class T>
-FASTOPT_INLINE T raise_subnormal(T x, T smallest) {
+constexpr T LEAST_SQUARE = 2 * SMALLEST_NORMAL<T>;
+
+template <class T>
+FASTOPT_INLINE T raise_square(T x, T smallest) {
     const T least = gate<T>(x)(smallest);
     return x < least ? least : x;  // NaN stays
 }
@@ -45,7 +49,7 @@ FASTOPT_INLINE T raise_subnormal(T x, T smallest) {
 template <int K, class Stored, class T>
 FASTOPT_INLINE Stored stored(T x) {
     if constexpr (K == 0) return flush_subnormal(static_cast<Stored>(x));
-    else return static_cast<Stored>(raise_subnormal(x, static_cast<T>(SMALLEST_NORMAL<Stored>)));
+    else return static_cast<Stored>(raise_square(x, static_cast<T>(LEAST_SQUARE<Stored>)));
 }
 
 template <class T>

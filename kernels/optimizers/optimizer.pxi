@@ -139,6 +139,8 @@ cdef class Optimizer(OptimizerState):
             self._averages = handed_out(self._own["ema"])
         for k in range(count):
             self.take_states(k)
+        for group in self._groups:
+            rule_scalars_of(self._rule, &self._scalars[0], (<Group>group)._held[1], first, 1, 1)
         self.list_written()
         self._count = count
 

@@ -24,6 +24,7 @@ cdef int rule_scalars_of(const fastopt_rule* rule, rule_scalars* out, tuple hype
         numbers[k] = hyper[k]
     cdef int zero = rule.scalars(out, t, numbers, grad_scale, element_type(param))
     if zero > 0:
-        raise ValueError(f"{_hyper_names[rule.name.decode()][zero - 1]}: expected a number that is not 0 in {param.dtype}, "
-                         f"got {hyper[zero - 1]}")
+        least = "2**-87 = 6.5e-27" if element_type(param) == 0 else "2**-564 = 1.7e-170"
+        raise ValueError(f"{_hyper_names[rule.name.decode()][zero - 1]}: expected at least {least} in {param.dtype}, where a "
+                         f"smaller one changes no denominator, got {hyper[zero - 1]}")
     return zero < 0

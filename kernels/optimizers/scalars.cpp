@@ -14,6 +14,9 @@ double least_eps(double beta2, int element_type) {
     return (element_type == 0 ? 0x1p-75 : 0x1p-537) / std::sqrt(1 - beta2);
 }
 
+// Half of the last place of the root of the smallest normal number: a smaller eps changes no denominator but 0.
+double smallest_eps(int element_type) { return element_type == 0 ? 0x1p-87 : 0x1p-564; }
+
 // Whether a number is 0 in the arrays' type.
 bool vanishes(double x, int element_type) { return (element_type == 0 ? static_cast<float>(x) : x) == 0; }
 
@@ -35,7 +38,7 @@ extern "C" int fastopt_adam_scalars(void* scalars, int64_t t, const double* hype
     out->one_minus_beta2 = 1 - h.beta2;
     out->lr = h.lr * correction2 / correction1;
     out->eps = (h.eps > least ? h.eps : least) * correction2;
-    return vanishes(h.eps * correction2, element_type) ? offsetof(adam_hyper, eps) / sizeof(double) + 1 : 0;
+    return in_mode(h.eps) < smallest_eps(element_type) ? offsetof(adam_hyper, eps) / sizeof(double) + 1 : 0;
 }
 
 extern "C" int fastopt_sgd_scalars(void* scalars, int64_t t, const double* hyper, double grad_scale, int element_type) {

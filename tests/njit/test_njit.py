@@ -355,7 +355,7 @@ REFUSED = {
                 1e-50,
                 0.0,
                 1.0,
-                "eps: expected a number that is not 0 in the",
+                "eps: expected at least 2**-87 in float32",
             ),
             (*[X.copy() for _ in range(4)], 1, 0.1, 0.9, 1e-8, inf, 1.0, "weight_decay: expected a finite number >= 0"),
             (*[X.copy() for _ in range(4)], 1, 0.1, 0.9, 1e-8, 0.0, nan, "grad_multiplier: expected a finite number"),

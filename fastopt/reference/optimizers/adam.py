@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastopt._tree import ArrayTree
-from fastopt.reference.core import Array, flush_subnormal, power, raise_subnormal
+from fastopt.reference.core import Array, flush_subnormal, power, raise_square
 from fastopt.reference.optimizers.averages import averaged
 from fastopt.reference.optimizers.base import Base
 
@@ -30,7 +30,7 @@ def adam_update(
     1 - beta**t is a difference of two rounded numbers, as torch's: for beta 0.9999 it is right to some 1e-12 at the
     first steps, to 1e-16 from step 10,000 on.
     """
-    dtype, tiny = param.dtype.type, np.finfo(param.dtype).tiny
+    dtype = param.dtype.type
     exp_avg, exp_avg_sq, *maximum = states
     beta1, beta2 = betas
     correction = math.sqrt(1 - power(beta2, step))
@@ -45,15 +45,15 @@ def adam_update(
         g = g + coupled * param
     m = averaged(exp_avg, g, beta1)
     v = dtype(1 - beta2) * (g * g)
-    if dtype(beta2) != 0:  # what is at its least does not decay: the product would be subnormal at every step
-        v = np.where(exp_avg_sq == tiny, dtype(1), dtype(beta2)) * exp_avg_sq + v
+    if dtype(beta2) != 0:
+        v = dtype(beta2) * exp_avg_sq + v
     largest = np.maximum(maximum[0], v) if maximum else v
     if lr_t != 0:
         param -= lr_t * (m / (np.sqrt(largest) + eps_t))
     exp_avg[...] = flush_subnormal(m)
-    exp_avg_sq[...] = raise_subnormal(v, tiny)
+    exp_avg_sq[...] = raise_square(v, dtype)
     if maximum:
-        maximum[0][...] = raise_subnormal(largest, tiny)
+        maximum[0][...] = raise_square(largest, dtype)
     return True
 
 

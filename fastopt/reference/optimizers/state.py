@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt.reference.core import Array, flush_subnormal, raise_subnormal
+from fastopt.reference.core import Array, flush_subnormal, raise_square
 
 
 class _State:
@@ -42,7 +42,7 @@ class _State:
         if self.signed:
             value = flush_subnormal(value.astype(np.float32))
         else:
-            value = raise_subnormal(value, np.finfo(np.float32).tiny).astype(np.float32)
+            value = raise_square(value, np.float32).astype(np.float32)
         bits = value.view(np.uint32).astype(np.int64)
         magnitude, negative = bits & 0x7FFFFFFF, value < 0
         nan = magnitude > 0x7F800000
