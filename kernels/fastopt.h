@@ -145,12 +145,12 @@ typedef struct {
 } cem_candidates_args;
 
 /* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64, sums and means
-   with the weights (NULL: 1 each, whose sum is count):
+   with the weights (NULL: 1 each), whose sum is total:
    m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one
    mean += mean_lr * (std * m1), clipped;  std = max(std, min_std) after
    path NULL:  fitted = sqrt(std^2 * v + extra_variance);  std += std_lr * (fitted - std)
    else:       std *= (v * fair)^(std_lr / 2), v * fair at least 2^-10
-   path = keep * before + push * m1
+   path = keep * before + push * m1, of the weight rank_one in the covariance; no kernel reads effective, total^2 / sum w^2
    `mean`, `std` and `path` are written; the range is over groups of 32 dimensions. With a
    factor (cem_refit_full, range [0, 1)) see fastopt/reference/cem.py; `work` has 2 n^2 + 3 n elements then. */
 typedef struct {
@@ -165,12 +165,12 @@ typedef struct {
     const void *elite_candidates; /* [count, dimensions] (cem_refit_full only; else it may be NULL) */
     const double *weights; /* [count], or NULL */
     int64_t count; /* 1.. */
-    double total; /* of the weights */
-    double effective; /* total^2 / sum of weights^2: no kernel reads it */
+    double total;
+    double effective;
     double fair;
     double keep;
     double push;
-    double rank_one; /* the weight of the path in the covariance */
+    double rank_one;
     double mean_lr;
     double std_lr;
     double extra_variance;
