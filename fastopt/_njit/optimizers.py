@@ -186,11 +186,11 @@ def _ema_update(average, value, decay):
 
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
-add_scaled_squares = kernel("add_scaled_squares", 1, float64, float64, result=float64)
+add_squares = kernel("add_squares", 1, float64, float64, result=float64)
 lost_squares = kernel("lost_squares", 0, float64)
 square_scale = kernel("square_scale", 0, float64, result=float64)
-scaled_norm = kernel("scaled_norm", 0, float64, float64, result=float64)
-scaled_penalty = kernel("scaled_penalty", 0, float64, float64, float64, result=float64)
+norm = kernel("norm", 0, float64, float64, result=float64)
+penalty = kernel("penalty", 0, float64, float64, float64, result=float64)
 
 
 def add_all_squares(total, arrays, scale):
@@ -204,7 +204,7 @@ def add_all_squares(total, arrays, scale):
 @overload(add_all_squares)
 def _add_all_squares(total, arrays, scale):
     if isinstance(arrays, types.Array):
-        return lambda total, arrays, scale: add_scaled_squares(arrays, total, scale)
+        return lambda total, arrays, scale: add_squares(arrays, total, scale)
     if isinstance(arrays, types.NoneType) or (isinstance(arrays, types.BaseTuple) and len(arrays) == 0):
         return lambda total, arrays, scale: total
     if isinstance(arrays, types.BaseTuple):
@@ -241,7 +241,7 @@ def check_arrays(name, kind, *, or_none=False):
 @overload(optimizers.grad_norm)
 def _grad_norm(grads):
     check_arrays("grads", grads, or_none=True)
-    return lambda grads: scaled_norm(*all_squares(grads))
+    return lambda grads: norm(*all_squares(grads))
 
 
 @overload(optimizers.l2_penalty)
@@ -253,6 +253,6 @@ def _l2_penalty(params, weight_decay):
         if not 0 <= weight_decay < inf:
             raise Refused("weight_decay: expected a finite number >= 0, got {}", weight_decay)
         total, scale = all_squares(params)
-        return scaled_penalty(total, weight_decay, scale)
+        return penalty(total, weight_decay, scale)
 
     return implementation

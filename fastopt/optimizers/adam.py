@@ -31,7 +31,8 @@ class Adam(Base):
     betas : tuple of two floats
         Decay rates of the averages of the gradient and of its square, in [0, 1).
     eps : float
-        Added to the root of the second average, after its bias correction; > 0.
+        Added to the root of the second average, after its bias correction; at least 2**-87 for float32 (6.5e-27) and
+        2**-564 for float64: a smaller one changes no denominator.
     weight_decay : float
         >= 0. Coupled, the L2 penalty: weight_decay * p is added to the gradient (see :func:`l2_penalty`).
     amsgrad : bool
@@ -87,9 +88,10 @@ class Adam(Base):
     with the same bits on every machine, and 1 - b**t the difference, as torch takes it.
 
     No state is ever subnormal, so that idle parameters do not slow the step: m below the smallest normal number
-    (1.2e-38 for float32) is stored as 0; v, by whose root is divided, as twice that number at least, unless it is 0. So gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps
-    below 2**-75 / sqrt(1 - b2) (float64: 2**-537), 8e-22 for float32 and the default, counts as that, since the square
-    of a smaller gradient adds 0.
+    (1.2e-38 for float32) is stored as 0; v, by whose root is divided, as twice that number at least, unless it is 0. So
+    gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps below 2**-75
+    / sqrt(1 - b2) (float64: 2**-537), 8e-22 for float32 and the default, counts as that, since the square of a smaller
+    gradient adds 0.
 
     Examples
     --------

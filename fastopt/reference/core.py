@@ -196,7 +196,7 @@ def flush_subnormal(x: Array) -> Array:
 
 
 def raise_square(x: Array, dtype: Any) -> Array:
-    """An average of squares stands in a denominator: stored in `dtype` it is, unless it is 0, at least twice the smallest
-    normal number, of which b2 >= 1/2 leaves a normal number too."""
+    """An average of squares stands in a denominator: stored in `dtype` it is 0 only where it is 0, else at least twice
+    the smallest normal number, of which b2 >= 1/2 leaves a normal number too."""
     f, least = x.dtype.type, 2 * np.finfo(dtype).tiny
     return np.where(x == 0, f(0), np.where(x < f(least), f(least), x))

@@ -43,9 +43,8 @@ int64_t ema_update(T* average, const T* value, int64_t n, double decay) {
     return run(fastopt_kernels.optimizers->ema[TYPE<T>], &args, n);
 }
 
-// total + the sum of squares of x. The sums of several arrays are added up one by one, as fastopt_norm does.
 template <class T>
-double add_squares(const T* x, int64_t n, double total) {
+double add_plain_squares(const T* x, int64_t n, double total) {
     constexpr int64_t BLOCKS = 64;
     default_float_mode mode;
     double sums[BLOCKS], sum = 0;
@@ -59,11 +58,11 @@ double add_squares(const T* x, int64_t n, double total) {
     return in_mode(total + sum);
 }
 
-// The same of x * scale, and with a scale of 0 the larger of `total` and the largest magnitude: for a sum that has lost what
-// matters (lost_squares).
+// total + the sum of squares of x * scale; with a scale of 0 the larger of `total` and the largest magnitude: for a sum that
+// has lost what matters (lost_squares). The sums of several arrays are added up one by one, as fastopt_norm does.
 template <class T>
-double add_scaled_squares(const T* x, int64_t n, double total, double scale) {
-    if (scale == 1) return add_squares(x, n, total);
+double add_squares(const T* x, int64_t n, double total, double scale) {
+    if (scale == 1) return add_plain_squares(x, n, total);
     if (scale == 0) return fastopt_largest_magnitude(x, n, TYPE<T>, total);
     const double sum = fastopt_scaled_squares(x, n, TYPE<T>, scale);
     default_float_mode mode;
@@ -74,15 +73,9 @@ int64_t lost_squares(double sum) { return fastopt_lost_squares(sum); }
 
 double square_scale(double largest) { return fastopt_square_scale(largest); }
 
-double norm(double total) { return fastopt_norm(1, &total, 1, 1); }
+double norm(double total, double scale) { return fastopt_norm(1, &total, 1, scale); }
 
-double scaled_norm(double total, double scale) { return fastopt_norm(1, &total, 1, scale); }
-
-double penalty(double total, double weight_decay) { return fastopt_penalty(weight_decay, &total, 1, 1); }
-
-double scaled_penalty(double total, double weight_decay, double scale) {
-    return fastopt_penalty(weight_decay, &total, 1, scale);
-}
+double penalty(double total, double weight_decay, double scale) { return fastopt_penalty(weight_decay, &total, 1, scale); }
 
 }  // namespace
 
@@ -91,10 +84,7 @@ double scaled_penalty(double total, double weight_decay, double scale) {
     BOTH(1, sgd_step), \
     BOTH(1, ema_update), \
     BOTH(1, add_squares), \
-    BOTH(1, add_scaled_squares), \
     ONE(1, lost_squares), \
     ONE(1, square_scale), \
     ONE(1, norm), \
-    ONE(1, scaled_norm), \
-    ONE(1, penalty), \
-    ONE(1, scaled_penalty)
+    ONE(1, penalty)
