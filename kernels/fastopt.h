@@ -154,21 +154,33 @@ typedef struct {
     void *scratch; /* [n, padded] (with a factor and padded > FASTOPT_CEM_SHORT; else it may be NULL) */
 } cem_candidates_args;
 
-/* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64:
-   m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one;  fitted = std * sqrt(v)
-   fitted = sqrt(fitted^2 + extra_variance);  mean += mean_lr * (std * m1), clipped;  std += std_lr * (fitted - std)
-   std = max(std, min_std)
-   `mean` and `std` are written; the range is over groups of 32 dimensions. With a
+/* In units u = (x - mean) / std of the elites, candidates x after bounds (std 0 counts as 1), all in float64, sums and means
+   with the weights (NULL: 1 each), whose sum is total:
+   m1 = mean of u;  v = mean of u^2 - m1^2 about the new mean, mean of u^2 about the old one
+   mean += mean_lr * (std * m1), clipped;  std = max(std, min_std) after
+   path NULL:  fitted = sqrt(std^2 * v + extra_variance);  std += std_lr * (fitted - std)
+   else:       std *= (v * fair)^(std_lr / 2), v * fair at least 2^-10
+   path = keep * before + push * m1, of the weight rank_one in the covariance; no kernel reads effective, total^2 / sum w^2
+   `mean`, `std` and `path` are written; the range is over groups of 32 dimensions. With a
    factor (cem_refit_full, range [0, 1)) see fastopt/reference/cem.py; `work` has 2 n^2 + 3 n elements then. */
 typedef struct {
     void *mean; /* [dimensions] */
     void *std; /* [dimensions] */
     void *factor; /* [dimensions, dimensions], or NULL in cem_refit */
     double *work; /* [2 * dimensions * dimensions + 3 * dimensions], NULL with factor */
+    double *path; /* [dimensions], or NULL */
+    const double *before; /* [dimensions], NULL with path */
     cem_distribution_args distribution;
     const int64_t *elites; /* [count], 0..2^63 / padded - 1 */
     const void *elite_candidates; /* [count, dimensions] (cem_refit_full only; else it may be NULL) */
+    const double *weights; /* [count], or NULL */
     int64_t count; /* 1.. */
+    double total;
+    double effective;
+    double fair;
+    double keep;
+    double push;
+    double rank_one;
     double mean_lr;
     double std_lr;
     double extra_variance;
@@ -216,19 +228,20 @@ typedef struct {
 } add_row_blocks_args; /* n = columns */
 
 /* g = grad * grad_scale;  p *= decay;  g += weight_decay * p
-   m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * (g * g);  AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in
-   place of v;  p -= lr * (m / (sqrt(v) + eps))
+   m += rate * (g - m), g + rate * (g - m) where the rate is negative
+   v = b2 * v + (1 - b2) * (g * g)
+   AMSGrad: v_max = v > v_max or NaN ? v : v_max, below in place of v;  p -= lr * (m / (sqrt(v) + eps))
    where lr and eps carry the bias corrections of the step. A term whose coefficient, rounded to the arrays' type, is 0
-   is skipped. Stored m, v and v_max below the smallest normal number are +0.0. */
+   is skipped. A stored m below the smallest normal number is +0.0; v and v_max that are not 0 are twice it at least. */
 typedef struct {
     double grad_scale; /* (grad_multiplier * clip, negative to maximize) */
     double decay; /* (1 - lr * weight_decay when decoupled, else 1) */
     double weight_decay; /* (0 when decoupled) */
-    double one_minus_beta1;
+    double rate; /* (fastopt_average_rate(b1)) */
     double beta2;
     double one_minus_beta2;
     double lr; /* (lr * sqrt(1 - b2^t) / (1 - b1^t)) */
-    double eps; /* (eps * sqrt(1 - b2^t)) */
+    double eps; /* (eps * sqrt(1 - b2^t); eps counts as 2^-75 / sqrt(1 - b2) at least, 2^-537 for double) */
 } adam_scalars;
 
 /* g = grad * grad_scale;  g += weight_decay * p
@@ -245,7 +258,7 @@ typedef struct {
 } sgd_scalars;
 
 /* One parameter array of an optimiser, updated in place with its states; in the same pass, where asked for,
-   ema += ema_rate * (p - ema) of the new p, and grad = +0.0. States are in the order of the rule: momentum first (exp_avg of
+   the average ema moves as in ema_args towards the new p, and grad = +0.0. States are in the order of the rule: momentum first (exp_avg of
    Adam, momentum_buffer of SGD: not touched while its momentum is 0), then exp_avg_sq and max_exp_avg_sq; NULL for those
    that a rule does not have. */
 typedef struct {
@@ -254,7 +267,7 @@ typedef struct {
     void *ema; /* [size], or NULL (no average) */
     void *grad; /* [gradients] (only read unless zero_grad) */
     const void *scalars; /* [1], RULE_scalars */
-    double ema_rate; /* (1 - ema_decay) */
+    double ema_rate; /* (fastopt_average_rate(ema_decay)) */
     int zero_grad;
 } optimizer_step;
 
@@ -286,7 +299,7 @@ typedef struct {
     int64_t width; /* 0.. */
 } sum_rows_args; /* n = width */
 
-/* average += rate * (value - average) */
+/* average += rate * (value - average), value + rate * (value - average) where the rate is negative, -0.0 included */
 typedef struct {
     void *average; /* [n] */
     const void *value; /* [n] */
@@ -299,8 +312,8 @@ typedef struct {
     double factor;
 } scale_args;
 
-/* block_sums[k] = sum of x * x (sum_squares), x (sum_values) or (x - mean)^2 (sum_squared_deviations) over the k-th block
-   of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
+/* block_sums[k] = sum of x * x (sum_squares), x - mean (sum_values) or (x - mean)^2 (sum_squared_deviations) over the k-th
+   block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
 #define FASTOPT_SUM_BLOCK 4096
 typedef struct {
     double *block_sums; /* [n] */
@@ -309,11 +322,12 @@ typedef struct {
     double mean;
 } sum_args; /* n = size / FASTOPT_SUM_BLOCK */
 
-/* y = (x - mean) * scale, in double, rounded once */
+/* y = ((x - mean) - rest) * scale, in double, rounded once */
 typedef struct {
     void *y; /* [n], may be x */
     const void *x; /* [n] */
     double mean;
+    double rest; /* (what the rounding of the mean has left) */
     double scale;
 } standardize_args;
 
@@ -375,8 +389,8 @@ typedef struct {
     softmax_args softmax;
 } categorical_entropy_args;
 
-/* actions[i] = the first k with e_0 + ... + e_k > u * (their sum), e = exp(logits - largest) and u the uniform number of
-   element i as in random_uniform; -1 where the sum is NaN */
+/* actions[i] = the first k with e_0 + ... + e_k > u * (their sum), e = exp(logits - largest), the sums in double; u is
+   (word i + 1/2) 2^-32 for float, for double the uniform number of element i as in random_uniform; -1 where the sum is NaN */
 typedef struct {
     int64_t *actions; /* [n] */
     const void *logits; /* [n, columns] */
@@ -400,7 +414,8 @@ typedef struct {
     softmax_args softmax;
 } categorical_policy_gradient_args;
 
-/* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0.
+/* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0. Where x * exp(y) stands below
+   with |y| beyond a bound, it is (x * exp(y / 2)) * exp(y / 2): exp(y) would be 0 or infinite before the product is.
    kl[i] = sum_k 1/2 (exp(2 d) - 1 - 2 d + ((old_mean - new_mean) exp(-new_log_std))^2), d = old_log_std - new_log_std */
 typedef struct {
     void *kl; /* [n] */
@@ -471,8 +486,8 @@ typedef struct {
 typedef struct {
     void *returns; /* [time, environments] */
     const void *rewards; /* [time, environments] */
-    const uint8_t *terminated; /* [time, environments], 0..1 */
-    const uint8_t *truncated; /* [time, environments], 0..1 */
+    const uint8_t *terminated; /* [time, environments] (true where not 0) */
+    const uint8_t *truncated; /* [time, environments] (true where not 0) */
     const void *next_values; /* [time, environments], or NULL */
     int64_t time; /* 0.. */
     int64_t environments; /* 0.. */
@@ -488,8 +503,8 @@ typedef struct {
     const void *rewards; /* [time, environments] */
     const void *values; /* [time, environments] */
     const void *next_values; /* [time, environments] */
-    const uint8_t *terminated; /* [time, environments], 0..1 */
-    const uint8_t *truncated; /* [time, environments], 0..1 */
+    const uint8_t *terminated; /* [time, environments] (true where not 0) */
+    const uint8_t *truncated; /* [time, environments] (true where not 0) */
     int64_t time; /* 0.. */
     int64_t environments; /* 0.. */
     double gamma;
@@ -509,8 +524,9 @@ typedef struct {
 
 /* ---- scalars: computed in double, in one place for every caller ---------------------------------------------------- */
 
-/* The scalars of step t (>= 1) from a rule's hyper-parameters, all as double, in the order of NAME_hyper. Returned is 0, or
-   the place, from 1, of a hyper-parameter that may not be 0 in the arrays' type (0 float, 1 double) and is. */
+/* The scalars of step t (>= 1, from the first in which the states moved) from a rule's hyper-parameters, all as double, in
+   the order of NAME_hyper. Returned is 0; -1 where the step leaves the states alone; or the place, from 1, of a
+   hyper-parameter that may not be 0 in the arrays' type (0 float, 1 double) and is. */
 typedef struct {
     double lr;
     double beta1;
@@ -526,22 +542,38 @@ typedef struct {
     double weight_decay;
     double nesterov; /* 0 or 1 */
 } sgd_hyper;
-int fastopt_adam_scalars(void *adam_scalars, double t, const double *hyper, double grad_scale, int element_type);
-int fastopt_sgd_scalars(void *sgd_scalars, double t, const double *hyper, double grad_scale, int element_type);
+int fastopt_adam_scalars(void *adam_scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
+int fastopt_sgd_scalars(void *sgd_scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
-/* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them:
-   weight_decay / 2 times the sum; |multiplier| times its root; min(1, max_norm / (norm + 1e-6)), 1 for a NaN. */
+/* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them, x having been
+   multiplied by `scale` first: weight_decay / 2 times the sum; |multiplier| times its root; and of the norm
+   min(1, max_norm / (norm + 1e-6)), NaN for a NaN. */
 double fastopt_add_up(const double *sums, int64_t count);
-double fastopt_penalty(double weight_decay, const double *sums, int64_t count);
-double fastopt_norm(double multiplier, const double *sums, int64_t count);
+double fastopt_penalty(double weight_decay, const double *sums, int64_t count, double scale);
+double fastopt_norm(double multiplier, const double *sums, int64_t count, double scale);
 double fastopt_clip(double norm, double max_norm);
 double fastopt_clipped_scale(double grad_scale, double norm, double max_norm); /* grad_scale times fastopt_clip */
-/* 1 - decay, the rate of an average */
-double fastopt_ema_rate(double decay);
-/* Block sums added in order and divided by `size`; 1 / (the root of that + eps). */
+/* The rate of an average: 1 - decay, to be counted from the average; -decay (-0.0 for 0), from the value, where decay < 1/2.
+   So the one with the larger share is never lost. */
+double fastopt_average_rate(double decay);
+/* x^n for 0 <= x < 1 and n >= 1, with the same bits everywhere. */
+double fastopt_power(double x, int64_t n);
+/* Whether a sum of squares has lost what matters: squares overflowed, or squares that are 2^-54 of it are below the smallest
+   normal number; not a NaN. Then the numbers are multiplied first by a power of two, which brings the largest to about 1:
+   the power for that largest magnitude (1 where it is 0 or infinite), the largest of n numbers or `most` (NaN are passed
+   over), and the sum of the squares of n numbers times the power. Element type 0 is float, 1 double. */
+int fastopt_lost_squares(double sum);
+double fastopt_square_scale(double largest);
+double fastopt_largest_magnitude(const void *x, int64_t n, int element_type, double most);
+double fastopt_scaled_squares(const void *x, int64_t n, int element_type, double scale);
+/* Block sums added in order and divided by `size`. */
 double fastopt_mean(const double *sums, int64_t count, int64_t size);
-double fastopt_standardize_scale(const double *sums, int64_t count, int64_t size, double eps);
+/* Of `size` >= 1 numbers the first; the mean, with what its rounding leaves, from their sum less the first each; and
+   1 / (their std + eps * scale) from the sum of squares about that mean. */
+double fastopt_first(const void *x, int element_type);
+void fastopt_standardize_mean(standardize_args *args, double first, double sum, int64_t size);
+void fastopt_standardize_scale(standardize_args *args, double squares, int64_t size, double eps, double scale);
 /* The constants of policies: columns times log(2 pi) / 2, and times log(2 pi e) / 2. */
 double fastopt_gaussian_log_prob_constant(int64_t columns);
 double fastopt_gaussian_entropy_constant(int64_t columns);
@@ -549,17 +581,17 @@ double fastopt_gaussian_entropy_constant(int64_t columns);
 void fastopt_gae_scalars(gae_args *args, double gamma, double lam);
 void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
 void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
-/* The numbers of the `wanted` lowest (maximize: highest) of n scores, lower numbers first among equals, in rising order; fewer
-   where fewer are finite: no other score is taken. Returns how many; `best` is the number of the best, -1 if there is none.
-   `work` has n elements. */
-int64_t fastopt_select_elites(int64_t *elites, int64_t *best, const double *scores, int64_t n, int64_t wanted, int maximize,
-                              double *work);
+/* The numbers of the `wanted` lowest (maximize: highest) of n scores, the best first, lower numbers first among equals; fewer
+   where fewer are finite: no other score is taken. Returns how many. `work` has n elements. */
+int64_t fastopt_select_elites(int64_t *elites, const double *scores, int64_t n, int64_t wanted, int maximize, double *work);
+/* Fill in the scalars from `total` to `rank_one`, a std_lr of 0, and `weights`, which has `count` elements, or is NULL. */
+void fastopt_cem_scalars(cem_refit_args *args, double *weights);
+/* What follows a refit's kernel where there is a path: the scale of all of std by the path's length;
+   std = max(sqrt((std * scale)^2 + extra_variance), min_std). */
+void fastopt_cem_scale(const cem_refit_args *args, int element_type);
 /* out = 0 .. n - 1 in random order: element i changes places with floor(u * (i + 1) / 2^64), u the 64 bits of words 2i and
    2i + 1, for i = 1, 2, ... (Fisher and Yates). */
 void fastopt_permutation(int64_t *out, int64_t n, random_address address);
-
-/* The largest of n >= 1 numbers that are not NaN; element type 0 is float, 1 double. */
-double fastopt_largest_magnitude(const void *x, int64_t n, int element_type);
 
 /* ---- the one list of kernels ---------------------------------------------------------------------------------------- */
 
@@ -663,7 +695,7 @@ extern fastopt_tables fastopt_kernels;
 typedef union {
     FASTOPT_RULES(FASTOPT_RULE_SCALARS)
 } rule_scalars;
-typedef int (*fastopt_scalars)(void *scalars, double t, const double *hyper, double grad_scale, int element_type);
+typedef int (*fastopt_scalars)(void *scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
 typedef struct {
     const char *name;
     fastopt_scalars scalars;

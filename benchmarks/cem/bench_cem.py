@@ -78,6 +78,7 @@ class Generations(Op):
             elite_frac=0.1,
             min_std=1.0,
             std_lr=1.0,
+            weights="equal",
             refit_about="new_mean",
             maxiter=self.generations,
             rng=7,

@@ -81,10 +81,18 @@ def of_dimension(settings: Settings, dimension: int, covariance: str) -> Setting
         if name == "popsize x":
             concrete["popsize"] = round(value * default["popsize"])
         elif name == "std_lr x":
-            concrete["std_lr"] = min(1.0, value * default["std_lr"])
+            concrete["std_lr"] = min(1.0, value * (default["std_lr"] or rate_by_rank(default, dimension)))
         else:
             concrete[name] = value
     return concrete
+
+
+def rate_by_rank(settings: Settings, dimension: int) -> float:
+    """What `std_lr` is where None is left to mean that."""
+    elites = max(2, round(settings["elite_frac"] * settings["popsize"]))
+    w = np.log((elites + 0.5) / np.arange(1, elites + 1))
+    mu = w.sum() ** 2 / np.square(w).sum()
+    return float(2 * (mu - 1.75 + 1 / mu) / ((dimension + 2) ** 2 + mu))
 
 
 def cartpole(settings: Settings, seeds: int = 40, episodes: int = 1500) -> tuple[int, float]:
@@ -148,15 +156,18 @@ VARIANTS: dict[str, list[Settings]] = {
         *({"elite_frac": x} for x in (0.05, 0.1, 0.3, 0.5)),
         *({"std_lr x": x} for x in (0.25, 0.5, 2, 4)),
         *({"mean_lr": x} for x in (0.25, 0.5, 0.8)),
-        {"refit_about": "new_mean"},
+        {"weights": "equal"},
+        {"weights": "equal", "refit_about": "new_mean"},
+        {"noisy": True},
     ],
     "full": [
         {},
         *({"popsize x": x} for x in (0.5, 2, 4)),
-        *({"elite_frac": x} for x in (0.1, 0.3, 0.5)),
+        *({"elite_frac": x} for x in (0.2, 0.3, 0.4)),
         *({"std_lr x": x} for x in (0.5, 1.5, 2, 4)),
         *({"mean_lr": x} for x in (0.5, 0.8)),
-        {"refit_about": "new_mean"},
+        {"weights": "equal"},
+        {"weights": "equal", "refit_about": "new_mean"},
     ],
 }
 

@@ -20,7 +20,9 @@ from fastopt._njit.checks import (
 )
 from fastopt._njit.kernel import float64, int64, kernel
 
-EPS_IS_ZERO = 2  # what adam_step of kernels/core/njit.cpp returns for an eps that is 0 in the dtype of the arrays
+EPS_TOO_SMALL = 2  # what adam_step of kernels/optimizers/njit.hpp returns for an eps that changes no denominator
+
+TOO_LATE = 2**63  # a step number that the kernels cannot take, which np.uint64 can be
 
 adam_step = kernel("adam_step", 4, int64, *[float64] * 5, int64, float64)
 
@@ -80,8 +82,8 @@ def _adam_step(
         multiplier = -grad_multiplier if maximize else grad_multiplier
         arrays = (param, grad, exp_avg, exp_avg_sq)
         wrong = adam_step(*arrays, step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier)
-        if wrong == EPS_IS_ZERO:
-            raise Refused("eps: expected a number that is not 0 in the dtype of param, got {}", eps)
+        if wrong == EPS_TOO_SMALL:
+            raise Refused("eps: expected at least 2**-87 in float32, 2**-564 in float64, got {}", eps)
         if wrong:
             raise ValueError("param, grad, exp_avg, exp_avg_sq: expected memory apart, got arrays that overlap")
 
@@ -92,6 +94,8 @@ def _adam_step(
 def check_step(step, lr, weight_decay, grad_multiplier):
     if step < 1:
         raise Refused("step: expected an int >= 1, got {}", step)
+    if step >= TOO_LATE:
+        raise Refused("step: expected an int < 2**63, got {}", step)
     if not 0 <= lr < inf:
         raise Refused("lr: expected a finite number >= 0, got {}", lr)
     if not 0 <= weight_decay < inf:
@@ -182,31 +186,46 @@ def _ema_update(average, value, decay):
 
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
-add_squares = kernel("add_squares", 1, float64, result=float64)
-norm = kernel("norm", 0, float64, result=float64)
-penalty = kernel("penalty", 0, float64, float64, result=float64)
+add_squares = kernel("add_squares", 1, float64, float64, result=float64)
+lost_squares = kernel("lost_squares", 0, float64)
+square_scale = kernel("square_scale", 0, float64, result=float64)
+norm = kernel("norm", 0, float64, float64, result=float64)
+penalty = kernel("penalty", 0, float64, float64, float64, result=float64)
 
 
-def add_all_squares(total, arrays):
-    """`total` and the sum of squares of each array, one by one. For compiled code only."""
+def add_all_squares(total, arrays, scale):
+    """`total` and the sum of squares of each array times scale, one by one; with a scale of 0 the largest magnitude.
+
+    For compiled code only.
+    """
     raise NotImplementedError
 
 
 @overload(add_all_squares)
-def _add_all_squares(total, arrays):
+def _add_all_squares(total, arrays, scale):
     if isinstance(arrays, types.Array):
-        return lambda total, arrays: add_squares(arrays, total)
+        return lambda total, arrays, scale: add_squares(arrays, total, scale)
     if isinstance(arrays, types.NoneType) or (isinstance(arrays, types.BaseTuple) and len(arrays) == 0):
-        return lambda total, arrays: total
+        return lambda total, arrays, scale: total
     if isinstance(arrays, types.BaseTuple):
-        return lambda total, arrays: add_all_squares(add_all_squares(total, arrays[0]), arrays[1:])
+        return lambda total, arrays, scale: add_all_squares(add_all_squares(total, arrays[0], scale), arrays[1:], scale)
 
-    def implementation(total, arrays):
+    def implementation(total, arrays, scale):
         for array in arrays:
-            total = add_all_squares(total, array)
+            total = add_all_squares(total, array, scale)
         return total
 
     return implementation
+
+
+@register_jitable
+def all_squares(arrays):
+    """(the sum of the squares of all arrays times scale, scale), the latter 1 but at the ends of the range."""
+    total, scale = add_all_squares(0.0, arrays, 1.0), 1.0
+    if lost_squares(total):
+        scale = square_scale(add_all_squares(0.0, arrays, 0.0))
+        total = add_all_squares(0.0, arrays, scale)
+    return total, scale
 
 
 def check_arrays(name, kind, *, or_none=False):
@@ -222,7 +241,7 @@ def check_arrays(name, kind, *, or_none=False):
 @overload(optimizers.grad_norm)
 def _grad_norm(grads):
     check_arrays("grads", grads, or_none=True)
-    return lambda grads: norm(add_all_squares(0.0, grads))
+    return lambda grads: norm(*all_squares(grads))
 
 
 @overload(optimizers.l2_penalty)
@@ -233,6 +252,7 @@ def _l2_penalty(params, weight_decay):
     def implementation(params, weight_decay):
         if not 0 <= weight_decay < inf:
             raise Refused("weight_decay: expected a finite number >= 0, got {}", weight_decay)
-        return penalty(add_all_squares(0.0, params), weight_decay)
+        total, scale = all_squares(params)
+        return penalty(total, weight_decay, scale)
 
     return implementation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import _core
-from fastopt._checks import finite_number, integer
+from fastopt._checks import finite_number, flag, integer
 
 Array = NDArray[Any]
 P = ParamSpec("P")
@@ -34,10 +35,85 @@ def choice(name: str, value: Any, *allowed: str) -> str:
     return str(value)
 
 
-def noise(extra_std: Any) -> float | tuple[float, int]:
+def defaults(dimensions: int, covariance: str, weights: str, noisy: bool) -> dict[str, Any]:
+    """What None means for these arguments, by experiment: `benchmarks/studies/cem_defaults.py` and its table."""
+    full = covariance == "full"
+    few = full and weights == "log"  # the scale follows at once: the rest is learnt in many small generations
+    popsize = round((256 if noisy else 8 if few else 16) * math.sqrt(dimensions))
+    elite_frac = 0.5 if few or noisy else 0.2
+    std_lr: float | None = min(1.0, (0.75 if noisy else 1.5) / math.sqrt(dimensions))
+    if full:  # D (D + 1) / 2 numbers are estimated from the elites: the fewer elites, the slower
+        elites = elite_frac * popsize
+        std_lr = None if few else min(1.0, 2 * elites / (dimensions * (dimensions + 2) + elites))
+    return {
+        "popsize": popsize,
+        "elite_frac": elite_frac,
+        "mean_lr": 1.0,
+        "std_lr": std_lr,
+        "refit_about": "old_mean",
+    }
+
+
+def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a search, checked, and with what None means in their places."""
+    x0, sigma0, lower, upper = start(given["x0"], given["sigma0"], given["bounds"])
+    covariance = choice("covariance", given["covariance"], "diag", "full")
+    weights = choice("weights", given["weights"], "log", "equal")
+    noisy = flag("noisy", given["noisy"])
+    chosen = {
+        name: value if given[name] is None else given[name]
+        for name, value in defaults(x0.size, covariance, weights, noisy).items()
+    }
+    largest = float(np.finfo(x0.dtype).max)
+    maxiter, maxfev, ftarget, patience = (given[name] for name in ("maxiter", "maxfev", "ftarget", "patience"))
+    std_lr = chosen["std_lr"]
+    settings = {
+        "x0": x0,
+        "sigma0": sigma0,
+        "bounds": None if lower is None or upper is None else np.stack([lower, upper], axis=1),
+        "popsize": integer("popsize", chosen["popsize"], 2, 2**40),
+        "elite_frac": finite_number("elite_frac", chosen["elite_frac"], above=0, most=1),
+        "maxiter": None if maxiter is None else integer("maxiter", maxiter, 1, 2**63),
+        "maxfev": None if maxfev is None else integer("maxfev", maxfev, 1, 2**63),
+        "mean_lr": finite_number("mean_lr", chosen["mean_lr"], above=0, most=1),
+        "std_lr": None if std_lr is None else finite_number("std_lr", std_lr, above=0, most=1),
+        "extra_std": noise(given["extra_std"], largest),
+        "min_std": finite_number("min_std", given["min_std"], 0, most=largest),
+        "refit_about": choice("refit_about", chosen["refit_about"], "old_mean", "new_mean"),
+        "covariance": covariance,
+        "weights": weights,
+        "noisy": noisy,
+        "antithetic": flag("antithetic", given["antithetic"]),
+        "bound_handling": choice("bound_handling", given["bound_handling"], "clip", "reflect"),
+        "maximize": flag("maximize", given["maximize"]),
+        "xtol": finite_number("xtol", given["xtol"], 0),
+        "ftarget": None if ftarget is None else finite_number("ftarget", ftarget),
+        "patience": None if patience is None else integer("patience", patience, 1, 2**63),
+        "restarts": integer("restarts", given["restarts"], 0, 2**10),
+    }
+    if weights == "log" and settings["refit_about"] == "new_mean":
+        raise ValueError("refit_about: expected 'old_mean' with weights='log', got 'new_mean', which needs 'equal'")
+    if maxfev is not None and maxfev < settings["popsize"]:
+        raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
+    return settings
+
+
+@in_default_float_mode
+def averaged(average: NDArray[np.float64], mean: Array, number: int) -> NDArray[np.float64]:
+    """Take mean `number`, from 1, into an average in which their weights rise evenly."""
+    return average + 2 / (number + 1) * (mean.astype(np.float64) - average)
+
+
+LARGEST_ROOT = 2.0**511  # whose square float64 holds
+
+
+def noise(extra_std: Any, largest: float) -> float | tuple[float, int]:
+    """Return the checked argument; `largest` is the largest number of the arrays' dtype."""
+    most = min(largest, LARGEST_ROOT)
     if isinstance(extra_std, tuple | list) and len(extra_std) == 2:
-        return finite_number("extra_std[0]", extra_std[0], 0), integer("extra_std[1]", extra_std[1], 1, 2**32)
-    return finite_number("extra_std", extra_std, 0)
+        first = finite_number("extra_std[0]", extra_std[0], 0, most=most)
+        return first, integer("extra_std[1]", extra_std[1], 1, 2**32)
+    return finite_number("extra_std", extra_std, 0, most=most)
 
 
 @in_default_float_mode
@@ -56,7 +132,9 @@ def start(x0: Any, sigma0: Any, bounds: Any) -> tuple[Array, Array, Array | None
     if x0 is None:
         if lower is None or upper is None or not (np.isfinite(lower).all() and np.isfinite(upper).all()):
             raise ValueError("x0: expected a point to start from where not every dimension has two finite bounds")
-        x0 = (lower + upper) / 2
+        with np.errstate(over="ignore"):
+            x0 = (lower + upper) / 2
+        x0 = np.where(np.isfinite(x0), x0, lower / 2 + upper / 2)
     x = np.array(x0)  # a copy
     if x.dtype.kind not in "fiu":
         raise TypeError(f"x0: expected real numbers, got dtype {x.dtype}")
@@ -70,27 +148,37 @@ def start(x0: Any, sigma0: Any, bounds: Any) -> tuple[Array, Array, Array | None
         if not ((lower <= x) & (x <= upper)).all():
             k = int(np.argmin((lower <= x) & (x <= upper)))
             raise ValueError(f"x0: expected a point within bounds, got x0[{k}] = {x[k]} for ({lower[k]}, {upper[k]})")
-        widths = np.where(np.isfinite(lower) & np.isfinite(upper), (upper - lower) / 4, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            widths = np.where(np.isfinite(lower) & np.isfinite(upper), (upper - lower) / 4, 1.0)
         if np.isinf(lower).all() and np.isinf(upper).all():
             lower = upper = None
     else:
         widths = np.ones(x.shape)
     if sigma0 is None:
-        sigma = widths
+        with np.errstate(over="ignore"):
+            sigma = widths.astype(x.dtype)
+        if lower is not None and upper is not None and not np.isfinite(sigma).all():
+            k = int(np.argmin(np.isfinite(sigma)))
+            raise ValueError(
+                f"bounds: expected widths within the range of {x.dtype}, or sigma0, got ({lower[k]}, {upper[k]}) "
+                f"in dimension {k}"
+            )
     else:
         sigma = np.array(sigma0, np.float64)
         if sigma.shape not in ((), (1,), x.shape):
             raise ValueError(f"sigma0: expected a number or an array of shape {x.shape} like x0, got {sigma.shape}")
-        sigma = np.broadcast_to(sigma, x.shape)
+        with np.errstate(over="ignore", under="ignore"):
+            sigma = np.broadcast_to(sigma, x.shape).astype(x.dtype)
         if not (np.isfinite(sigma) & (sigma > 0)).all():
-            raise ValueError(f"sigma0: expected finite numbers > 0, got {sigma0!r}")
+            raise ValueError(f"sigma0: expected finite numbers > 0 in {x.dtype}, got {sigma0!r}")
     if lower is None or upper is None:
-        return x, sigma.astype(x.dtype), None, None
+        return x, sigma, None, None
     # A bound is rounded inwards: no candidate may lie outside by a rounding.
-    low, high = lower.astype(x.dtype), upper.astype(x.dtype)
+    with np.errstate(over="ignore"):
+        low, high = lower.astype(x.dtype), upper.astype(x.dtype)
     low = np.where(low < lower, np.nextafter(low, x.dtype.type(np.inf)), low)
     high = np.where(high > upper, np.nextafter(high, x.dtype.type(-np.inf)), high)
-    return np.minimum(np.maximum(x, low), high), sigma.astype(x.dtype), low, high
+    return np.minimum(np.maximum(x, low), high), sigma, low, high
 
 
 def both_bounds(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

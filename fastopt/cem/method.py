@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt import random as _random
-from fastopt._checks import FREE, alone, finite_number, flag, integer
+from fastopt._checks import FREE, alone, integer
 from fastopt._core import Distribution
-from fastopt.cem.arguments import choice, in_default_float_mode, noise, noise_variance, start
+from fastopt.cem.arguments import averaged, checked_settings, in_default_float_mode, noise_variance
 from fastopt.cem.result import STOPS, Result
 from fastopt.cem.workers import as_score
 
@@ -23,23 +23,6 @@ Array = NDArray[Any]
 BAD_GENERATIONS = 10
 HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
 _row = struct.Struct(f"{len(HISTORY)}d").pack
-
-
-def _defaults(dimensions: int, covariance: str) -> dict[str, Any]:
-    """What None means for these arguments, by experiment: `benchmarks/studies/cem_defaults.py` and its table."""
-    popsize, elite_frac = round(16 * math.sqrt(dimensions)), 0.2
-    if covariance == "full":  # D (D + 1) / 2 numbers are estimated from the elites: the fewer elites, the slower
-        elites = elite_frac * popsize
-        std_lr = 2 * elites / (dimensions * (dimensions + 2) + elites)
-    else:
-        std_lr = 1.5 / math.sqrt(dimensions)
-    return {
-        "popsize": popsize,
-        "elite_frac": elite_frac,
-        "mean_lr": 1.0,
-        "std_lr": min(1.0, std_lr),
-        "refit_about": "old_mean",
-    }
 
 
 class CEM:
@@ -93,6 +76,8 @@ class CEM:
         min_std: float = 0.0,
         refit_about: str | None = None,
         covariance: str = "diag",
+        weights: str = "log",
+        noisy: bool = False,
         antithetic: bool = False,
         bound_handling: str = "clip",
         maximize: bool = False,
@@ -102,42 +87,8 @@ class CEM:
         restarts: int = 0,
         rng: Any = None,
     ) -> None:
-        x0, sigma0, lower, upper = start(x0, sigma0, bounds)
-        choice("covariance", covariance, "diag", "full")
-        chosen = _defaults(x0.size, covariance)
-        given = {
-            "popsize": popsize,
-            "elite_frac": elite_frac,
-            "mean_lr": mean_lr,
-            "std_lr": std_lr,
-            "refit_about": refit_about,
-        }
-        chosen |= {name: value for name, value in given.items() if value is not None}
-        settings = {
-            "x0": x0,
-            "sigma0": sigma0,
-            "bounds": None if lower is None or upper is None else np.stack([lower, upper], axis=1),
-            "popsize": integer("popsize", chosen["popsize"], 2, 2**40),
-            "elite_frac": finite_number("elite_frac", chosen["elite_frac"], above=0, most=1),
-            "maxiter": None if maxiter is None else integer("maxiter", maxiter, 1, 2**63),
-            "maxfev": None if maxfev is None else integer("maxfev", maxfev, 1, 2**63),
-            "mean_lr": finite_number("mean_lr", chosen["mean_lr"], above=0, most=1),
-            "std_lr": finite_number("std_lr", chosen["std_lr"], above=0, most=1),
-            "extra_std": noise(extra_std),
-            "min_std": finite_number("min_std", min_std, 0),
-            "refit_about": choice("refit_about", chosen["refit_about"], "old_mean", "new_mean"),
-            "covariance": covariance,
-            "antithetic": flag("antithetic", antithetic),
-            "bound_handling": choice("bound_handling", bound_handling, "clip", "reflect"),
-            "maximize": flag("maximize", maximize),
-            "xtol": finite_number("xtol", xtol, 0),
-            "ftarget": None if ftarget is None else finite_number("ftarget", ftarget),
-            "patience": None if patience is None else integer("patience", patience, 1, 2**63),
-            "restarts": integer("restarts", restarts, 0, 2**10),
-        }
-        if maxfev is not None and maxfev < settings["popsize"]:
-            raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
-        self._set_up(settings, _random.run_key(rng))
+        given = locals()
+        self._set_up(checked_settings(given), _random.run_key(rng))
 
     @in_default_float_mode
     def _set_up(self, settings: dict[str, Any], seed: int) -> None:
@@ -156,7 +107,7 @@ class CEM:
         self._held = FREE
         self.generation = self.nfev = self.restart = 0
         self.fun, self.x = math.nan, settings["x0"].copy()
-        self.fun_mean, self.x_mean = math.nan, settings["x0"].copy()
+        self.fun_mean, self.x_mean, self._final_score = math.nan, settings["x0"].copy(), math.nan
         self._rule: str | None = None
         # Of each generation that is finished; what follows those is left of a call that was broken off.
         self._elites: list[NDArray[np.int64]] = []  # with them a generation can be computed again
@@ -164,6 +115,7 @@ class CEM:
         self._begun = [0]  # the generation in which each restart began
         self._replayed: tuple[int, Distribution] | None = None
         self._distribution = self._first_distribution(0)
+        self._average = self._distribution.mean.astype(np.float64)  # of this restart's means, if it is noisy
         self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
         self._await_scores()
 
@@ -179,7 +131,8 @@ class CEM:
     def _first_distribution(self, restart: int) -> Distribution:
         """Restart 0 begins at x0; the others at a candidate of the first distribution, drawn for the purpose."""
         s = self.settings
-        factor = np.eye(s["x0"].size, dtype=s["x0"].dtype) if s["covariance"] == "full" else None
+        n = s["x0"].size
+        factor = np.eye(n, dtype=s["x0"].dtype) if s["covariance"] == "full" else None
         first = Distribution(
             s["x0"].copy(),
             s["sigma0"].copy(),
@@ -191,6 +144,7 @@ class CEM:
             s["popsize"] * 2**restart,
             s["antithetic"],
             s["bound_handling"] == "reflect",
+            np.zeros(n) if s["weights"] == "log" else None,
         )
         if restart > 0:
             first = first.replaced(mean=self._sample(first, 0, 1)[0])
@@ -277,6 +231,9 @@ class CEM:
         generation, stale, bad = self.generation, self._stale + 1, 0 if len(elites) else self._bad + 1
         nfev = self.nfev + (self.popsize + (fun_mean is not None)) * self._repeats
         score, x_mean, mean_score = found, self.x_mean, self.fun_mean
+        average = self._average
+        if self.settings["noisy"]:
+            average = averaged(average, following.mean, following.stream & 0xFFFFFFFF)
         if fun_mean is not None:
             x_mean, mean_score = d.mean, fun_mean
             if math.isfinite(fun_mean) and not sign * fun_mean >= sign * found:  # found may be NaN
@@ -292,6 +249,7 @@ class CEM:
             restart += 1
             following = self._first_distribution(restart)
             best_of_restart, stale, bad = math.nan, 0, 0
+            average = following.mean.astype(np.float64)
         popsize, n_elites, told_scores, told = self.popsize, self._n_elites, self._scores, self._told
         if begins or in_parts:
             popsize = following.population
@@ -310,18 +268,28 @@ class CEM:
         self._distribution, self.popsize, self._n_elites = following, popsize, n_elites
         self.nfev, self._stale, self._bad = nfev, stale, bad
         self.fun, self.x, self._best_of_restart = fun, x, best_of_restart
-        self.fun_mean, self.x_mean, self._rule = mean_score, x_mean, rule
+        self.fun_mean, self.x_mean, self._rule, self._average = mean_score, x_mean, rule, average
         self.restart, self.generation = restart, generation
 
     def _options(self, generation: int) -> tuple[Any, ...]:
         """The last arguments of a refit, for a generation of a restart."""
         s = self.settings
         added = noise_variance(s["extra_std"], generation)
-        return s["refit_about"] == "new_mean", s["mean_lr"], s["std_lr"], added, s["min_std"]
+        return s["refit_about"] == "new_mean", s["mean_lr"], s["std_lr"] or 0.0, added, s["min_std"]
+
+    def _final(self) -> Distribution:
+        """The distribution whose mean is the result's."""
+        d = self._distribution
+        if not self.settings["noisy"]:
+            return d
+        x = self._average.astype(d.mean.dtype)
+        if self._lower is not None and self._upper is not None:  # an average may lie outside by a rounding
+            x = np.minimum(np.maximum(x, self._lower), self._upper)
+        return d.replaced(mean=x)
 
     def _finish_mean(self, score: float) -> None:
-        """The distribution's mean was scored on its own, at the end."""
-        d, sign, fun, x = self._distribution, self._sign, self.fun, self.x
+        """The final mean was scored on its own, at the end."""
+        d, sign, fun, x = self._final(), self._sign, self.fun, self.x
         best = self._best_of_restart
         if math.isfinite(score) and not sign * score >= sign * best:
             best = score
@@ -330,6 +298,7 @@ class CEM:
         nfev, x_mean = self.nfev + self._repeats, d.mean
         self.nfev, self.fun_mean, self.x_mean = nfev, score, x_mean
         self.fun, self.x, self._best_of_restart = fun, x, best
+        self._final_score = score
 
     def _look(
         self, d: Distribution, fun: float, stale: int, bad: int, generation: int, nfev: int, scores_mean: bool
@@ -342,6 +311,8 @@ class CEM:
         local = None
         if bad >= BAD_GENERATIONS:
             local = "bad"
+        elif math.isinf(d.largest_std) or math.isinf(d.largest_mean):
+            local = "overflow"
         elif d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
             local = self._narrowed(d)
         if local is None and s["patience"] is not None and stale >= s["patience"]:
@@ -393,6 +364,9 @@ class CEM:
             },
             "settings": {**self.settings, "seed": self.seed},
         }
+        if self.settings["noisy"]:
+            fields |= {"x": self._final().mean.copy(), "x_mean": self._final().mean.copy()}
+            fields |= {"fun": self._final_score, "fun_mean": self._final_score}
         if d.factor is not None:
             scaled = d.factor.astype(np.float64) * d.std
             fields["covariance"] = scaled.T @ scaled
@@ -434,7 +408,8 @@ class CEM:
         return {
             "settings": {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},
             "distribution": {"mean": d.mean.copy(), "std": d.std.copy(), "stream": d.stream}
-            | ({} if d.factor is None else {"factor": d.factor.copy()}),
+            | ({} if d.factor is None else {"factor": d.factor.copy()})
+            | ({} if d.path is None else {"path": d.path.copy()}),
             "elites": np.concatenate([*elites, np.empty(0, np.int64)]),
             "elite_counts": np.array([len(e) for e in elites], np.int64),
             "history": self._history_rows(),
@@ -443,6 +418,7 @@ class CEM:
             "begun": np.array(self._begun[: self.restart + 1], np.int64),
             "x": self.x.copy(),
             "x_mean": self.x_mean.copy(),
+            "average": self._average.copy(),
             **{name: getattr(self, name) for name in _PLAIN_STATE},
         }
 
@@ -471,7 +447,7 @@ class CEM:
         edges = np.cumsum([0, *state["elite_counts"]])
         self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
         self._history = bytearray(np.ascontiguousarray(state["history"], np.float64).tobytes())
-        self.x, self.x_mean = state["x"].copy(), state["x_mean"].copy()
+        self.x, self.x_mean, self._average = (state[name].copy() for name in ("x", "x_mean", "average"))
         for name in _PLAIN_STATE:
             setattr(self, name, state[name])
         return self
@@ -489,5 +465,5 @@ def _none_told(popsize: int) -> tuple[NDArray[np.float64], NDArray[np.bool]]:
 
 _PLAIN_STATE = (
     *("seed", "generation", "restart", "nfev", "fun", "fun_mean", "_rule", "_told_mean", "_best_of_restart"),
-    *("_stale", "_bad", "_repeats", "_reserve"),
+    *("_final_score", "_stale", "_bad", "_repeats", "_reserve"),
 )

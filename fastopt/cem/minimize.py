@@ -31,6 +31,8 @@ def minimize_cem(
     min_std: float = 0.0,
     refit_about: str | None = None,
     covariance: str = "diag",
+    weights: str = "log",
+    noisy: bool = False,
     antithetic: bool = False,
     n_repeats: int = 1,
     bound_handling: str = "clip",
@@ -49,15 +51,25 @@ def minimize_cem(
     """Minimise a function by the cross-entropy method, in as many threads, processes or machines as you like.
 
     Each generation draws `popsize` candidates x = mean + std * z with normal z, scores them, and moves mean and std
-    towards those of the best, the elites. In units u = (x - mean) / std of the elites, x after bounds::
+    towards those of the best, the elites, whose weights fall with the logarithm of their rank, w = log((elites + 1/2) /
+    rank). In units u = (x - mean) / std of the elites, x after bounds, with mu = (sum of w)**2 / sum of w**2::
 
-        m1 = mean of u;    v = mean of u**2 about the old mean, mean of u**2 - m1**2 about the new one
+        m1 = weighted mean of u;    v = weighted mean of u**2
         mean += mean_lr * std * m1
-        std  += std_lr * (sqrt(std**2 * v + extra_std**2) - std),    at least min_std
+        log(std) += std_lr / 2 * (log(v) - digamma(mu / 2) + log(mu / 2) - skew) + s
+        std = sqrt(std**2 + extra_std**2),    at least min_std
 
-    (Rubinstein and Kroese, The Cross-Entropy Method, 2004.) A candidate is a function of (seed, restart, generation,
-    number): the population is never stored. Workers are sent the distribution and a range of numbers, elites are
-    computed again for the refit, and any number of threads, processes or machines gives the same bits.
+    Elites that say nothing, as on a plateau or in noise, leave the std on average where it is (skew, which is for
+    weights that differ, is 9 / 4 (sum of w**3 - 1 / mu**2) with w of sum 1). s is one number for all dimensions: the
+    path of the last means is longer than that of steps by chance where they go the same way, then all of std grows,
+    and shorter where they cancel out (cumulative step-size adaptation).
+
+    ``weights="equal"`` is the textbook's method (Rubinstein and Kroese, The Cross-Entropy Method, 2004): w = 1, no s,
+    and std += std_lr * (sqrt(std**2 * v + extra_std**2) - std), v being taken about the old mean or the new one.
+
+    A candidate is a function of (seed, restart, generation, number): the population is never stored. Workers are sent
+    the distribution and a range of numbers, elites are computed again for the refit, and any number of threads,
+    processes or machines gives the same bits.
 
     Parameters
     ----------
@@ -81,7 +93,8 @@ def minimize_cem(
         Limits on generations and on evaluations, over all restarts. `maxfev` is not exceeded. If both are None, maxfev
         is 10,000 times the dimensions, or 100 generations if that is more.
     mean_lr, std_lr : float, optional
-        Weights of the new estimate, in (0, 1].
+        Weights of the new estimate, in (0, 1]. With a full covariance and weights by rank a `std_lr` of None is
+        2 (mu - 1.75 + 1 / mu) / ((D + 2)**2 + mu), which follows the population.
     extra_std : float, or a pair (float, int)
         Noise that keeps the search from narrowing too early: a variance of its square is added at each refit. With a
         pair (e, n) the variance falls linearly from e**2 to 0 within n generations (Szita and Lorincz, Neural
@@ -90,10 +103,19 @@ def minimize_cem(
         Floor of the std.
     refit_about : {"old_mean", "new_mean"}, optional
         What the elites' spread is measured about. About the new mean, which is the maximum-likelihood fit, the spread
-        shrinks too early on a slope.
+        shrinks too early on a slope; that needs ``weights="equal"``.
     covariance : {"diag", "full"}
         "full" learns the correlations of the dimensions too, for moderate numbers of them: a refit takes about
-        elites * d**2 + d**3 operations. `std_lr` is then the weight of the new covariance.
+        elites * d**2 + d**3 operations. `std_lr` is then the weight of the new covariance; with weights by rank the
+        path has one too, 2 (1 - 1 / D) / ((D + 1.3)**2 + mu). Its populations are small: 8 sqrt(D) candidates, half of
+        them elites.
+    weights : {"log", "equal"}
+        "log" as above; "equal" is the textbook's method.
+    noisy : bool
+        For scores with noise in them: 256 sqrt(D) candidates, half of them elites, and half the `std_lr` of a diagonal
+        covariance, where these are None. The result's `x` is not the best candidate, which had most luck, but the
+        average of the means of this restart, whose weights rise evenly with the generation; `x_mean` is the same point.
+        `fun` and `fun_mean` are its score, NaN where it was not scored (by a `CEM`, or before the end).
     antithetic : bool
         Candidate 2j + 1 is candidate 2j mirrored at the mean.
     n_repeats : int
@@ -131,9 +153,9 @@ def minimize_cem(
     Returns
     -------
     Result
-        A dict with attributes: x and fun (the best candidate so far), nit, nfev, success, status, message; x_mean and
-        fun_mean (the final mean and its score: trust it more than `fun` if the function is noisy), std, covariance if
-        it is full;
+        A dict with attributes: x and fun (the best candidate so far, or with `noisy` the averaged mean), nit, nfev,
+        success, status, message; x_mean and fun_mean (the final mean and its score: trust it more than `fun` if the
+        function is noisy), std, covariance if it is full;
         history (arrays with an element for each generation); settings (what None was taken for, and the seed).
         ``result.candidate(generation, i)`` is any candidate of any generation.
 
@@ -148,7 +170,7 @@ def minimize_cem(
     -----
     The status names what ended the run: 0 xtol, 1 ftarget, 2 maxiter, 3 maxfev, 4 patience, 5 resolution of the
     floating-point type, 6 callback, 7 ten generations without two finite scores, 8 KeyboardInterrupt, which returns the
-    best so far.
+    best so far, 9 a distribution beyond the range of its floating-point type.
 
     Threads: fastopt's own draw the candidates. `fun` runs in the calling thread, but a function of ``numba.njit`` in
     all of them, without the interpreter's lock; what it raises within ``objmode`` comes out as it is. Signals are
@@ -204,7 +226,7 @@ def minimize_with(
             if report is not None and not report(cem):
                 cem._rule = "callback"
         if cem._rule != "callback":
-            d = cem._distribution
+            d = cem._final()
             cem._finish_mean(float(objective(d, d.population, d.population + 1)[0]))
         finished = True
     except KeyboardInterrupt:

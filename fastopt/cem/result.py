@@ -21,6 +21,7 @@ STOPS = {
     ),
     "callback": (6, False, "callback: it raised StopIteration"),
     "bad": (7, False, "bad: no two finite scores in any of the last 10 generations; no update was made in them"),
+    "overflow": (9, False, "overflow: the distribution has left the range of its floating-point type"),
     "interrupted": (8, False, "interrupted: KeyboardInterrupt; this is the best so far"),
 }
 

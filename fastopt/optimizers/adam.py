@@ -16,7 +16,7 @@ class Adam(Base):
 
     For step t of a parameter p with gradient g::
 
-        m += (1 - b1) * (g - m)
+        m += (1 - b1) * (g - m)                m = g - b1 * (g - m) when b1 < 1/2
         v  = b2 * v + (1 - b2) * (g * g)
         p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)
                                                eps_t = eps * sqrt(1 - b2**t)
@@ -31,7 +31,8 @@ class Adam(Base):
     betas : tuple of two floats
         Decay rates of the averages of the gradient and of its square, in [0, 1).
     eps : float
-        Added to the root of the second average, after its bias correction; > 0.
+        Added to the root of the second average, after its bias correction; at least 2**-87 for float32 (6.5e-27) and
+        2**-564 for float64: a smaller one changes no denominator.
     weight_decay : float
         >= 0. Coupled, the L2 penalty: weight_decay * p is added to the gradient (see :func:`l2_penalty`).
     amsgrad : bool
@@ -42,15 +43,19 @@ class Adam(Base):
         Decay the parameter itself, p *= 1 - lr * weight_decay, as AdamW does.
     max_grad_norm : float, optional
         Scale all gradients by min(1, max_grad_norm / (norm + 1e-6)) where their common norm, that of
-        :func:`grad_norm`, is larger. It costs one more pass over the gradients, as `skip_nonfinite` does.
+        :func:`grad_norm`, is larger. It costs one more pass over the gradients, as `skip_nonfinite` does. A norm that
+        is NaN makes everything NaN, as in torch, unless `skip_nonfinite`.
     skip_nonfinite : bool
         Skip the step when a gradient has a NaN or infinity: nothing changes but `skipped_steps`.
     ema_decay : float, optional
-        Keep an average of the parameters, a += (1 - ema_decay) * (p - a), from a copy of them on; 0 <= ema_decay <= 1.
+        Keep an average of the parameters from a copy of them on, as :func:`ema_update` moves it; 0 <= ema_decay <= 1.
     state_dtype : "bfloat16" or "8bit", optional
         Keep the averages in 16 or 8 bits a number: 4 or 2.01 bytes a parameter instead of 8 for float32. They are
-        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero. In 8 bits an infinite
-        gradient spoils its block of 256 parameters for long: use `skip_nonfinite` where there may be one.
+        rounded by chance, in proportion, so that slow decay is not lost; zero stays exactly zero. In 8 bits each block
+        of 256 parameters shares an exponent, that of its largest average. Next to 0 exp_avg goes in steps of 2**-17 of
+        it, right on average down to 2**-33; exp_avg_sq is held at 2**-31 of it at least, unless it is 0. So a gradient
+        10**5 times its neighbours' leaves them as they are, and one of 10**7 times makes their steps shorter for about
+        1 / (1 - beta2) steps. An infinite one spoils its block for long: use `skip_nonfinite` where there may be one.
     rng : Philox4x32, int, (seed, stream), or NumPy source, optional
         Where the rounding takes its chance from, once: the same seed gives the same bits. None takes fresh entropy.
 
@@ -79,8 +84,14 @@ class Adam(Base):
     Notes
     -----
     Algorithm 1 of Kingma and Ba, ICLR 2015 (arXiv:1412.6980), and torch.optim.Adam: bias-corrected, eps outside the
-    root. Scalars are computed in float64 and rounded once to the arrays' dtype. A stored average below the smallest
-    normal number is stored as 0, so that idle parameters do not slow the step.
+    root. Scalars are computed in float64 and rounded once to the arrays' dtype; b**t is a power of this package's own,
+    with the same bits on every machine, and 1 - b**t the difference, as torch takes it.
+
+    No state is ever subnormal, so that idle parameters do not slow the step: m below the smallest normal number
+    (1.2e-38 for float32) is stored as 0; v, by whose root is divided, as twice that number at least, unless it is 0. So
+    gradients below some 1e-18 move a parameter by less than in exact arithmetic, and never by more: an eps below 2**-75
+    / sqrt(1 - b2) (float64: 2**-537), 8e-22 for float32 and the default, counts as that, since the square of a smaller
+    gradient adds 0.
 
     Examples
     --------

@@ -11,14 +11,19 @@ from fastopt._checks import finite_number
 
 
 def ema_update(average: NDArray[Any], value: NDArray[Any], decay: float) -> None:
-    """Move an average towards a value, in place: average += (1 - decay) * (value - average).
+    """Move an average towards a value, in place: average = decay * average + (1 - decay) * value.
+
+    It is counted from the one that has the larger share, so that this one is never lost::
+
+        average += (1 - decay) * (value - average)
+        average = value - decay * (value - average)    when decay < 1/2
 
     Parameters
     ----------
     average, value : ndarray
         Of one shape and dtype, float32 or float64, not overlapping; `average` is written.
     decay : float
-        0 <= decay <= 1; 1 leaves the average as it is.
+        0 <= decay <= 1; 1 leaves the average as it is, 0 makes it the value.
 
     Raises
     ------

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastopt import _core
-from fastopt._checks import finite_number
+from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree, SparseRows, label, leaves
 
 
 def grad_norm(grads: Any) -> float:
     """Return the root of the sum of the squares of all gradients, in float64 and in a fixed order.
+
+    Gradients whose squares are beyond float64's range are scaled first by a power of two.
 
     Parameters
     ----------
@@ -32,18 +35,15 @@ def _present(grads: Any) -> list[tuple[str, Any]]:
 
 
 def _norm(named: list[tuple[str, Any]]) -> float:
-    sums = []
-    for name, grad in named:
-        dense = _core.coalesce(grad, name)[1] if isinstance(grad, SparseRows) else grad
-        sums.append(_core.sum_squares(dense, name))
-    return _core.norm(sums)
+    dense = [_core.coalesce(grad, name)[1] if isinstance(grad, SparseRows) else grad for name, grad in named]
+    return _core.norm(dense, [name for name, _ in named])
 
 
-def clip_grad_norm_(grads: Any, max_norm: float) -> float:
+def clip_grad_norm_(grads: Any, max_norm: float, *, error_if_nonfinite: bool = False) -> float:
     """Scale gradients in place so that their common norm is at most max_norm, and return the norm before.
 
-    The factor is min(1, max_norm / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. A norm that is NaN changes
-    nothing; an infinite one makes zeros of finite gradients and NaN of infinite ones.
+    The factor is min(1, max_norm / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. A norm that is NaN makes NaN
+    of every gradient; an infinite one makes zeros of finite gradients and NaN of infinite ones.
 
     Parameters
     ----------
@@ -51,12 +51,14 @@ def clip_grad_norm_(grads: Any, max_norm: float) -> float:
         As :func:`grad_norm`; written.
     max_norm : float
         > 0.
+    error_if_nonfinite : bool
+        If True, a norm that is NaN or infinite is an error.
 
     Raises
     ------
     TypeError, ValueError
-        If an array or `max_norm` is of the wrong kind or value; nothing is written then, and neither when memory runs
-        out or the call is interrupted.
+        If an array or `max_norm` is of the wrong kind or value, or the norm is not finite and may not be so; nothing is
+        written then, and neither when memory runs out or the call is interrupted.
 
     Examples
     --------
@@ -68,12 +70,17 @@ def clip_grad_norm_(grads: Any, max_norm: float) -> float:
     1.0
     """
     max_norm = finite_number("max_norm", max_norm, above=0)
+    flag("error_if_nonfinite", error_if_nonfinite)
     present = _present(grads)
     arrays = [grad.values if isinstance(grad, SparseRows) else grad for _, grad in present]
     _core.check_disjoint(arrays, [name for name, _ in present])
     norm = _norm(present)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise ValueError(
+            f"grads: expected a finite norm, got {norm}; error_if_nonfinite=False scales by it all the same"
+        )
     factor = _core.clip_factor(norm, max_norm)
-    if factor < 1:
+    if factor != 1:
         _core.scale(arrays, factor)  # one call, so that all are scaled or none
     return norm
 
@@ -97,7 +104,8 @@ def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
 
     Notes
     -----
-    The sum has a fixed order, so its bits do not depend on threads or CPU.
+    The sum has a fixed order, so its bits do not depend on threads or CPU. Parameters whose squares are beyond the
+    range of float64 are scaled first by a power of two.
 
     Examples
     --------
@@ -106,4 +114,5 @@ def l2_penalty(params: ArrayTree, weight_decay: float) -> float:
     1.25
     """
     weight_decay = finite_number("weight_decay", weight_decay, 0)
-    return _core.l2_penalty([_core.sum_squares(a, label("params", name)) for name, a in leaves(params)], weight_decay)
+    named = list(leaves(params))
+    return _core.l2_penalty([array for _, array in named], [label("params", path) for path, _ in named], weight_decay)

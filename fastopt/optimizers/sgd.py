@@ -15,7 +15,7 @@ class SGD(Base):
     ::
 
         g = grad + weight_decay * p
-        b = g at the first step, then momentum * b + (1 - dampening) * g
+        b = g at the first step with momentum, then momentum * b + (1 - dampening) * g
         p -= lr * (g + momentum * b when nesterov, else b)        without momentum: p -= lr * g
 
     Parameters
@@ -46,6 +46,8 @@ class SGD(Base):
     >>> w
     array([0.5, 1.5])
     """
+
+    _may_rest = True
 
     def __init__(
         self,

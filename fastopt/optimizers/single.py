@@ -33,13 +33,13 @@ def adam_step(
 
         g = grad * grad_multiplier             -g when maximize
         g += weight_decay * p                  or, when decoupled, p *= 1 - lr * weight_decay
-        m += (1 - b1) * (g - m)
+        m += (1 - b1) * (g - m)                m = g - b1 * (g - m) when b1 < 1/2
         v  = b2 * v + (1 - b2) * (g * g)
         p -= lr_t * (m / (sqrt(v) + eps_t))    lr_t = lr * sqrt(1 - b2**t) / (1 - b1**t)
                                                eps_t = eps * sqrt(1 - b2**t)
 
     This is algorithm 1 of Kingma and Ba (ICLR 2015, arXiv:1412.6980), the Adam of torch.optim, with the bias
-    corrections in two scalars; eps stands outside the root.
+    corrections in two scalars; eps stands outside the root. What is stored of very small numbers: see :class:`Adam`.
 
     Parameters
     ----------

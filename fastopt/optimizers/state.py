@@ -19,6 +19,7 @@ class Stateful(_core.OptimizerState):
     param_groups: tuple[ParamGroup, ...]
     _run_options: dict[str, Any]
     _group_options: dict[str, Any]
+    _may_rest = False  # whether the states of a parameter may begin later than its steps
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the whole state: a flat dict of arrays and plain numbers, which ``np.savez`` can store.
@@ -26,8 +27,9 @@ class Stateful(_core.OptimizerState):
         Keys are ``format``, 1; ``step_count`` and ``skipped_steps``; the options of the whole optimiser, such as
         ``skip_nonfinite``; ``param_groups/<index>/<name>`` for the rule, its options and the hyper-parameters; and for
         each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array
-        in `params`. With `state_dtype` these are the codes (bfloat16 as uint16), and ``rounding_key`` is there too. The
-        parameters themselves are the caller's.
+        in `params`; :class:`SGD` has ``steps_before_momentum_buffer/<path>`` too, the number of steps before momentum
+        was switched on. With `state_dtype` these are the codes (bfloat16 as uint16), and ``rounding_key`` is there too.
+        The parameters themselves are the caller's.
 
         Raises
         ------
@@ -37,7 +39,12 @@ class Stateful(_core.OptimizerState):
         return self._by_key(*self._snapshot("state_dict", True))
 
     def _by_key(
-        self, counts: tuple[int, ...], groups: list[dict[str, Any]], steps: list[int], states: _core.States
+        self,
+        counts: tuple[int, ...],
+        groups: list[dict[str, Any]],
+        steps: list[int],
+        before: list[int],
+        states: _core.States,
     ) -> dict[str, Any]:
         step_count, skipped_steps, rounding_key = counts
         state = {"format": FORMAT, "step_count": step_count, "skipped_steps": skipped_steps, **self._run_options}
@@ -48,6 +55,8 @@ class Stateful(_core.OptimizerState):
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
             state[label("step", name)] = steps[k]
+            if self._may_rest:
+                state[label(self._before(states), name)] = before[k]
             for kind, arrays in states.items():
                 state[label(kind, name)] = arrays[k]
         return state
@@ -85,12 +94,25 @@ class Stateful(_core.OptimizerState):
             group._checked({key: new[f"param_groups/{index}/{key}"] for key in group})
             for index, group in enumerate(self.param_groups)
         ]
+        states = snapshot[-1]
+        steps = [new[label("step", name)] for name in self._names]
+        before = [new.get(label(self._before(states), name), 0) for name in self._names]
+        for name, number, most in zip(self._names, before, steps, strict=True):
+            if number > most:
+                key = label(self._before(states), name)
+                raise ValueError(f"state[{key!r}]: expected at most {most}, the number of its steps, got {number}")
         self._install(
             (new["step_count"], new["skipped_steps"], new.get("rounding_key", 0)),
             groups,
-            [new[label("step", name)] for name in self._names],
-            {kind: [new[label(kind, name)] for name in self._names] for kind in snapshot[3]},
+            steps,
+            before,
+            {kind: [new[label(kind, name)] for name in self._names] for kind in states},
         )
+
+    @staticmethod
+    def _before(states: _core.States) -> str:
+        """The key for how many steps a parameter had made before its states began."""
+        return f"steps_before_{next(iter(states))}"
 
 
 FORMAT = 1  # of a saved state

@@ -85,7 +85,7 @@ def gae(
         Values of the observations after the steps, before a reset: of an episode that was cut off the last one counts,
         so truncation bootstraps rightly. Where terminated it may be anything, also NaN: it is selected away.
     terminated, truncated : ndarray of bool, shape of `rewards`
-        Whether the episode ended with this step: in a terminal state, or cut off.
+        Whether the episode ended with this step: in a terminal state, or cut off. True is each byte that is not 0.
     gamma, lam : float
         Discount, and the weight of longer estimates, both from 0 to 1.
 
@@ -140,7 +140,9 @@ def normalize_advantage(advantages: Array, *, eps: float = 1e-8, out: Array | No
     Notes
     -----
     `std` is that of the array itself (divided by its size, as np.std). Everything is float64 up to the one rounding of
-    the result, and the sums are in a fixed order.
+    the result, and the sums are in a fixed order. The mean is taken of the differences from the first number, and what
+    its rounding leaves is taken off too: equal numbers give exactly 0, neighbouring ones what they should. Numbers
+    whose squares are beyond the range of float64 are scaled first by a power of two.
 
     Examples
     --------

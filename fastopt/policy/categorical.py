@@ -128,8 +128,9 @@ def categorical_sample(logits: Array, rng: Any = None) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, shape (...)
-        The first k with e_0 + ... + e_k > u * (e_0 + e_1 + ...), where e = exp(logits - largest) and u is uniform in
-        [0, 1) with 24 bits (float32) or 53 (float64). -1 where a row is no distribution.
+        The first k with e_0 + ... + e_k > u * (e_0 + e_1 + ...), where e = exp(logits - largest), the sums are float64
+        and u is uniform between 0 and 1: (word + 1/2) * 2**-32 of one 32-bit word for float32, so that each action's
+        probability is kept to 2**-32, and 53 bits for float64. -1 where a row is no distribution.
 
     Raises
     ------

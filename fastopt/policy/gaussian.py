@@ -47,7 +47,7 @@ def gaussian_kl(
     Returns
     -------
     float, or ndarray of shape (...)
-        Exactly 0 where the two are equal.
+        Exactly 0 where the two are equal and finite.
 
     Raises
     ------
@@ -67,7 +67,8 @@ def gaussian_kl(
 def gaussian_log_prob(mean: Array, log_std: Array, actions: Array) -> Array:
     """Return the log-density of actions under diagonal Gaussian policies, one for each sample.
 
-    - sum_k (t**2 / 2 + log_std) - log(2 pi) / 2 for each column, with t = (actions - mean) * exp(-log_std).
+    - sum_k (t**2 / 2 + log_std) - log(2 pi) / 2 for each column, with t = (actions - mean) * exp(-log_std). The latter
+    is applied in two factors where it leaves the range of the dtype, here and in the other functions.
 
     Parameters
     ----------

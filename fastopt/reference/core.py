@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 __all__ = [
     *("EXP_FLOAT32", "EXP_FLOAT64", "LOG_FLOAT32", "LOG_FLOAT64"),
-    *("exponential", "logarithm", "natural_log", "ordered_sum", "sum_squares"),
+    *("exponential", "logarithm", "natural_log", "ordered_sum", "power", "square_scale", "sum_squares"),
 ]
 
 
@@ -95,12 +95,62 @@ EXP_FLOAT64 = (
 )
 
 
+# ---- powers ----------------------------------------------------------------------------------------------------------
+
+
+def power(x: float, n: int) -> float:
+    """x**n for 0 <= x < 1 and n >= 1, by squaring; that of the C library has other last bits on other machines.
+
+    A factor is significand * 2**(exponent - 128) with the top bit of 128 set. So only the last step rounds that counts:
+    a product loses at most 2**-125 of itself, and n of them stay far below half a unit of float64 up to n = 2**63.
+    """
+    if x == 0:
+        return 0.0
+    fraction, exponent = math.frexp(x)
+    square = int(math.ldexp(fraction, 53)) << 75, exponent
+    result = 1 << 127, 1
+    while True:
+        if square[1] < -1100:  # of which at least one is still to be multiplied in
+            return 0.0
+        if n & 1:
+            result = _product(*result, *square)
+        if n == 1:
+            return math.ldexp(float(result[0]), result[1] - 128)
+        square = _product(*square, *square)
+        n >>= 1
+
+
+def _product(a: int, a_exponent: int, b: int, b_exponent: int) -> tuple[int, int]:
+    """The upper 128 of 256 bits; that of the two lower halves is left out."""
+    low = (1 << 64) - 1
+    c = (a >> 64) * (b >> 64) + ((a >> 64) * (b & low) >> 64) + ((a & low) * (b >> 64) >> 64)
+    exponent = a_exponent + b_exponent
+    return (c, exponent) if c >> 127 else (c << 1, exponent - 1)
+
+
 # ---- sums in a fixed order -------------------------------------------------------------------------------------------
 
 
-def sum_squares(x: Array) -> float:
-    """Sum of x**2 in float64."""
-    return ordered_sum(np.square(x, dtype=np.float64))
+def sum_squares(x: Array, scale: float = 1.0) -> float:
+    """Sum of (x * scale)**2 in float64."""
+    return ordered_sum(np.square(x.astype(np.float64) * scale))
+
+
+LEAST_SQUARES = 2.0**-968
+
+
+def square_scale(total: float, arrays: list[Array]) -> float:
+    """What to multiply numbers by whose squares have the sum `total`: 1, unless it has lost what matters.
+
+    It has where squares overflow, and where squares that are 2**-54 of it are below the smallest normal number. A power
+    of two then, for which the largest magnitude becomes about 1.
+    """
+    if LEAST_SQUARES <= total < math.inf:
+        return 1.0
+    largest = max((float(np.max(np.abs(x), initial=0)) for x in arrays), default=0.0)
+    if not 0 < largest < math.inf:
+        return 1.0
+    return math.ldexp(1.0, -max(-1022, min(math.frexp(largest)[1], 1022)))
 
 
 def ordered_sum(terms: NDArray[np.float64]) -> float:
@@ -143,3 +193,10 @@ def into(out: Array | None, result: Array) -> Array:
 def flush_subnormal(x: Array) -> Array:
     """A stored state below the smallest normal number is +0.0: subnormal arithmetic is slow. NaN stays."""
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
+
+
+def raise_square(x: Array, dtype: Any) -> Array:
+    """An average of squares stands in a denominator: stored in `dtype` it is 0 only where it is 0, else at least twice
+    the smallest normal number, of which b2 >= 1/2 leaves a normal number too."""
+    f, least = x.dtype.type, 2 * np.finfo(dtype).tiny
+    return np.where(x == 0, f(0), np.where(x < f(least), f(least), x))

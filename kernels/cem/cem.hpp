@@ -3,6 +3,7 @@
 // the elites are computed again from their numbers when the distribution is refitted.
 #pragma once
 
+#include "core/math.hpp"
 #include "random/normal.hpp"
 
 namespace {
@@ -163,14 +164,14 @@ struct cem_numbers {
 
 // The normal numbers of one candidate times the triangular factor: correlated[r] = sum of z[k] factor[k, r] over k <= r,
 // added in order.
-template <class T>
-inline void cem_correlate(T* correlated, const T* z, const T* factor, int64_t n) {
+template <class T, class F>
+inline void cem_correlate(T* correlated, const T* z, const F* factor, int64_t n) {
     for (int64_t r = 0; r < n; ++r) correlated[r] = 0;
     for (int64_t k = 0; k < n; ++k) {
-        const T* row = factor + k * n;
+        const F* row = factor + k * n;
         const T by = z[k];
         FASTOPT_INDEPENDENT
-        for (int64_t r = k; r < n; ++r) correlated[r] += by * row[r];
+        for (int64_t r = k; r < n; ++r) correlated[r] += by * static_cast<T>(row[r]);
     }
 }
 
@@ -235,13 +236,16 @@ void cem_candidates(const cem_candidates_args& a, int64_t begin, int64_t end) {
     }
 }
 
+constexpr double CEM_LEAST_RATIO = 0x1p-10;  // elites that all lie where the mean is would make the logarithm infinite
+
 // The range is over groups of 32 dimensions.
 template <class T>
 void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
     constexpr int64_t GROUPS = 8, PIECE = GROUPS * NORMAL_GROUP;
     const cem_distribution<T> p(a.distribution);
     T *mean = static_cast<T*>(a.mean), *std = static_cast<T*>(a.std);
-    const double count = static_cast<double>(a.count);
+    const double total = a.total, fair = a.fair, keep = a.keep, push = a.push;
+    double* const path = a.path;
     const double mean_lr = a.mean_lr, std_lr = a.std_lr, extra_variance = a.extra_variance, min_std = a.min_std;
     alignas(64) T x[PIECE];
     alignas(64) double centre[PIECE], unit[PIECE], first[PIECE], second[PIECE];
@@ -262,22 +266,30 @@ void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
             for (int64_t k = 0; k < elites; ++k) first_group[k] = p.first_group(a.elites[e + k]) + static_cast<uint64_t>(g);
             numbers.make(p.stream, first_group, elites);
             for (int64_t k = 0; k < elites; ++k) {
+                const double weight = a.weights != nullptr ? a.weights[e + k] : 1.0;
                 numbers.place(x, span, p.sign(a.elites[e + k]), k);
                 FASTOPT_INDEPENDENT
                 for (int64_t d = 0; d < halves; ++d) {
-                    const double u = (static_cast<double>(x[d]) - centre[d]) / unit[d];
-                    first[d] += u;
-                    second[d] += u * u;
+                    const double u = (static_cast<double>(x[d]) - centre[d]) / unit[d], weighed = weight * u;
+                    first[d] += weighed;
+                    second[d] += weighed * u;
                 }
             }
         }
         for (int64_t d = 0; d < n; ++d) {
-            const double m1 = first[d] / count, m2 = second[d] / count;
-            double variance = a.about_new_mean != 0 ? m2 - m1 * m1 : m2;
-            variance = variance > 0 ? variance : 0;
-            double fitted = unit[d] * square_root(variance);
-            if (extra_variance > 0) fitted = square_root(fitted * fitted + extra_variance);
-            const double before = static_cast<double>(span.std[d]), moved = before + std_lr * (fitted - before);
+            const double m1 = first[d] / total, m2 = second[d] / total;
+            const double variance = a.about_new_mean != 0 ? m2 - m1 * m1 : m2, before = static_cast<double>(span.std[d]);
+            double moved;
+            if (path == nullptr) {
+                double fitted = unit[d] * square_root(variance > 0 ? variance : 0);
+                if (extra_variance > 0) fitted = square_root(fitted * fitted + extra_variance);
+                moved = before + std_lr * (fitted - before);
+            } else {
+                double ratio = variance * fair;
+                ratio = ratio > CEM_LEAST_RATIO ? ratio : CEM_LEAST_RATIO;
+                moved = before * exponential(0.5 * std_lr * natural_log(ratio, 1 - ratio));
+                path[from + d] = keep * a.before[from + d] + push * m1;
+            }
             T centred = static_cast<T>(centre[d] + mean_lr * (unit[d] * m1));
             if (p.lower != nullptr) {
                 centred = centred < p.lower[from + d] ? p.lower[from + d] : centred;
@@ -286,6 +298,21 @@ void cem_refit(const cem_refit_args& a, int64_t begin, int64_t end) {
             mean[from + d] = centred;
             std[from + d] = static_cast<T>(moved > min_std ? moved : min_std);
         }
+    }
+}
+
+// The z with z * factor = step. No mean of normal numbers is beyond 8, only what roundings were divided by.
+template <class T>
+inline void cem_whiten(double* z, const double* step, const T* factor, int64_t n) {
+    for (int64_t k = 0; k < n; ++k) z[k] = step[k];
+    for (int64_t k = 0; k < n; ++k) {
+        const T* row = factor + k * n;
+        double by = z[k] / static_cast<double>(row[k]);
+        by = by < 8 ? by : 8;
+        by = by > -8 ? by : -8;
+        z[k] = by;
+        FASTOPT_INDEPENDENT
+        for (int64_t d = k + 1; d < n; ++d) z[d] -= by * static_cast<double>(row[d]);
     }
 }
 
@@ -299,17 +326,17 @@ void cem_refit_full(const cem_refit_args& a, int64_t begin, int64_t end) {
     const T *x = static_cast<const T*>(a.elite_candidates), *old_factor = static_cast<const T*>(a.distribution.factor);
     T *mean = static_cast<T*>(a.mean), *std = static_cast<T*>(a.std), *factor = static_cast<T*>(a.factor);
     double *c = a.work, *old = c + n * n, *u = old + n * n, *m1 = u + n, *unit = m1 + n;
-    const double count = static_cast<double>(a.count);
     for (int64_t d = 0; d < n; ++d) unit[d] = p.std[d] > 0 ? static_cast<double>(p.std[d]) : 1.0, m1[d] = 0;
     for (int64_t k = 0; k < 2 * n * n; ++k) c[k] = 0;
     // Second moments about the old mean; only the upper triangle is used.
     for (int64_t e = 0; e < a.count; ++e) {
+        const double weight = a.weights != nullptr ? a.weights[e] : 1.0;
         for (int64_t d = 0; d < n; ++d) {
             u[d] = (static_cast<double>(x[e * n + d]) - static_cast<double>(p.mean[d])) / unit[d];
-            m1[d] += u[d];
+            m1[d] += weight * u[d];
         }
         for (int64_t r = 0; r < n; ++r) {
-            const double by = u[r];
+            const double by = weight * u[r];
             FASTOPT_INDEPENDENT
             for (int64_t d = r; d < n; ++d) c[r * n + d] += by * u[d];
         }
@@ -321,14 +348,22 @@ void cem_refit_full(const cem_refit_args& a, int64_t begin, int64_t end) {
             for (int64_t d = r; d < n; ++d) old[r * n + d] += by * static_cast<double>(old_factor[k * n + d]);
         }
     }
-    for (int64_t d = 0; d < n; ++d) m1[d] /= count;
+    for (int64_t d = 0; d < n; ++d) m1[d] /= a.total;
+    for (int64_t d = 0; d < n; ++d) u[d] = 0;
+    if (a.path != nullptr) {
+        cem_whiten(a.path, m1, old_factor, n);
+        for (int64_t d = 0; d < n; ++d) a.path[d] = a.keep * a.before[d] + a.push * a.path[d];
+        cem_correlate(u, a.path, old_factor, n);
+        for (int64_t d = 0; d < n; ++d) u[d] = p.std[d] > 0 ? u[d] : 0.0;
+    }
     for (int64_t r = 0; r < n; ++r) {
         for (int64_t d = r; d < n; ++d) {
-            double fitted = c[r * n + d] / count;
+            double fitted = c[r * n + d] / a.total;
             if (a.about_new_mean != 0) fitted -= m1[r] * m1[d];
-            if (r == d && a.extra_variance > 0) fitted += a.extra_variance / (unit[d] * unit[d]);
+            if (r == d && a.path == nullptr && a.extra_variance > 0) fitted += a.extra_variance / (unit[d] * unit[d]);
             const double before = p.std[r] > 0 && p.std[d] > 0 ? old[r * n + d] : 0.0;
             c[r * n + d] = before + a.std_lr * (fitted - before);
+            if (a.path != nullptr) c[r * n + d] += a.rank_one * (u[r] * u[d] - before);
         }
     }
     // The scale of each dimension goes into std, what is left is a matrix with a diagonal of ones.

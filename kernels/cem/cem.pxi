@@ -8,7 +8,7 @@ cdef ndarray cem_vector(object x, str name, ndarray like):
     return checked_like(np.require(x, requirements="CA"), name, like, "mean")
 
 
-_FIELDS = ("mean", "std", "factor", "lower", "upper", "seed", "stream", "population", "antithetic", "reflect")
+_FIELDS = ("mean", "std", "factor", "lower", "upper", "seed", "stream", "population", "antithetic", "reflect", "path")
 
 
 cdef class Distribution:
@@ -17,18 +17,18 @@ cdef class Distribution:
     Arrays are of one dtype, float32 or float64, and are not to be changed: `mean`, `std`, `lower` and `upper` (None: no
     bounds) have one element for each dimension, `factor` (None: the identity) is upper triangular. `stream` is
     generation | restart << 32 under the run's key `seed`. Candidates 0 .. population - 1 are drawn; number `population`
-    is the mean itself.
+    is the mean itself. `path` is of float64, or None, which is the textbook's method: refits alone read it, and a pickle, which workers are sent, goes without.
     """
 
     cdef readonly ndarray mean, std
-    cdef readonly object factor, lower, upper
+    cdef readonly object factor, lower, upper, path
     cdef readonly uint64_t seed, stream
     cdef readonly int64_t population
     cdef readonly bint antithetic, reflect
     cdef readonly double largest_mean, largest_std  # of their absolute values
     cdef cem_distribution_args args  # all of it, for the kernels
 
-    def __init__(self, mean, std, factor, lower, upper, seed, stream, population, antithetic, reflect):
+    def __init__(self, mean, std, factor, lower, upper, seed, stream, population, antithetic, reflect, path=None):
         # Aligned: engines may hand over arrays as they lie in a message (Dask does).
         self.mean = checked(np.require(mean, requirements="CA"), "mean")
         if PyArray_NDIM(self.mean) != 1 or PyArray_SIZE(self.mean) == 0:
@@ -47,6 +47,12 @@ cdef class Distribution:
                 raise ValueError(f"factor: expected an array of {self.mean.dtype} and shape {(n, n)}, "
                                  f"got {f.dtype} and {shape(f)}")
             self.factor = f
+        self.path = None
+        if path is not None:
+            f = checked(np.require(path, requirements="CA"), "path")
+            if PyArray_TYPE(f) != NPY_DOUBLE or shape(f) != (n,):
+                raise ValueError(f"path: expected an array of float64 and shape {(n,)}, got {f.dtype} and {shape(f)}")
+            self.path = f
         self.args.lower = NULL if lower is None else PyArray_DATA(<ndarray>self.lower)
         self.args.upper = NULL if upper is None else PyArray_DATA(<ndarray>self.upper)
         self.args.dimensions = n
@@ -61,13 +67,13 @@ cdef class Distribution:
         self.args.std = PyArray_DATA(self.std)
         self.args.factor = NULL if self.factor is None else PyArray_DATA(<ndarray>self.factor)
         self.args.address = address_of(self.seed, self.stream, DOMAIN_CEM)
-        self.largest_mean = fastopt_largest_magnitude(self.args.mean, self.args.dimensions, element)
-        self.largest_std = fastopt_largest_magnitude(self.args.std, self.args.dimensions, element)
+        self.largest_mean = fastopt_largest_magnitude(self.args.mean, self.args.dimensions, element, 0)
+        self.largest_std = fastopt_largest_magnitude(self.args.std, self.args.dimensions, element, 0)
 
-    cdef Distribution following(self, ndarray mean, ndarray std, object factor):
+    cdef Distribution following(self, ndarray mean, ndarray std, object factor, object path):
         """The next generation's, of arrays that fit."""
         cdef Distribution d = Distribution.__new__(Distribution)
-        d.mean, d.std, d.factor, d.lower, d.upper = mean, std, factor, self.lower, self.upper
+        d.mean, d.std, d.factor, d.lower, d.upper, d.path = mean, std, factor, self.lower, self.upper, path
         d.seed, d.stream, d.population = self.seed, self.stream + 1, self.population
         d.antithetic, d.reflect = self.antithetic, self.reflect
         d.args = self.args
@@ -75,7 +81,7 @@ cdef class Distribution:
         return d
 
     def __reduce__(self):
-        return Distribution, tuple([getattr(self, name) for name in _FIELDS])
+        return Distribution, tuple([getattr(self, name) for name in _FIELDS if name != "path"])
 
     def replaced(self, **changes):
         """Return a copy of which these fields are others."""
@@ -239,9 +245,9 @@ def cem_score(Distribution distribution not None, int64_t first, int64_t count, 
     return scores if outcome == FASTOPT_SCORED else None
 
 
-cdef tuple elites_of(ndarray scores, int64_t n, int64_t wanted, bint maximize):
+cdef ndarray elites_of(ndarray scores, int64_t n, int64_t wanted, bint maximize):
     """cem_elites of the first n scores, a contiguous array of float64."""
-    cdef int64_t best, found
+    cdef int64_t found
     wanted = min(wanted, n)
     cdef ndarray elites = PyArray_EMPTY(1, <npy_intp*>&wanted, NPY_INT64, 0)
     cdef int64_t* numbers = <int64_t*>PyArray_DATA(elites)
@@ -250,12 +256,12 @@ cdef tuple elites_of(ndarray scores, int64_t n, int64_t wanted, bint maximize):
     if work == NULL:
         raise MemoryError
     if n < 2048:  # over in microseconds: see run_jobs_of
-        found = fastopt_select_elites(numbers, &best, s, n, wanted, maximize, work)
+        found = fastopt_select_elites(numbers, s, n, wanted, maximize, work)
     else:
         with nogil:
-            found = fastopt_select_elites(numbers, &best, s, n, wanted, maximize, work)
+            found = fastopt_select_elites(numbers, s, n, wanted, maximize, work)
     free(work)
-    return (elites if found == wanted else elites[:found]), best
+    return elites if found == wanted else elites[:found]
 
 
 cdef ndarray checked_scores(scores, int64_t least):
@@ -267,7 +273,7 @@ cdef ndarray checked_scores(scores, int64_t least):
 
 
 def cem_elites(scores, int64_t wanted, bint maximize):
-    """Return (the numbers of the best `wanted` of the finite scores, rising; the number of the best, or -1)."""
+    """Return the numbers of the best `wanted` of the finite scores, the best first."""
     cdef ndarray s = checked_scores(scores, 0)
     return elites_of(s, PyArray_SIZE(s), wanted, maximize)
 
@@ -287,22 +293,29 @@ def cem_scores(values, ndarray x):
 
 cpdef Distribution cem_refit(Distribution distribution, elites, bint about_new_mean, double mean_lr, double std_lr,
                       double extra_variance, double min_std):
-    """Return the distribution of the next generation, refitted to the candidates of these numbers.
+    """Return the distribution of the next generation, refitted to the candidates of these numbers, the best first.
 
-    Without elites it stays as it is."""
-    cdef ndarray numbers = cem_numbers(elites), work, candidates
+    Without elites it stays as it is. A std_lr of 0 is chosen by their number."""
+    cdef ndarray numbers = cem_numbers(elites), work, candidates, weights, steps
     cdef npy_intp n = distribution.args.dimensions
     cdef int dtype = PyArray_TYPE(distribution.mean), element = element_type(distribution.mean)
     cdef ndarray mean = distribution.mean, std = distribution.std
     cdef int64_t count = PyArray_SIZE(numbers)
     factor = distribution.factor
     if count == 0:
-        return distribution.following(mean, std, factor)
+        return distribution.following(mean, std, factor, distribution.path)
     mean, std = PyArray_EMPTY(1, &n, dtype, 0), PyArray_EMPTY(1, &n, dtype, 0)
     cdef cem_refit_args args = cem_refit_args(
-        mean=PyArray_DATA(mean), std=PyArray_DATA(std), factor=NULL, work=NULL, distribution=distribution.args,
-        elites=<const int64_t*>PyArray_DATA(numbers), elite_candidates=NULL, count=count, mean_lr=mean_lr, std_lr=std_lr,
+        mean=PyArray_DATA(mean), std=PyArray_DATA(std), factor=NULL, work=NULL, path=NULL, before=NULL,
+        distribution=distribution.args, elites=<const int64_t*>PyArray_DATA(numbers), elite_candidates=NULL, weights=NULL,
+        count=count, total=0, effective=0, fair=0, keep=0, push=0, rank_one=0, mean_lr=mean_lr, std_lr=std_lr,
         extra_variance=extra_variance, min_std=min_std, about_new_mean=about_new_mean)
+    path = distribution.path
+    if path is not None:
+        weights, steps = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0), PyArray_EMPTY(1, &n, NPY_DOUBLE, 0)
+        args.weights = <const double*>PyArray_DATA(weights)
+        args.path, args.before = <double*>PyArray_DATA(steps), <const double*>PyArray_DATA(<ndarray>path)
+    fastopt_cem_scalars(&args, <double*>args.weights)
     if factor is None:
         # To draw a number and to take it into the moments costs about twice what drawing it does.
         cem_run(fastopt_kernels.cem.cem_refit[element], &args, cem_padded(n) // 32, 64 * count)
@@ -314,7 +327,10 @@ cpdef Distribution cem_refit(Distribution distribution, elites, bint about_new_m
         args.elite_candidates = PyArray_DATA(candidates)
         args.work = <double*>PyArray_DATA(work)
         run_work(fastopt_kernels.cem.cem_refit_full[element], &args, 1, 1, <double>(n * n) * (count + n) / (1 << 16))
-    return distribution.following(mean, std, factor)
+    if path is not None:
+        fastopt_cem_scale(&args, element)
+        path = steps
+    return distribution.following(mean, std, factor, path)
 
 
 def cem_update(Distribution distribution not None, scores, int64_t wanted, bint maximize, tuple options):
@@ -324,10 +340,10 @@ def cem_update(Distribution distribution not None, scores, int64_t wanted, bint 
     `options` are the last arguments of cem_refit. Return (elites, number of the best or -1, its score or NaN, the next
     distribution)."""
     cdef ndarray s = checked_scores(scores, distribution.population)
-    elites, best = elites_of(s, distribution.population, wanted, maximize)
-    if PyArray_SIZE(<ndarray>elites) < 2:
-        elites = (<ndarray>elites)[:0]
+    cdef ndarray elites = elites_of(s, distribution.population, wanted, maximize)
+    cdef int64_t k = (<int64_t*>PyArray_DATA(elites))[0] if PyArray_SIZE(elites) > 0 else -1
+    if PyArray_SIZE(elites) < 2:
+        elites = elites[:0]
     about_new_mean, mean_lr, std_lr, extra_variance, min_std = options
     following = cem_refit(distribution, elites, about_new_mean, mean_lr, std_lr, extra_variance, min_std)
-    cdef int64_t k = best
-    return elites, best, (<double*>PyArray_DATA(s))[k] if k >= 0 else NAN, following
+    return elites, k, (<double*>PyArray_DATA(s))[k] if k >= 0 else NAN, following

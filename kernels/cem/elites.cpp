@@ -1,5 +1,5 @@
-// What the cross-entropy method computes once a generation: the choice of elites (no sort, and equal scores go by their
-// number), and the largest std.
+// What the cross-entropy method computes once a generation: the choice of elites (of all scores, no sort; equal ones go by
+// their number).
 #include "fastopt.h"
 #include "core/float_mode.hpp"
 
@@ -69,8 +69,8 @@ ranked rank(double* x, int64_t n, int64_t k) {
 
 }  // namespace
 
-extern "C" int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const double* scores, int64_t n, int64_t wanted,
-                                         int maximize, double* work) {
+extern "C" int64_t fastopt_select_elites(int64_t* elites, const double* scores, int64_t n, int64_t wanted, int maximize,
+                                         double* work) {
     default_float_mode mode;
     const double sign = maximize ? -1 : 1;
     int64_t finite = 0;
@@ -78,7 +78,6 @@ extern "C" int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const d
         work[finite] = sign * scores[i];
         finite += std::isfinite(scores[i]) ? 1 : 0;
     }
-    *best = -1;
     const int64_t count = std::min(wanted, finite);
     if (count == 0) return 0;
     const ranked last = rank(work, finite, count - 1);
@@ -90,29 +89,10 @@ extern "C" int64_t fastopt_select_elites(int64_t* elites, int64_t* best, const d
         k += (std::isfinite(score) & (score < last.value)) | tie;
         equal -= tie;
     }
-    *best = elites[0];
-    for (int64_t k = 1; k < count; ++k)
-        if (sign * scores[elites[k]] < sign * scores[*best]) *best = elites[k];
+    const auto better = [=](int64_t a, int64_t b) {
+        const double of_a = sign * scores[a], of_b = sign * scores[b];
+        return of_a != of_b ? of_a < of_b : a < b;
+    };
+    std::sort(elites, elites + count, better);
     return count;
-}
-
-namespace {
-
-template <class T>
-double largest_magnitude(const T* x, int64_t n) {
-    constexpr int64_t LANES = 16;
-    T lanes[LANES] = {};
-    for (int64_t i = 0; i < n; i += LANES) {
-        const int64_t count = std::min(LANES, n - i);
-        for (int64_t j = 0; j < count; ++j) lanes[j] = std::max(lanes[j], std::fabs(x[i + j]));
-    }
-    return *std::max_element(lanes, lanes + LANES);
-}
-
-}  // namespace
-
-extern "C" double fastopt_largest_magnitude(const void* x, int64_t n, int element_type) {
-    default_float_mode mode;
-    return element_type == 0 ? largest_magnitude(static_cast<const float*>(x), n)
-                             : largest_magnitude(static_cast<const double*>(x), n);
 }

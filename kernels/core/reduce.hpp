@@ -44,7 +44,8 @@ void sum_squares(const sum_args& a, int64_t begin, int64_t end) {
 
 template <class T>
 void sum_values(const sum_args& a, int64_t begin, int64_t end) {
-    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](auto x) { return x; });
+    const double mean = a.mean;
+    sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [mean](auto x) { return x - mean; });
 }
 
 template <class T>

@@ -22,6 +22,42 @@ inline void store_line(void* to, const void* from) {  // 64 bytes, `to` aligned 
 #endif
 }
 
+// The same of a register, a vector type of REGISTER_BYTES, `to` aligned to as many.
+#if defined(__AVX512F__)
+constexpr int64_t REGISTER_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int64_t REGISTER_BYTES = 32;
+#else
+constexpr int64_t REGISTER_BYTES = 16;
+#endif
+template <class Register>
+FASTOPT_INLINE void store_register(void* to, Register x) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(static_cast<__m512i*>(to), bit_copy<__m512i>(x));
+#elif defined(__AVX2__)
+    _mm256_stream_si256(static_cast<__m256i*>(to), bit_copy<__m256i>(x));
+#elif defined(__SSE2__)
+    _mm_stream_si128(static_cast<__m128i*>(to), bit_copy<__m128i>(x));
+#else
+    __builtin_memcpy(to, &x, sizeof x);
+#endif
+}
+
+// After the last of them: other threads see them before what is stored later.
+inline void finish_lines() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+// The first index from `begin` on at which a line of y begins; `end` if none does.
+template <class T>
+inline int64_t first_line(const T* y, int64_t begin, int64_t end) {
+    const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(y + begin) % 64 / sizeof(T));
+    const int64_t first = past > 0 ? begin + 64 / static_cast<int64_t>(sizeof(T)) - past : begin;
+    return first < end ? first : end;
+}
+
 // Runs loop(out, from, to) over pieces of [begin, end), where the loop writes element i to out[i - from]: straight into
 // y, or by way of a small buffer and non-temporal stores.
 template <class T, class Loop>
@@ -45,9 +81,7 @@ inline void write_elements(T* y, int64_t begin, int64_t end, bool nontemporal, L
             for (int64_t k = 0; k < n; k += LINE) store_line(y + i + k, buffer + k);
         }
     }
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
+    finish_lines();
 }
 
 template <class T>

@@ -6,12 +6,12 @@ cdef inline int64_t sum_blocks(ndarray x) noexcept:
 
 
 cdef ndarray room_for_sums(ndarray x):
-    """What sum_with needs for x; None where that is little."""
+    """What sum_about needs for x; None where that is little."""
     cdef npy_intp blocks = sum_blocks(x)
     return PyArray_EMPTY(1, &blocks, NPY_DOUBLE, 0) if blocks > SUM_GRAIN else None
 
 
-cdef double sum_with(ndarray x, fastopt_kernel kernel, double mean, ndarray room) noexcept:
+cdef double sum_about(ndarray x, fastopt_kernel kernel, double mean, ndarray room) noexcept:
     """The sum over a C-contiguous array by a kernel of block sums; `mean` is for deviations from it. Cannot fail."""
     cdef double few[SUM_GRAIN]
     cdef double* sums = &few[0] if room is None else <double*>PyArray_DATA(room)
@@ -21,12 +21,8 @@ cdef double sum_with(ndarray x, fastopt_kernel kernel, double mean, ndarray room
     return fastopt_add_up(sums, blocks)
 
 
-cdef double sum_of(ndarray x, fastopt_kernel kernel, double mean) except? -1:
-    return sum_with(x, kernel, mean, room_for_sums(x))
-
-
 cdef double mean_with(ndarray x, ndarray room) noexcept:
-    cdef double total = sum_with(x, fastopt_kernels.core.sum_values[element_type(x)], 0, room)
+    cdef double total = sum_about(x, fastopt_kernels.core.sum_values[element_type(x)], 0, room)
     return fastopt_mean(&total, 1, PyArray_SIZE(x))
 
 
@@ -34,10 +30,56 @@ cdef double mean_of(ndarray x) except? -1:
     return mean_with(x, room_for_sums(x))
 
 
-def sum_squares(x, str name):
-    """Sum of x**2."""
-    cdef ndarray xa = c_ordered(checked(x, name))
-    return sum_of(xa, fastopt_kernels.core.sum_squares[element_type(xa)], 0)
+cdef double squares_of(list arrays, double* sums) except -1:
+    """sums[k] = the sum of (x * scale)**2 over arrays[k], which are C-contiguous; returned is the scale, 1 but at the ends of
+    the range: see fastopt_square_scale."""
+    cdef ndarray x
+    cdef Py_ssize_t k, count = len(arrays)
+    for k in range(count):
+        x = <ndarray>arrays[k]
+        sums[k] = sum_about(x, fastopt_kernels.core.sum_squares[element_type(x)], 0, room_for_sums(x))
+    return scale_of(arrays, count, sums, count)
+
+
+cdef double scale_of(list arrays, Py_ssize_t count, double* sums, Py_ssize_t sums_count) except -1:
+    """The scale for the first `count` arrays, of which some may be None; sums without a scale that have lost what matters
+    are replaced."""
+    cdef Py_ssize_t k
+    cdef list given = []
+    if not fastopt_lost_squares(fastopt_add_up(sums, sums_count)):
+        return 1
+    for k in range(count):
+        if arrays[k] is not None:
+            given.append(c_ordered(<ndarray>arrays[k]))
+    return scaled_squares(given, sums)
+
+
+cdef double scaled_squares(list arrays, double* sums) noexcept:
+    """The sums of scaled squares of C-contiguous arrays; returned is the scale."""
+    cdef double largest = largest_of(arrays), scale = fastopt_square_scale(largest)
+    cdef Py_ssize_t k
+    cdef int element
+    cdef const void* data
+    cdef int64_t size
+    for k in range(len(arrays) if scale != 1 else 0):
+        data, size = PyArray_DATA(<ndarray>arrays[k]), PyArray_SIZE(<ndarray>arrays[k])
+        element = element_type(<ndarray>arrays[k])
+        with nogil:
+            sums[k] = fastopt_scaled_squares(data, size, element, scale)
+    return scale
+
+
+cdef double largest_of(list arrays) noexcept:
+    """The largest magnitude in C-contiguous arrays."""
+    cdef double largest = 0
+    cdef int element
+    cdef const void* data
+    cdef int64_t size
+    for array in arrays:
+        data, size, element = PyArray_DATA(<ndarray>array), PyArray_SIZE(<ndarray>array), element_type(<ndarray>array)
+        with nogil:
+            largest = fastopt_largest_magnitude(data, size, element, largest)
+    return largest
 
 
 cdef void add_row_blocks(ndarray out, const double* block_sums, int64_t blocks) noexcept:

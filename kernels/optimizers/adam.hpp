@@ -8,15 +8,22 @@
 
 namespace {
 
-template <class T, bool AMSGRAD>
+// USUAL: no scalar skips a term but weight decay, and b1 >= 1/2. It takes 28 instructions for 8 elements instead of 35:
+// GCC makes a loop of its own without weight decay, as it does not where there is more to choose.
+template <class T, bool AMSGRAD, bool USUAL>
 struct adam_rule {
     static constexpr int STATES = AMSGRAD ? 3 : 2;
-    T grad_scale, decay, weight_decay, one_minus_beta1, beta2, one_minus_beta2, lr, eps;
+    T grad_scale, decay, weight_decay, beta2, one_minus_beta2, lr, eps;
+    averaging<T> first_average;
+    gate<T> decays, steps;
 
-    explicit adam_rule(const void* scalars) {
+    explicit adam_rule(const void* scalars)
+        : first_average(static_cast<const adam_scalars*>(scalars)->rate),
+          decays(static_cast<T>(static_cast<const adam_scalars*>(scalars)->beta2)),
+          steps(static_cast<T>(static_cast<const adam_scalars*>(scalars)->lr)) {
         const adam_scalars& s = *static_cast<const adam_scalars*>(scalars);
         grad_scale = static_cast<T>(s.grad_scale), decay = static_cast<T>(s.decay);
-        weight_decay = static_cast<T>(s.weight_decay), one_minus_beta1 = static_cast<T>(s.one_minus_beta1);
+        weight_decay = static_cast<T>(s.weight_decay);
         beta2 = static_cast<T>(s.beta2), one_minus_beta2 = static_cast<T>(s.one_minus_beta2);
         lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps);
     }
@@ -25,9 +32,10 @@ struct adam_rule {
         p = p * decay;
         T g = grad * grad_scale;
         g = weight_decay != 0 ? g + weight_decay * p : g;
-        exp_avg = one_minus_beta1 != 1 ? exp_avg + one_minus_beta1 * (g - exp_avg) : g;
+        exp_avg = USUAL ? exp_avg + first_average.rate * (g - exp_avg) : first_average(exp_avg, g);
         const T gg = one_minus_beta2 * (g * g);
-        exp_avg_sq = beta2 != 0 ? beta2 * exp_avg_sq + gg : gg;
+        const T decayed = beta2 * exp_avg_sq;
+        exp_avg_sq = (USUAL ? decayed : decays(decayed)) + gg;
         T v = exp_avg_sq;
         if constexpr (AMSGRAD) {
             const T largest = max_exp_avg_sq;
@@ -35,19 +43,31 @@ struct adam_rule {
             max_exp_avg_sq = v;
         }
         const T update = lr * (exp_avg / (square_root(v) + eps));
-        return lr != 0 ? p - update : p;
+        return p - (USUAL ? update : steps(update));
+    }
+
+    static bool usual(const void* scalars) {
+        const adam_rule rule(scalars);
+        return rule.first_average.from_value == 0 && rule.first_average.rate != 0 && rule.beta2 != 0 && rule.lr != 0;
     }
 };
 
 template <class T, class States>
 void adam_in(const optimizer_args& a, int64_t begin, int64_t end) {
-    if (a.step.states[2] == nullptr) step<T, adam_rule<T, false>, States>(a, begin, end);
-    else step<T, adam_rule<T, true>, States>(a, begin, end);
+    const bool usual = adam_rule<T, false, true>::usual(a.step.scalars);
+    if (a.step.states[2] == nullptr) {
+        if (usual) step<T, adam_rule<T, false, true>, States>(a, begin, end);
+        else step<T, adam_rule<T, false, false>, States>(a, begin, end);
+    } else {
+        if (usual && ONCE_A_RANGE<States>) step<T, adam_rule<T, true, ONCE_A_RANGE<States>>, States>(a, begin, end);
+        else step<T, adam_rule<T, true, false>, States>(a, begin, end);
+    }
 }
 
 template <class T>
 void adam_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
-    step_rows<T, adam_rule<T, false>>(a, begin, end);
+    if (adam_rule<T, false, true>::usual(a.step.scalars)) step_rows<T, adam_rule<T, false, true>>(a, begin, end);
+    else step_rows<T, adam_rule<T, false, false>>(a, begin, end);
 }
 
 FASTOPT_STATE_DTYPES(adam)

@@ -24,7 +24,7 @@ void sum_rows(const sum_rows_args& a, int64_t begin, int64_t end) {
 template <class T>
 void ema(const ema_args& a, int64_t begin, int64_t end) {
     const T* value = static_cast<const T*>(a.value);
-    move_averages(static_cast<T*>(a.average) + begin, value + begin, static_cast<T>(a.rate), end - begin);
+    move_averages(static_cast<T*>(a.average) + begin, value + begin, averaging<T>(a.rate), end - begin);
 }
 
 template <class T>

@@ -9,7 +9,7 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     cdef Py_ssize_t k, other, count = len(arrays)
     cdef int order = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
     cdef ndarray array, param = checked(arrays[0], names[0])
-    rule_scalars_of(found, &scalars, hyper, param, <double>step, grad_scale)
+    rule_scalars_of(found, &scalars, hyper, param, step, grad_scale)
     for k in range(1, count):
         checked_like(arrays[k], names[k], param, names[0])
     for k in range(count):
@@ -35,7 +35,7 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
 
 
 def ema_update(average, value, double decay):
-    """average += (1 - decay) * (value - average), in place."""
+    """Move the average towards the value, in place."""
     cdef ndarray target = checked(average, "average"), source = checked_like(value, "value", target, "average"), work
     writable(target, "average")
     distinct(target, "average", source, "value")
@@ -44,7 +44,7 @@ def ema_update(average, value, double decay):
         ema_update(work, c_copy(source), decay)
         copied_into(target, work)
         return
-    cdef ema_args args = ema_args(average=PyArray_DATA(target), value=PyArray_DATA(source), rate=fastopt_ema_rate(decay))
+    cdef ema_args args = ema_args(average=PyArray_DATA(target), value=PyArray_DATA(source), rate=fastopt_average_rate(decay))
     run(fastopt_kernels.optimizers.ema[element_type(target)], &args, PyArray_SIZE(target), ELEMENTWISE_GRAIN)
 
 
@@ -87,20 +87,29 @@ def coalesce(sparse, str name):
     return coalesced(sparse, name, None, None)
 
 
-cdef ndarray as_sums(object sums):
-    return np.array(sums, np.float64)
+cdef list all_checked(list arrays, list names):
+    cdef list found = []
+    for array, name in zip(arrays, names):
+        found.append(c_ordered(checked(array, name)))
+    return found
 
 
-def l2_penalty(sums, double weight_decay):
-    """weight_decay / 2 times the sum of the arrays' sums of squares."""
-    cdef ndarray a = as_sums(sums)
-    return fastopt_penalty(weight_decay, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+def l2_penalty(list arrays, list names, double weight_decay):
+    """weight_decay / 2 times the sum of the squares of all arrays."""
+    cdef list all = all_checked(arrays, names)
+    cdef ndarray room = np.empty(len(all))
+    cdef double* sums = <double*>PyArray_DATA(room)
+    cdef double scale = squares_of(all, sums)
+    return fastopt_penalty(weight_decay, sums, len(all), scale)
 
 
-def norm(sums):
-    """The root of the sum of the arrays' sums of squares."""
-    cdef ndarray a = as_sums(sums)
-    return fastopt_norm(1, <const double*>PyArray_DATA(a), PyArray_SIZE(a))
+def norm(list arrays, list names):
+    """The root of the sum of the squares of all arrays."""
+    cdef list all = all_checked(arrays, names)
+    cdef ndarray room = np.empty(len(all))
+    cdef double* sums = <double*>PyArray_DATA(room)
+    cdef double scale = squares_of(all, sums)
+    return fastopt_norm(1, sums, len(all), scale)
 
 
 def clip_factor(double norm, double max_norm):

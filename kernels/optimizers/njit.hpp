@@ -11,7 +11,7 @@ int64_t adam_step(T* param, const T* grad, T* exp_avg, T* exp_avg_sq, int64_t n,
     if (any_overlap({param, grad, exp_avg, exp_avg_sq}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
     const double hyper[] = {lr, beta1, beta2, eps, weight_decay, decoupled_weight_decay != 0 ? 1.0 : 0.0};
     adam_scalars scalars;
-    if (fastopt_adam_scalars(&scalars, static_cast<double>(step), hyper, grad_scale, TYPE<T>) != 0) return EPS_IS_ZERO;
+    if (fastopt_adam_scalars(&scalars, step, hyper, grad_scale, TYPE<T>) != 0) return EPS_TOO_SMALL;
     optimizer_args args = {};
     args.step.param = param;
     args.step.grad = const_cast<T*>(grad);
@@ -27,7 +27,7 @@ int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t
     if (any_overlap({param, grad, momentum_buffer}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
     const double hyper[] = {lr, momentum, dampening, weight_decay, nesterov != 0 ? 1.0 : 0.0};
     sgd_scalars scalars;
-    fastopt_sgd_scalars(&scalars, static_cast<double>(step), hyper, grad_scale, TYPE<T>);
+    fastopt_sgd_scalars(&scalars, step, hyper, grad_scale, TYPE<T>);
     optimizer_args args = {};
     args.step.param = param;
     args.step.grad = const_cast<T*>(grad);
@@ -39,13 +39,12 @@ int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t
 template <class T>
 int64_t ema_update(T* average, const T* value, int64_t n, double decay) {
     if (overlap(average, value, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
-    const ema_args args = {average, value, fastopt_ema_rate(decay)};
+    const ema_args args = {average, value, fastopt_average_rate(decay)};
     return run(fastopt_kernels.optimizers->ema[TYPE<T>], &args, n);
 }
 
-// total + the sum of squares of x. The sums of several arrays are added up one by one, as fastopt_norm does.
 template <class T>
-double add_squares(const T* x, int64_t n, double total) {
+double add_plain_squares(const T* x, int64_t n, double total) {
     constexpr int64_t BLOCKS = 64;
     default_float_mode mode;
     double sums[BLOCKS], sum = 0;
@@ -59,9 +58,24 @@ double add_squares(const T* x, int64_t n, double total) {
     return in_mode(total + sum);
 }
 
-double norm(double total) { return fastopt_norm(1, &total, 1); }
+// total + the sum of squares of x * scale; with a scale of 0 the larger of `total` and the largest magnitude: for a sum that
+// has lost what matters (lost_squares). The sums of several arrays are added up one by one, as fastopt_norm does.
+template <class T>
+double add_squares(const T* x, int64_t n, double total, double scale) {
+    if (scale == 1) return add_plain_squares(x, n, total);
+    if (scale == 0) return fastopt_largest_magnitude(x, n, TYPE<T>, total);
+    const double sum = fastopt_scaled_squares(x, n, TYPE<T>, scale);
+    default_float_mode mode;
+    return in_mode(in_mode(total) + sum);
+}
 
-double penalty(double total, double weight_decay) { return fastopt_penalty(weight_decay, &total, 1); }
+int64_t lost_squares(double sum) { return fastopt_lost_squares(sum); }
+
+double square_scale(double largest) { return fastopt_square_scale(largest); }
+
+double norm(double total, double scale) { return fastopt_norm(1, &total, 1, scale); }
+
+double penalty(double total, double weight_decay, double scale) { return fastopt_penalty(weight_decay, &total, 1, scale); }
 
 }  // namespace
 
@@ -70,5 +84,7 @@ double penalty(double total, double weight_decay) { return fastopt_penalty(weigh
     BOTH(1, sgd_step), \
     BOTH(1, ema_update), \
     BOTH(1, add_squares), \
+    ONE(1, lost_squares), \
+    ONE(1, square_scale), \
     ONE(1, norm), \
     ONE(1, penalty)

@@ -2,7 +2,6 @@
 
 cdef enum:
     DOMAIN_ROUNDING = 4
-    MOST_HYPER = 16  # hyper-parameters of a rule
     DEEPEST = 900  # of nests; Python's own limit of recursion is 1,000 by default
 
 cdef struct parameter:
@@ -12,6 +11,7 @@ cdef struct parameter:
     int order               # of its states, and of what the kernel sees: its own when contiguous, else C
     int group
     bint given              # whether this step has a gradient for it
+    bint rests              # whether this step leaves its states alone
     const void* grad        # of the last step, known not to overlap anything that is written
     const int64_t* rows     # that this step's gradient is of, or NULL
     int64_t row_count
@@ -110,6 +110,7 @@ cdef class Optimizer(OptimizerState):
         self._rule = rule_named(rule)
         self._state_names = state_names
         self._steps = <int64_t*>calloc(count, sizeof(int64_t))
+        self._steps_before = <int64_t*>calloc(count, sizeof(int64_t))
         self._parameters = <parameter*>calloc(count, sizeof(parameter))
         self._args = <optimizer_args*>calloc(count, sizeof(optimizer_args))
         self._rows_args = <optimizer_rows_args*>calloc(count, sizeof(optimizer_rows_args))
@@ -117,7 +118,7 @@ cdef class Optimizer(OptimizerState):
         self._jobs = <fastopt_job*>calloc(count, sizeof(fastopt_job))
         self._norm_args = <sum_args*>calloc(count, sizeof(sum_args))
         self._ranges = <memory_range*>calloc(count * 8, sizeof(memory_range))
-        if not (self._steps and self._parameters and self._args and self._rows_args and self._scalars and self._jobs
+        if not (self._steps and self._steps_before and self._parameters and self._args and self._rows_args and self._scalars and self._jobs
                 and self._norm_args and self._ranges):
             raise MemoryError
         for k in range(count):
@@ -138,6 +139,8 @@ cdef class Optimizer(OptimizerState):
             self._averages = handed_out(self._own["ema"])
         for k in range(count):
             self.take_states(k)
+        for group in self._groups:
+            rule_scalars_of(self._rule, &self._scalars[0], (<Group>group)._held[1], first, 1, 1)
         self.list_written()
         self._count = count
 
@@ -166,7 +169,7 @@ cdef class Optimizer(OptimizerState):
             args.step.states[<int>number] = data_or_null(self._own, name, k)
             args.exponents[<int>number] = <uint8_t*>data_or_null(self._own, f"{name}_exponent", k)
         args.step.ema = data_or_null(self._own, "ema", k)
-        args.step.ema_rate = fastopt_ema_rate(self._ema_decay)
+        args.step.ema_rate = fastopt_average_rate(self._ema_decay)
         return 0
 
     cdef int list_written(self) except -1:
@@ -283,7 +286,7 @@ cdef class Optimizer(OptimizerState):
         job.kernel = fastopt_rule_kernels(self._rule, FASTOPT_ROWS)[element_type(<ndarray>self._views[k])]
         job.args = args
         job.size = self._parameters[k].row_count
-        job.grain = max(1, 4 * OPTIMIZER_GRAIN // max(1, args.width))  # waiting for memory more than working
+        job.grain = max(1, OPTIMIZER_GRAIN // 2 // max(1, args.width))  # each row of them waits for memory
 
     cdef bint takes_norm(self) noexcept:
         return self._skip_nonfinite or isfinite(self._max_grad_norm)
@@ -319,7 +322,8 @@ cdef class Optimizer(OptimizerState):
         run_jobs(self._jobs, jobs)
         for k in range(jobs):
             array_sums[k] = fastopt_add_up(self._norm_args[k].block_sums, self._jobs[k].size)
-        return fastopt_norm(multiplier, array_sums, jobs)
+        cdef double scale = scale_of(held, self._count, array_sums, jobs)
+        return fastopt_norm(multiplier, array_sums, jobs, scale)
 
     def _step(self, grads, double grad_multiplier, bint zero_grads):
         self.enter("step", "a step")  # whose scratch is the object's own
@@ -356,7 +360,9 @@ cdef class Optimizer(OptimizerState):
             for grad in to_zero:
                 set_to_zero(<ndarray>grad)
         for k in range(self._count):
-            self._steps[k] += self._parameters[k].given
+            if self._parameters[k].given:
+                self._steps_before[k] += self._parameters[k].rests and self._steps_before[k] == self._steps[k]
+                self._steps[k] += 1
         self.step_count += 1
         self.grad_norm = number
         return 0
@@ -442,6 +448,8 @@ cdef class Optimizer(OptimizerState):
         """Fill in a job for each parameter that has a gradient, and `copies`; return how many."""
         cdef Py_ssize_t k, jobs = 0, previous = -1
         cdef int64_t* steps = self._steps
+        cdef int64_t* before = self._steps_before
+        cdef bint rests = False
         cdef ndarray view, work
         cdef fastopt_kernel kernel = fastopt_rule_kernels(self._rule, self._form)[element_type(<ndarray>self._views[0])]
         for k in range(self._count):
@@ -455,10 +463,13 @@ cdef class Optimizer(OptimizerState):
                 work = ordered_copy(view, self._parameters[k].order)
                 copies.append((view, work))
                 self._args[k].step.param = PyArray_DATA(work)
-            if previous < 0 or self._parameters[k].group != self._parameters[previous].group or steps[k] != steps[previous]:
-                rule_scalars_of(self._rule, &self._scalars[k], <tuple>(<tuple>self._hyper[self._parameters[k].group])[1],
-                                <ndarray>self._views[k], <double>(steps[k] + 1), grad_scale)
+            if previous < 0 or self._parameters[k].group != self._parameters[previous].group or steps[k] != steps[previous] \
+                    or before[k] != before[previous]:
+                rests = rule_scalars_of(
+                    self._rule, &self._scalars[k], <tuple>(<tuple>self._hyper[self._parameters[k].group])[1],
+                    <ndarray>self._views[k], steps[k] - before[k] + 1, grad_scale)
                 previous = k
+            self._parameters[k].rests = rests
             self._args[k].step.scalars = &self._scalars[previous]
             if self._form != FASTOPT_WHOLE:
                 self._args[k].step_number = <uint32_t>(steps[k] + 1)
@@ -471,29 +482,3 @@ cdef class Optimizer(OptimizerState):
                 self.make_rows_job(&self._jobs[jobs], k)
             jobs += 1
         return jobs
-
-
-cdef dict _hyper_names = {rule.removesuffix("_hyper"): names for rule, names in HYPER.items()}
-
-
-cdef const fastopt_rule* rule_named(str name) except NULL:
-    cdef const fastopt_rule* rule = fastopt_find_rule(PyUnicode_AsUTF8(name))
-    if rule == NULL:
-        raise ValueError(f"rule: expected one of FASTOPT_RULES in kernels/fastopt.h, got {name!r}")
-    return rule
-
-
-cdef int rule_scalars_of(const fastopt_rule* rule, rule_scalars* out, tuple hyper, ndarray param, double t,
-                         double grad_scale) except -1:
-    """Compute the scalars of step t from the rule's hyper-parameters, all of them numbers."""
-    cdef double numbers[MOST_HYPER]
-    cdef Py_ssize_t k
-    if len(hyper) != rule.hyper or rule.hyper > MOST_HYPER:
-        raise ValueError(f"hyper: expected {rule.hyper} numbers, got {len(hyper)}")
-    for k in range(rule.hyper):
-        numbers[k] = hyper[k]
-    cdef int zero = rule.scalars(out, t, numbers, grad_scale, element_type(param))
-    if zero:
-        raise ValueError(f"{_hyper_names[rule.name.decode()][zero - 1]}: expected a number that is not 0 in {param.dtype}, "
-                         f"got {hyper[zero - 1]}")
-    return 0

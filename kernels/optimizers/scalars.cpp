@@ -9,30 +9,39 @@
 
 namespace {
 
+// The gradient whose share (1 - b2) * g^2 is just rounded to 0: so what has no denominator is no long step.
+double least_eps(double beta2, int element_type) {
+    return (element_type == 0 ? 0x1p-75 : 0x1p-537) / std::sqrt(1 - beta2);
+}
+
+// Half of the last place of the root of the smallest normal number: a smaller eps changes no denominator but 0.
+double smallest_eps(int element_type) { return element_type == 0 ? 0x1p-87 : 0x1p-564; }
+
 // Whether a number is 0 in the arrays' type.
 bool vanishes(double x, int element_type) { return (element_type == 0 ? static_cast<float>(x) : x) == 0; }
 
 }  // namespace
 
-extern "C" int fastopt_adam_scalars(void* scalars, double t, const double* hyper, double grad_scale, int element_type) {
+extern "C" int fastopt_adam_scalars(void* scalars, int64_t t, const double* hyper, double grad_scale, int element_type) {
     default_float_mode mode;
     adam_scalars* out = static_cast<adam_scalars*>(scalars);
     const adam_hyper& h = *reinterpret_cast<const adam_hyper*>(hyper);
     const bool decoupled = h.decoupled_weight_decay != 0;
-    const double correction1 = 1 - std::pow(h.beta1, t);
-    const double correction2 = std::sqrt(1 - std::pow(h.beta2, t));
+    const double correction1 = 1 - in_mode(fastopt_power(h.beta1, t));
+    const double correction2 = std::sqrt(1 - in_mode(fastopt_power(h.beta2, t)));
+    const double least = least_eps(in_mode(h.beta2), element_type);
     out->grad_scale = grad_scale;
     out->decay = decoupled ? 1 - h.lr * h.weight_decay : 1;
     out->weight_decay = decoupled ? 0 : h.weight_decay;
-    out->one_minus_beta1 = 1 - h.beta1;
+    out->rate = fastopt_average_rate(h.beta1);
     out->beta2 = h.beta2;
     out->one_minus_beta2 = 1 - h.beta2;
     out->lr = h.lr * correction2 / correction1;
-    out->eps = h.eps * correction2;
-    return vanishes(out->eps, element_type) ? offsetof(adam_hyper, eps) / sizeof(double) + 1 : 0;
+    out->eps = (h.eps > least ? h.eps : least) * correction2;
+    return in_mode(h.eps) < smallest_eps(element_type) ? offsetof(adam_hyper, eps) / sizeof(double) + 1 : 0;
 }
 
-extern "C" int fastopt_sgd_scalars(void* scalars, double t, const double* hyper, double grad_scale, int) {
+extern "C" int fastopt_sgd_scalars(void* scalars, int64_t t, const double* hyper, double grad_scale, int element_type) {
     default_float_mode mode;
     sgd_scalars* out = static_cast<sgd_scalars*>(scalars);
     const sgd_hyper& h = *reinterpret_cast<const sgd_hyper*>(hyper);
@@ -43,23 +52,25 @@ extern "C" int fastopt_sgd_scalars(void* scalars, double t, const double* hyper,
     out->lr = h.lr;
     out->first_step = t == 1;
     out->nesterov = h.nesterov != 0;
-    return 0;
+    return vanishes(h.momentum, element_type) ? -1 : 0;
 }
 
-extern "C" double fastopt_penalty(double weight_decay, const double* sums, int64_t count) {
+// In the order in which nothing overflows that the result does not.
+extern "C" double fastopt_penalty(double weight_decay, const double* sums, int64_t count, double scale) {
     default_float_mode mode;
-    return in_mode(0.5 * in_mode(weight_decay) * fastopt_add_up(sums, count));
+    const double unit = 1 / in_mode(scale);
+    return in_mode(0.5 * in_mode(weight_decay) * unit * fastopt_add_up(sums, count) * unit);
 }
 
-extern "C" double fastopt_norm(double multiplier, const double* sums, int64_t count) {
+extern "C" double fastopt_norm(double multiplier, const double* sums, int64_t count, double scale) {
     default_float_mode mode;
-    return in_mode(std::fabs(multiplier) * std::sqrt(fastopt_add_up(sums, count)));
+    return in_mode(std::fabs(multiplier) / in_mode(scale) * std::sqrt(fastopt_add_up(sums, count)));
 }
 
 extern "C" double fastopt_clip(double norm, double max_norm) {
     default_float_mode mode;
     const double factor = in_mode(max_norm) / (in_mode(norm) + 1e-6);
-    return in_mode(factor < 1 ? factor : 1);  // 1 for a NaN
+    return in_mode(factor > 1 ? 1 : factor);  // NaN for a NaN
 }
 
 extern "C" double fastopt_clipped_scale(double grad_scale, double norm, double max_norm) {
@@ -67,7 +78,7 @@ extern "C" double fastopt_clipped_scale(double grad_scale, double norm, double m
     return in_mode(in_mode(grad_scale) * fastopt_clip(norm, max_norm));
 }
 
-extern "C" double fastopt_ema_rate(double decay) {
+extern "C" double fastopt_average_rate(double decay) {
     default_float_mode mode;
-    return in_mode(1 - in_mode(decay));
+    return decay < 0.5 ? -decay : in_mode(1 - in_mode(decay));
 }

@@ -1,9 +1,11 @@
 // Optimiser states in 16 or 8 bits, decoded and encoded in the loop of the step: one pass over memory.
 //
 // A code keeps the top bits of a float32's magnitude. bfloat16: 8 bits of exponent, 7 of mantissa. 8 bits: relative to
-// the largest exponent of a block, so that a few bits of exponent are enough: momentum has a sign, 4 bits of exponent
-// and 3 of mantissa, the averages of squares 5 and 3. A code of 0 is exactly zero; a square that is not zero keeps a
-// code of at least 1, for a zero there would let its momentum through undivided.
+// the largest exponent of a block, so that a few bits of exponent are enough. Momentum has a sign, 4 bits of exponent and
+// 3 of mantissa; below their second exponent its values are evenly spaced down to 0, as subnormal numbers are, so that
+// an average that begins at 0 beside a large neighbour moves, by chance: the least is 2^-17 of the block's exponent. The
+// averages of squares have 5 bits and 3. A code of 0 is exactly zero; a square that is not zero keeps a code of at least
+// 1, 2^-31 of the exponent: a zero there would let its momentum through undivided.
 //
 // What is cut off decides by chance whether the code goes up: always to the nearest, the decay of 1 - beta2 per step, far
 // less than half a unit, would be lost. The chance of an element is 16 bits: those of its block of 256 from the stream,
@@ -13,15 +15,27 @@
 // too, which would spread the chances of one element evenly, is biased: the state that meets it is a result of it.)
 #pragma once
 
+#include "optimizers/bytes_avx512.hpp"
 #include "optimizers/optimizer.hpp"
 #include "random/philox.hpp"
 
 namespace {
 
 constexpr uint32_t SIGN = 0x80000000, INFINITE = 0x7F800000;
-constexpr uint32_t CHANCE_BY_PLACE = 0xC141;
 
-// The chances of a block, in the upper half of 32 bits, where they wrap by themselves.
+// What an element's place in its block adds to the chance of the first, in bits UP and up of 32. (A table: a product of a
+// register of places takes ten cycles on many CPUs.)
+template <int UP>
+struct chances_by_place {
+    alignas(64) uint32_t of[FASTOPT_STATE_BLOCK];
+    constexpr chances_by_place() : of() {
+        for (uint32_t i = 0; i < FASTOPT_STATE_BLOCK; ++i) of[i] = (i * 0xC141 & 0xFFFF) << UP;
+    }
+};
+template <int UP>
+constexpr chances_by_place<UP> BY_PLACE;
+
+// The chance of the first element of a block, in the upper half of 32 bits.
 struct block_chance {
     philox_stream stream;
     uint64_t step_number;
@@ -44,17 +58,13 @@ struct block_chance {
         const uint32_t word = words[block % 4];
         return (momentum ? word : word >> 16) << 16;
     }
-
-    static FASTOPT_INLINE uint32_t of_element(uint32_t of_first, int32_t i) {
-        return of_first + static_cast<uint32_t>(i) * (CHANCE_BY_PLACE << 16);
-    }
 };
 
 template <class T>
 struct bfloat16_states {
     typedef int32_t index;
     static constexpr int64_t BLOCK = FASTOPT_STATE_BLOCK;
-    static constexpr uint32_t NOT_A_NUMBER = 0x7FC00000;  // the least of those that arithmetic gives
+    static constexpr uint32_t NOT_A_NUMBER = 0x7FC00000;  // one code for all of them
     uint16_t *whole[3], *codes[3];
     block_chance chances;
     uint32_t momentum_chance, chance;
@@ -63,6 +73,11 @@ struct bfloat16_states {
         : whole{static_cast<uint16_t*>(a.step.states[0]), static_cast<uint16_t*>(a.step.states[1]),
                 static_cast<uint16_t*>(a.step.states[2])},
           chances(a) {}
+
+    template <int COUNT>
+    FASTOPT_INLINE void prefetch_states(int64_t first) const {
+        for (int k = 0; k < COUNT; ++k) prefetch(whole[k] + first, BLOCK);
+    }
 
     template <int COUNT>
     FASTOPT_INLINE void begin(int64_t first, index) {
@@ -76,11 +91,10 @@ struct bfloat16_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = flush_subnormal(static_cast<float>(x));
-        uint32_t magnitude = bit_copy<uint32_t>(value) & ~SIGN;
-        magnitude = magnitude < NOT_A_NUMBER ? magnitude : NOT_A_NUMBER;
-        uint32_t code = (magnitude + (chances.of_element(K == 0 ? momentum_chance : chance, i) >> 16)) >> 16;
-        if (K == 0) code |= value < 0 ? 0x8000 : 0;
+        const float kept = stored<K, float>(x), value = K == 0 ? kept : __builtin_fabsf(kept);
+        const uint32_t bits = value == value ? bit_copy<uint32_t>(value) : NOT_A_NUMBER;
+        const uint32_t up = ((K == 0 ? momentum_chance : chance) + BY_PLACE<16>.of[i]) >> 16;
+        const uint32_t code = (bits + up) >> 16;
         codes[K][i] = static_cast<uint16_t>(code);
     }
 
@@ -109,6 +123,11 @@ struct eight_bit_states {
           chances(a) {}
 
     template <int COUNT>
+    FASTOPT_INLINE void prefetch_states(int64_t first) const {
+        for (int k = 0; k < COUNT; ++k) prefetch(whole[k] + first, BLOCK);
+    }
+
+    template <int COUNT>
     FASTOPT_INLINE void begin(int64_t first, index n) {
         if constexpr (COUNT > 0) decode<0>(first, n);
         if constexpr (COUNT > 1) decode<1>(first, n);
@@ -118,25 +137,25 @@ struct eight_bit_states {
     template <int K>
     FASTOPT_INLINE void decode(int64_t first, index n) {
         const uint8_t* from = whole[K] + first;
-        const uint32_t code_zero = static_cast<uint32_t>(exponents[K][first / BLOCK] - top_field<K>) << 23;
+        int32_t top = exponents[K][first / BLOCK];
+        top = top < LOWEST_EXPONENT ? LOWEST_EXPONENT : top;  // 0 before the first step
+        const uint32_t code_zero = static_cast<uint32_t>(top - top_field<K>) << 23;
+        const float even = bit_copy<float>(code_zero + (1 << 23));
         index i = 0;
 #if defined(__AVX512F__)
-        const __m512i zero = _mm512_set1_epi32(static_cast<int32_t>(code_zero));
-        const __m512i kept = _mm512_set1_epi32(K == 0 ? static_cast<int32_t>(0x87F00000) : 0x0FF00000);
-        const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
-        for (; i + 16 <= n; i += 16) {
-            const __m128i code = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
-            const __m512i wide = K == 0 ? _mm512_cvtepi8_epi32(code) : _mm512_cvtepu8_epi32(code);
-            const __m512i bits = _mm512_and_si512(_mm512_slli_epi32(wide, 20), kept);
-            const __mmask16 not_zero = _mm512_test_epi32_mask(bits, magnitude);
-            _mm512_storeu_si512(values[K] + i, _mm512_maskz_add_epi32(not_zero, bits, zero));
-        }
+        const decoder_64<K == 0> decode_64(code_zero);
+        for (; i + 64 <= n; i += 64) decode_64(values[K] + i, from + i);
 #endif
         FASTOPT_INDEPENDENT
         for (; i < n; ++i) {
-            const int32_t wide = K == 0 ? static_cast<int8_t>(from[i]) : from[i];
-            const uint32_t bits = static_cast<uint32_t>(wide) << 20 & (K == 0 ? 0x87F00000 : 0x0FF00000);
-            values[K][i] = bit_copy<float>((bits & ~SIGN) != 0 ? bits + code_zero : 0u);
+            if constexpr (K == 0) {
+                const uint32_t bits = static_cast<uint32_t>(static_cast<int8_t>(from[i])) << 20;
+                const float x = bit_copy<float>((bits & 0x07F00000) + code_zero), evenly = x + x - even;
+                values[K][i] = bit_copy<float>(bit_copy<uint32_t>(evenly < x ? evenly : x) | (bits & SIGN));
+            } else {
+                const uint32_t bits = static_cast<uint32_t>(from[i]) << 20;
+                values[K][i] = bit_copy<float>(bits != 0 ? bits + code_zero : 0u);
+            }
         }
         largest[K] = 0;
     }
@@ -146,7 +165,7 @@ struct eight_bit_states {
 
     template <int K>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = flush_subnormal(static_cast<float>(x));
+        const float value = stored<K, float>(x);
         const int32_t magnitude = static_cast<int32_t>(bit_copy<uint32_t>(value) & ~SIGN);
         largest[K] = magnitude > largest[K] ? magnitude : largest[K];
         values[K][i] = value;
@@ -170,38 +189,27 @@ struct eight_bit_states {
         top = top < LOWEST_EXPONENT ? LOWEST_EXPONENT : top;
         exponents[K][first / BLOCK] = static_cast<uint8_t>(top);
         const int32_t code_zero = (top - top_field<K>) * (1 << 23);
+        const float even = bit_copy<float>(code_zero + (1 << 23));
         const uint32_t chance = chances.at(first, K == 0);
         uint8_t* to = whole[K] + first;
         index i = 0;
 #if defined(__AVX512F__)
-        const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        const __m512i place = _mm512_set1_epi32(static_cast<int32_t>(CHANCE_BY_PLACE << 16));
-        const __m512i by_register = _mm512_slli_epi32(place, 4);
-        __m512i chance_now = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(chance)), _mm512_mullo_epi32(places, place));
-        const __m512i zero = _mm512_set1_epi32(code_zero), one = _mm512_set1_epi32(1), none = _mm512_setzero_si512();
-        for (; i + 16 <= n; i += 16) {
-            const __m512i bits = _mm512_loadu_si512(x + i);
-            const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
-            const __m512i cut = _mm512_sub_epi32(_mm512_srli_epi32(chance_now, 12), zero);
-            __m512i code = _mm512_srai_epi32(_mm512_add_epi32(magnitude, cut), 20);
-            if (K == 0) {
-                code = _mm512_max_epi32(code, none);
-                code = _mm512_mask_or_epi32(code, _mm512_movepi32_mask(bits), code, _mm512_set1_epi32(0x80));
-            } else {
-                code = _mm512_maskz_max_epi32(_mm512_test_epi32_mask(magnitude, magnitude), code, one);
-            }
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm512_cvtepi32_epi8(code));
-            chance_now = _mm512_add_epi32(chance_now, by_register);
-        }
+        const encoder_64<K == 0> encode_64(code_zero, chance >> 16);
+        for (; i + 64 <= n; i += 64) encode_64(to + i, x + i, BY_PLACE<0>.of + i);
 #endif
         FASTOPT_INDEPENDENT
         for (; i < n; ++i) {
-            const int32_t magnitude = static_cast<int32_t>(bit_copy<uint32_t>(x[i]) & ~SIGN);
-            const int32_t least = K > 0 && magnitude > 0 ? 1 : 0;
-            int32_t code = (magnitude - code_zero + static_cast<int32_t>(chances.of_element(chance, i) >> 12)) >> 20;
-            code = code < least ? least : code;
-            if (K == 0) code |= x[i] < 0 ? 0x80 : 0;
-            to[i] = static_cast<uint8_t>(code);
+            const uint32_t bits = bit_copy<uint32_t>(x[i]);
+            const int32_t magnitude = static_cast<int32_t>(bits & ~SIGN);
+            const int32_t up = static_cast<int32_t>((chance + BY_PLACE<16>.of[i]) >> 12) - code_zero;
+            if constexpr (K == 0) {
+                const int32_t evenly = bit_copy<int32_t>(bit_copy<float>(magnitude) + even) - (1 << 23);
+                const uint32_t sum = static_cast<uint32_t>((evenly > magnitude ? evenly : magnitude) + up);
+                to[i] = static_cast<uint8_t>((sum | (bits & SIGN) >> 4) >> 20);
+            } else {
+                const int32_t least = magnitude > 0 ? 1 : 0, code = (magnitude + up) >> 20;
+                to[i] = static_cast<uint8_t>(code < least ? least : code);
+            }
         }
     }
 };

@@ -34,6 +34,7 @@ cdef class OptimizerState:
     cdef dict _own                  # name of the state -> one array a parameter; only views of them are handed out
     cdef readonly list _averages    # views of those in it, the same each time; None when there are none
     cdef int64_t* _steps
+    cdef int64_t* _steps_before     # of them, those before the first in which the states moved
     cdef Py_ssize_t _count
     cdef str _going_on              # the call that is at work, or None
     cdef unsigned long _thread      # its thread
@@ -47,6 +48,7 @@ cdef class OptimizerState:
 
     def __dealloc__(self):
         free(self._steps)
+        free(self._steps_before)
 
     # A call that reads or writes several fields is alone with them: NumPy gives the GIL away in copies, kernels give it
     # away, and a dict compares its keys by the user's code.
@@ -80,21 +82,23 @@ cdef class OptimizerState:
         return {kind: handed_out(arrays) for kind, arrays in self._own.items()}
 
     def _snapshot(self, str what, bint copied):
-        """(counts and key, the groups' values, the step numbers, the states): all of one moment; views unless copied."""
+        """(counts and key, the groups' values, the step numbers, those before the states', the states): all of one moment;
+        views unless copied."""
         cdef Py_ssize_t k
         self.enter(what, what + "()", changing=False)
         try:
             states = {kind: c_copies(arrays) if copied else handed_out(arrays) for kind, arrays in self._own.items()}
-            groups, steps = [], []
+            groups, steps, before = [], [], []
             for group in self._groups:
                 groups.append((<Group>group)._held[0])
             for k in range(self._count):
                 steps.append(self._steps[k])
-            return (self.step_count, self.skipped_steps, self._rounding_key), groups, steps, states
+                before.append(self._steps_before[k])
+            return (self.step_count, self.skipped_steps, self._rounding_key), groups, steps, before, states
         finally:
             self.leave()
 
-    def _install(self, tuple counts, list groups, list steps, dict states):
+    def _install(self, tuple counts, list groups, list steps, list before, dict states):
         """Take over what _snapshot returned: all of it, or on an error nothing."""
         cdef Py_ssize_t k, count = 0
         cdef int64_t step_count, skipped_steps
@@ -106,18 +110,19 @@ cdef class OptimizerState:
         cdef int64_t* numbers
         self.enter("load_state_dict", "load_state_dict()")
         all = <transfer*>calloc(len(self._own) * self._count, sizeof(transfer))
-        numbers = <int64_t*>calloc(self._count, sizeof(int64_t))
+        numbers = <int64_t*>calloc(2 * self._count, sizeof(int64_t))
         try:
             if all == NULL or numbers == NULL:
                 raise MemoryError
             step_count, skipped_steps, rounding_key = counts
-            if len(held) != len(self._groups) or len(steps) != self._count:
+            if len(held) != len(self._groups) or len(steps) != self._count or len(before) != self._count:
                 raise ValueError("state: expected as many groups and step numbers as this optimiser has")
             for k in range(len(held)):
                 if type(held[k]) is not tuple:
                     raise TypeError("state: expected each group as _held")
             for k in range(self._count):
                 numbers[k] = steps[k]
+                numbers[self._count + k] = before[k]
             for kind, arrays in self._own.items():
                 for k in range(self._count):
                     own = <ndarray>arrays[k]
@@ -132,6 +137,7 @@ cdef class OptimizerState:
                 for k in range(count):
                     memcpy(all[k].out, all[k].values, all[k].bytes)
                 memcpy(self._steps, numbers, self._count * sizeof(int64_t))
+                memcpy(self._steps_before, numbers + self._count, self._count * sizeof(int64_t))
             self.step_count, self.skipped_steps, self._rounding_key = step_count, skipped_steps, rounding_key
             self.install_groups(held)
         finally:

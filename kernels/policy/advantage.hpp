@@ -71,7 +71,7 @@ struct returns_columns {
             const flag last = t == a.time - 1 ? 1 : 0;
             // Without next_values an episode that was cut ends like one that is over.
             const T* next = next_values != nullptr ? next_values + at : following;
-            const flag without = next_values != nullptr ? 0 : 1;
+            const flag without = next_values != nullptr ? 0 : ~flag(0);  // all bits: a flag is true where it is not 0
             FASTOPT_INDEPENDENT
             for (int j = 0; j < WIDTH; ++j) {
                 const flag over = terminated[at + j], cut = truncated[at + j] | last;
@@ -93,8 +93,8 @@ template <class T>
 void standardize(const standardize_args& a, int64_t begin, int64_t end) {
     const T* x = static_cast<const T*>(a.x) + begin;
     T* y = static_cast<T*>(a.y) + begin;
-    const double mean = a.mean, scale = a.scale;
-    elementwise<double>(end - begin, [=](auto at) { at.store(y, (at.load(x) - mean) * scale); });
+    const double mean = a.mean, rest = a.rest, scale = a.scale;
+    elementwise<double>(end - begin, [=](auto at) { at.store(y, ((at.load(x) - mean) - rest) * scale); });
 }
 
 }  // namespace

@@ -62,6 +62,18 @@ def gae(rewards, values, next_values, terminated, truncated, double gamma, doubl
     return advantages, returns
 
 
+cdef double standardize_scalars_of(ndarray x, standardize_args* args, double eps, double scale) except? -1:
+    """Fill in the scalars for the numbers of x, which have been multiplied by `scale`; return their sum of squares."""
+    cdef int element = element_type(x)
+    cdef ndarray room = room_for_sums(x)
+    cdef double first = fastopt_first(PyArray_DATA(x), element)
+    cdef double sum = sum_about(x, fastopt_kernels.core.sum_values[element], first, room)
+    fastopt_standardize_mean(args, first, sum, PyArray_SIZE(x))
+    cdef double squares = sum_about(x, fastopt_kernels.core.sum_squared_deviations[element], args.mean, room)
+    fastopt_standardize_scale(args, squares, PyArray_SIZE(x), eps, scale)
+    return squares
+
+
 def normalize_advantage(advantages, eps, out):
     cdef double least = eps if type(eps) is float else 0
     if not (isfinite(least) and least > 0):
@@ -71,10 +83,17 @@ def normalize_advantage(advantages, eps, out):
     not_empty(x, "advantages")
     cdef ndarray target = c_target(y)
     x = c_ordered(x)
-    cdef double mean = mean_of(x)
-    cdef double squares = sum_of(x, fastopt_kernels.core.sum_squared_deviations[element_type(x)], mean)
     cdef standardize_args args = standardize_args(
-        y=PyArray_DATA(target), x=PyArray_DATA(x), mean=mean,
-        scale=fastopt_standardize_scale(&squares, 1, PyArray_SIZE(x), least))
+        y=PyArray_DATA(target), x=PyArray_DATA(x), mean=0, rest=0, scale=0)
+    cdef double squares = standardize_scalars_of(x, &args, least, 1), scale = 1
+    cdef scale_args multiplied
+    if PyArray_TYPE(x) == NPY_DOUBLE and (fastopt_lost_squares(squares) or not isfinite(squares)):
+        scale = fastopt_square_scale(largest_of([x]))
+    if scale > 1 or scale < 1 and not isfinite(squares):  # equal numbers of any size are right as they are
+        x = c_copy(x)
+        multiplied = scale_args(x=PyArray_DATA(x), factor=scale)
+        run(fastopt_kernels.optimizers.scale[element_type(x)], &multiplied, PyArray_SIZE(x), ELEMENTWISE_GRAIN)
+        args.x = multiplied.x
+        standardize_scalars_of(x, &args, least, scale)
     run(fastopt_kernels.policy.standardize[element_type(x)], &args, PyArray_SIZE(x), ELEMENTWISE_GRAIN)
     return y if target is y else copied_into(y, target)

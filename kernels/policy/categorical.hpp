@@ -46,14 +46,29 @@ void row_exponentials(const row_exponentials_args& a, int64_t begin, int64_t end
     }
 }
 
+// So many sums in double stay in registers, with what they are compared with and what is counted (with 16 of them GCC 12
+// takes short registers, and spills those).
+constexpr int64_t SUMS_AT_ONCE = 8;
+
+// sums[j] += the n columns of row j, in order.
+template <class T>
+FASTOPT_INLINE void add_columns(double* sums, const T* e, int64_t stride, int64_t n) {
+    double sum[SUMS_AT_ONCE];
+    for (int64_t j = 0; j < SUMS_AT_ONCE; ++j) sum[j] = sums[j];
+    for (int64_t c = 0; c < n; ++c)
+        for (int64_t j = 0; j < SUMS_AT_ONCE; ++j) sum[j] += static_cast<double>(e[c * stride + j]);
+    for (int64_t j = 0; j < SUMS_AT_ONCE; ++j) sums[j] = sum[j];
+}
+
 // x = logits - the row's largest, e = e^x and their sum, of LANES rows side by side: ROWS, of which the last may be there
-// several times, or one, in longer pieces. Column c of a piece is at [c * LANES].
-template <class T, int64_t LANES>
+// several times, or one, in longer pieces. Column c of a piece is at [c * LANES]. The sum is of type Sum.
+template <class T, int64_t LANES, class Sum = T>
 struct softmax {
     static constexpr int64_t PIECE = LANES == 1 ? 512 : COLUMNS;
     const T *logits, *given = nullptr;  // e, where threads have shared it
     int64_t rows, columns;
-    T largest[LANES], total[LANES] = {};
+    T largest[LANES];
+    Sum total[LANES] = {};
     alignas(64) T x[PIECE * LANES], e[PIECE * LANES];
 
     ONCE_A_TILE softmax(const void* of_all, const softmax_args& shared, int64_t row, int64_t rows_, int64_t columns_)
@@ -84,7 +99,7 @@ struct softmax {
     ONCE_A_TILE int64_t piece(int64_t k) {
         const int64_t n = at_most(columns - k, PIECE);
         if (columns > PIECE) {
-            T unused[LANES] = {};
+            Sum unused[LANES] = {};
             if (LANES > 1) load_tile(x, logits + k, columns, rows, n);
             exponentials(k, n, unused);
         }
@@ -92,7 +107,7 @@ struct softmax {
     }
 
   private:
-    ONCE_A_TILE void exponentials(int64_t k, int64_t n, T* sums) {
+    ONCE_A_TILE void exponentials(int64_t k, int64_t n, Sum* sums) {
         if constexpr (LANES == 1) {
             const T *from = logits + k, most = largest[0];
             if (given != nullptr)
@@ -106,7 +121,7 @@ struct softmax {
                     at.store(x, difference);
                     at.store(e, exponential(difference));
                 });
-            for (int64_t c = 0; c < n; ++c) sums[0] += e[c];
+            for (int64_t c = 0; c < n; ++c) sums[0] += static_cast<Sum>(e[c]);
             return;
         }
         for (int64_t c = 0; c < n; ++c) {
@@ -116,9 +131,11 @@ struct softmax {
                 const auto power = exponential(difference);
                 at.store(xc, difference);
                 at.store(ec, power);
-                at.store(sums, at.load(sums) + power);
+                if constexpr (sizeof(Sum) == sizeof(T)) at.store(sums, at.load(sums) + power);
             });
         }
+        if constexpr (sizeof(Sum) != sizeof(T))
+            for (int64_t j = 0; j < LANES; j += SUMS_AT_ONCE) add_columns(sums + j, e + j, LANES, n);
     }
 };
 
@@ -209,25 +226,41 @@ void categorical_entropy(const categorical_entropy_args& a, int64_t begin, int64
     });
 }
 
-// u[i] is the uniform number of row first + i; it has room for ROWS more than there are rows.
+// chosen[j] += how many cumulative sums along the n columns of row j are at most passed[j].
+template <class T, int64_t ROWS_HERE>
+FASTOPT_INLINE void count_passed(int64_t* chosen, double* cumulative, const double* passed, const T* e, int64_t stride,
+                                 int64_t n) {
+    double sum[ROWS_HERE], limit[ROWS_HERE];
+    int64_t count[ROWS_HERE];
+    for (int64_t j = 0; j < ROWS_HERE; ++j) sum[j] = cumulative[j], limit[j] = passed[j], count[j] = chosen[j];
+    for (int64_t c = 0; c < n; ++c)
+        for (int64_t j = 0; j < ROWS_HERE; ++j) {
+            sum[j] += static_cast<double>(e[c * stride + j]);
+            count[j] += sum[j] <= limit[j] ? 1 : 0;
+        }
+    for (int64_t j = 0; j < ROWS_HERE; ++j) cumulative[j] = sum[j], chosen[j] = count[j];
+}
+
+// Of each row a number between 0 and 1: to 32 bits, with as much room at either end, or to 53.
+inline void draws(double* u, const uint32_t* words, int64_t n, float) {
+    for (int64_t i = 0; i < n; ++i) u[i] = (static_cast<double>(words[i]) + 0.5) * 0x1p-32;
+}
+inline void draws(double* u, const uint32_t* words, int64_t n, double) { uniforms(u, words, n); }
+
+// u[i] is the number of row first + i; it has room for ROWS more than there are rows.
 template <class T>
-void sample_rows(const categorical_sample_args& a, const T* u, int64_t first, int64_t last) {
-    typedef typename integer_like<T>::type index;
+void sample_rows(const categorical_sample_args& a, const double* u, int64_t first, int64_t last) {
     side_by_side(first, last, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
         constexpr int64_t LANES = decltype(side)::LANES;
-        softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
-        T passed[LANES], cumulative[LANES] = {};
+        softmax<T, LANES, double> t(a.logits, a.softmax, row, rows, a.columns);
+        constexpr int64_t FEW = LANES < SUMS_AT_ONCE ? LANES : SUMS_AT_ONCE;
+        double passed[LANES], cumulative[LANES] = {};
         for (int64_t j = 0; j < LANES; ++j) passed[j] = u[row - first + j] * t.total[j];
         int64_t chosen[LANES] = {};
         for (int64_t k = 0; k < a.columns; k += t.PIECE) {
             const int64_t n = t.piece(k);
-            index of_piece[LANES] = {};
-            for (int64_t c = 0; c < n; ++c)
-                for (int64_t j = 0; j < LANES; ++j) {
-                    cumulative[j] += t.e[c * LANES + j];
-                    of_piece[j] += cumulative[j] <= passed[j] ? 1 : 0;
-                }
-            for (int64_t j = 0; j < LANES; ++j) chosen[j] += of_piece[j];
+            for (int64_t j = 0; j < LANES; j += FEW)
+                count_passed<T, FEW>(chosen + j, cumulative + j, passed + j, t.e + j, LANES, n);
         }
         for (int64_t j = 0; j < rows; ++j) a.actions[row + j] = t.total[j] == t.total[j] ? chosen[j] : -1;
     });
@@ -237,9 +270,9 @@ template <class T>
 void categorical_sample(const categorical_sample_args& a, int64_t begin, int64_t end) {
     constexpr int64_t WORDS = sizeof(T) / 4;  // of a row
     for_words(a.address, 0, begin * WORDS, end * WORDS, [&](const uint32_t* words, int64_t from, int64_t to) {
-        T u[WORDS_PIECE / WORDS + ROWS] = {};
-        uniforms(u, words, (to - from) / WORDS);
-        sample_rows(a, u, from / WORDS, to / WORDS);
+        double u[WORDS_PIECE / WORDS + ROWS] = {};
+        draws(u, words, (to - from) / WORDS, T());
+        sample_rows<T>(a, u, from / WORDS, to / WORDS);
     });
 }
 

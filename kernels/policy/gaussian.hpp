@@ -36,6 +36,55 @@ inline void repeat_row(T* x, int64_t columns, int64_t length) {
     }
 }
 
+// f * e^x is (f * low) * high with low = e^x and high = 1, but beyond BOUND, where e^x may be 0 or infinite and the product
+// not, both are e^(x / 2). Beyond FURTHEST no product with a number but 0 stays within the range of what is made of it.
+template <class T>
+constexpr T BOUND = sizeof(T) == 4 ? T(64) : T(512);
+template <class T>
+constexpr T FURTHEST = sizeof(T) == 4 ? T(176) : T(1416);
+
+template <class T>
+FASTOPT_INLINE bool is_beyond(T x) { return static_cast<int>(x > BOUND<T>) | static_cast<int>(x < -BOUND<T>); }
+
+template <class T>
+struct two_factors {
+    T low, high;
+    FASTOPT_INLINE explicit two_factors(T x) {
+        x = x > FURTHEST<T> ? FURTHEST<T> : x < -FURTHEST<T> ? -FURTHEST<T> : x;
+        low = exponential(is_beyond(x) ? T(0.5) * x : x);
+        high = is_beyond(x) ? low : T(1);
+    }
+    FASTOPT_INLINE T rest(T product) const { return product * high; }
+};
+template <class V>
+struct one_factor {
+    V low;
+    FASTOPT_INLINE V rest(V product) const { return product; }
+};
+
+// Whether any of `rows` rows of n numbers, `stride` apart, is beyond that bound.
+template <class T>
+ONCE_A_TILE bool any_beyond(const T* x, int64_t stride, int64_t rows, int64_t n) {
+    typename integer_like<T>::type found = 0;
+    if (stride == n) stride = n *= rows;  // they are one
+    if (stride == n || stride == 0) rows = 1;
+    for (int64_t j = 0; j < rows; ++j)
+        for (int64_t k = 0; k < n; ++k) found |= is_beyond(x[j * stride + k]) ? 1 : 0;
+    return found != 0;
+}
+
+// Runs one(at, factor) for the elements [0, n), with e^-log_std as the factor.
+template <class T, class One>
+FASTOPT_INLINE void with_inverse(const T* log_std, bool beyond, int64_t n, One one) {
+    if (beyond)
+        for (int64_t i = 0; i < n; ++i) one(one_element<T>{i}, two_factors<T>(-log_std[i]));
+    else
+        elementwise<T>(n, [&](auto at) {
+            auto inverse = exponential(-at.load(log_std));
+            one(at, one_factor<decltype(inverse)>{inverse});
+        });
+}
+
 // exp(2 d) - 1 - 2 d
 template <class T, class V>
 FASTOPT_INLINE V kl_of_spreads(V d) {
@@ -46,7 +95,9 @@ template <class T>
 void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
     const T *old_mean = static_cast<const T*>(a.old_mean), *old_log_std = static_cast<const T*>(a.old_log_std);
     const T *new_mean = static_cast<const T*>(a.new_mean), *new_log_std = static_cast<const T*>(a.new_log_std);
-    const bool joined = a.columns <= COLUMNS && a.old_stride == a.new_stride, for_all = joined && a.new_stride == 0;
+    const bool for_all = a.columns <= COLUMNS && a.old_stride == 0 && a.new_stride == 0 &&
+                         !any_beyond(new_log_std, 0, 1, a.columns);
+    const bool joined = for_all || (a.columns <= COLUMNS && a.old_stride != 0 && a.new_stride != 0);
     const int64_t step = rows_at_once<T>(5, a.columns);
     alignas(64) T terms[TILE], of_spreads[TILE], inverse[TILE];
     if (for_all) {
@@ -62,6 +113,7 @@ void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
         T kl[ROWS] = {};
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
             const int64_t n = at_most(a.columns - k, COLUMNS);
+            const bool beyond = !for_all && any_beyond(new_log_std + row * a.new_stride + k, a.new_stride, rows, n);
             in_runs(joined, rows, n, [&](int64_t j, int64_t length) {
                 const T *before = old_mean + (row + j) * a.columns + k, *after = new_mean + (row + j) * a.columns + k;
                 const T* old_spread = old_log_std + (row + j) * a.old_stride + k;
@@ -73,10 +125,9 @@ void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
                         at.store(to, T(0.5) * (at.load(of_spreads) + t * t));
                     });
                 else
-                    elementwise<T>(length, [&](auto at) {
-                        const auto spread = at.load(new_spread);
-                        const auto t = (at.load(before) - at.load(after)) * exponential(-spread);
-                        at.store(to, T(0.5) * (kl_of_spreads<T>(at.load(old_spread) - spread) + t * t));
+                    with_inverse(new_spread, beyond, length, [&](auto at, auto inverse) __attribute__((always_inline)) {
+                        const auto t = inverse.rest((at.load(before) - at.load(after)) * inverse.low);
+                        at.store(to, T(0.5) * (kl_of_spreads<T>(at.load(old_spread) - at.load(new_spread)) + t * t));
                     });
             });
             sum_rows(kl, terms, n, rows, n);
@@ -85,11 +136,11 @@ void gaussian_kl(const gaussian_kl_args& a, int64_t begin, int64_t end) {
     }
 }
 
-// log_std and exp(-log_std) for the rows of a tile, where one is for all and fits it; returns whether.
+// log_std and exp(-log_std) for the rows of a tile, where one is for all, fits it and is within the bound; returns whether.
 template <class T>
 ONCE_A_TILE bool spread_for_all(T* log_std, T* inverse, const T* of_all, int64_t stride, int64_t columns,
                                 int64_t rows) {
-    if (stride != 0 || columns > COLUMNS) return false;
+    if (stride != 0 || columns > COLUMNS || any_beyond(of_all, 0, 1, columns)) return false;
     elementwise<T>(columns, [&](auto at) {
         at.store(log_std, at.load(of_all));
         at.store(inverse, exponential(-at.load(of_all)));
@@ -107,12 +158,14 @@ void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t e
     alignas(64) T terms[TILE], spread_of_all[TILE], inverse[TILE];
     const int64_t first_rows = at_most(end - begin, step);
     const bool for_all = spread_for_all(spread_of_all, inverse, log_std, a.stride, a.columns, first_rows);
+    const bool joined = for_all || (a.columns <= COLUMNS && a.stride != 0);
     for (int64_t row = begin; row < end; row += step) {
         const int64_t rows = at_most(end - row, step);
         T sum[ROWS] = {};
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
             const int64_t n = at_most(a.columns - k, COLUMNS);
-            in_runs(a.columns <= COLUMNS, rows, n, [&](int64_t j, int64_t length) {
+            const bool beyond = !for_all && any_beyond(log_std + row * a.stride + k, a.stride, rows, n);
+            in_runs(joined, rows, n, [&](int64_t j, int64_t length) {
                 const T *x = actions + (row + j) * a.columns + k, *of_x = mean + (row + j) * a.columns + k;
                 const T* spread = for_all ? spread_of_all : log_std + (row + j) * a.stride + k;
                 T* to = terms + j * n;
@@ -122,8 +175,8 @@ void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t e
                         at.store(to, T(0.5) * (t * t) + at.load(spread));
                     });
                 else
-                    elementwise<T>(length, [&](auto at) {
-                        const auto t = (at.load(x) - at.load(of_x)) * exponential(-at.load(spread));
+                    with_inverse(spread, beyond, length, [&](auto at, auto inverse_of) __attribute__((always_inline)) {
+                        const auto t = inverse_of.rest((at.load(x) - at.load(of_x)) * inverse_of.low);
                         at.store(to, T(0.5) * (t * t) + at.load(spread));
                     });
             });
@@ -148,7 +201,7 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
     T* actions = static_cast<T*>(a.actions);
     constexpr int64_t PIECE = 512;
     alignas(64) T z[PIECE], std[PIECE + COLUMNS], of_columns[PIECE];
-    const bool for_all = a.stride == 0 && a.columns <= COLUMNS;
+    const bool for_all = a.stride == 0 && a.columns <= COLUMNS && !any_beyond(log_std, 0, 1, a.columns);
     if (for_all) {
         elementwise<T>(a.columns, [&](auto at) { at.store(std, exponential(at.load(log_std))); });
         repeat_row(std, a.columns, at_most(end - begin, PIECE) + a.columns);
@@ -168,6 +221,13 @@ void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) 
             if (++column == a.columns) column = 0;
         }
         const T* spread = a.stride != 0 ? log_std + i : of_columns;
+        if (any_beyond(spread, n, 1, n)) {
+            for (int64_t k = 0; k < n; ++k) {
+                const two_factors<T> power(spread[k]);
+                actions[i + k] = mean[i + k] + power.rest(power.low * z[k]);
+            }
+            continue;
+        }
         elementwise<T>(n, [&](auto at) {
             at.store(actions + i, at.load(mean + i) + exponential(at.load(spread)) * at.load(z));
         });
@@ -215,6 +275,7 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
     gradient_buffers<T> run;
     const int64_t first_rows = at_most(last - first, step);
     const bool for_all = spread_for_all(run.log_std, run.inverse, log_std, a.stride, a.columns, first_rows);
+    const bool joined = for_all || (a.columns <= COLUMNS && a.stride != 0);
     T entropy[ROWS];
     for (int64_t row = first; row < last; row += step) {
         const int64_t rows = at_most(last - row, step);
@@ -226,20 +287,25 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
             const int64_t n = at_most(a.columns - k, COLUMNS);
             if (new_entropy) sum_rows(entropy, log_std + row * a.stride + k, a.stride, rows, n);
             repeat_each(run.weights, weight, rows, n);
-            in_runs(a.columns <= COLUMNS, rows, n, [&](int64_t j, int64_t length) {
+            const bool beyond = !for_all && any_beyond(log_std + row * a.stride + k, a.stride, rows, n);
+            in_runs(joined, rows, n, [&](int64_t j, int64_t length) {
                 const int64_t from = (row + j) * a.columns + k, in_run = j * n;
                 const T* spread = for_all ? run.log_std : log_std + (row + j) * a.stride + k;
                 T* of_log_std = dlog_std != nullptr ? dlog_std + from : run.of_log_std + in_run;
-                const auto one = [&](auto at, auto inverse) {
-                    const auto t = (at.load(actions + from) - at.load(mean + from)) * inverse;
+                const auto one = [&](auto at, auto inverse) __attribute__((always_inline)) {
+                    const auto t = inverse.rest((at.load(actions + from) - at.load(mean + from)) * inverse.low);
                     const auto w = at.load(run.weights + in_run);
                     const auto log_density = T(0.5) * (t * t) + at.load(spread);
                     at.store(run.terms + in_run, log_density);
-                    at.store(dmean + from, -(w * (t * inverse)));
+                    at.store(dmean + from, -inverse.rest(w * (t * inverse.low)));
                     at.store(of_log_std, w * (T(1) - t * t) - entropy_scale);
                 };
-                if (for_all) elementwise<T>(length, [&](auto at) { one(at, at.load(run.inverse)); });
-                else elementwise<T>(length, [&](auto at) { one(at, exponential(-at.load(spread))); });
+                if (for_all)
+                    elementwise<T>(length, [&](auto at) {
+                        auto of_all = at.load(run.inverse);
+                        one(at, one_factor<decltype(of_all)>{of_all});
+                    });
+                else with_inverse(spread, beyond, length, one);
             });
             sum_rows(sum, run.terms, n, rows, n);
             if (dlog_std == nullptr) {

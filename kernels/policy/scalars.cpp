@@ -5,9 +5,23 @@
 
 #include <cmath>
 
-extern "C" double fastopt_standardize_scale(const double* sums, int64_t count, int64_t size, double eps) {
+extern "C" double fastopt_first(const void* x, int element_type) {
     default_float_mode mode;
-    return in_mode(1 / (std::sqrt(fastopt_mean(sums, count, size)) + in_mode(eps)));
+    return in_mode(element_type == 0 ? *static_cast<const float*>(x) : *static_cast<const double*>(x));
+}
+
+extern "C" void fastopt_standardize_mean(standardize_args* args, double first, double sum, int64_t size) {
+    default_float_mode mode;
+    first = in_mode(first);
+    const double shift = fastopt_mean(&sum, 1, size), mean = first + shift, of_shift = mean - first;
+    args->mean = in_mode(mean);
+    args->rest = in_mode((first - (mean - of_shift)) + (shift - of_shift));  // exactly first + shift - mean
+}
+
+extern "C" void fastopt_standardize_scale(standardize_args* args, double squares, int64_t size, double eps, double scale) {
+    default_float_mode mode;
+    const double variance = fastopt_mean(&squares, 1, size) - in_mode(args->rest) * args->rest;
+    args->scale = in_mode(1 / (std::sqrt(variance < 0 ? 0 : variance) + in_mode(eps) * in_mode(scale)));
 }
 
 extern "C" double fastopt_gaussian_log_prob_constant(int64_t columns) {

@@ -19,7 +19,6 @@ def _minimized(dtype: Any, **options: Any) -> list[np.ndarray]:
         elite_frac=0.25,
         std_lr=0.5,
         mean_lr=0.75,
-        refit_about="old_mean",
         maxiter=4,
         rng=7,
         vectorized=True,
@@ -33,5 +32,6 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
     return {
         "minimize_cem": lambda: _minimized(dtype, antithetic=True, bounds=[(-1, 0.5)] * 40),
         "minimize_cem full": lambda: _minimized(dtype, covariance="full", extra_std=0.25, restarts=1, patience=2),
+        "minimize_cem equal": lambda: _minimized(dtype, weights="equal", refit_about="new_mean", extra_std=0.25),
         "CEM": lambda: fo.CEM(np.zeros(40, dtype), 0.5, popsize=600, rng=7).ask(),
     }

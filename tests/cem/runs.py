@@ -10,7 +10,10 @@ RUNS = {
     "plain": {},
     "full": {"covariance": "full"},
     "antithetic, bounds": {"antithetic": True, "bounds": [(-1, 0.125)] * 6, "n_repeats": 2},
-    "reflect, new mean": {"bounds": [(-1, None)] * 6, "bound_handling": "reflect", "refit_about": "new_mean"},
+    "reflect": {"bounds": [(-1, None)] * 6, "bound_handling": "reflect"},
+    "equal, new mean": {"weights": "equal", "refit_about": "new_mean"},
+    "equal, full": {"weights": "equal", "covariance": "full", "std_lr": 0.25},
+    "noisy": {"noisy": True, "restarts": 1, "patience": 3},
     "restarts, noise": {"restarts": 2, "patience": 2, "extra_std": (0.5, 9), "min_std": 0.01, "maximize": True},
 }
 

@@ -89,7 +89,9 @@ def test_full_covariance_solves_a_rotated_ellipsoid():
 def test_about_the_old_mean_the_spread_does_not_shrink_on_a_slope():
     slope = lambda x: x.sum(axis=1)  # noqa: E731
     new, old = (
-        fastopt.minimize_cem(slope, np.zeros(4), 1.0, maxiter=20, vectorized=True, refit_about=about, std_lr=1.0, rng=0)
+        fastopt.minimize_cem(
+            slope, np.zeros(4), 1.0, maxiter=20, vectorized=True, weights="equal", refit_about=about, std_lr=1.0, rng=0
+        )
         for about in ("new_mean", "old_mean")
     )
     assert new.std.max() < 0.1
@@ -129,10 +131,11 @@ def test_x0_and_sigma0_from_bounds():
 def test_extra_std_is_added_to_the_variance_and_can_fade():
     flat = lambda x: np.zeros(len(x))  # noqa: E731
     options = {"std_lr": 1.0, "maxiter": 1, "vectorized": True, "rng": 4}
-    plain = fastopt.minimize_cem(flat, np.zeros(3), 1.0, **options).std
-    for noise in (2.0, (2.0, 10)):
-        std = fastopt.minimize_cem(flat, np.zeros(3), 1.0, extra_std=noise, **options).std
-        np.testing.assert_allclose(std, np.sqrt(plain**2 + 4), rtol=1e-14)
+    for weights in ("equal", "log"):
+        plain = fastopt.minimize_cem(flat, np.zeros(3), 1.0, weights=weights, **options).std
+        for noise in (2.0, (2.0, 10)):
+            std = fastopt.minimize_cem(flat, np.zeros(3), 1.0, weights=weights, extra_std=noise, **options).std
+            np.testing.assert_allclose(std, np.sqrt(plain**2 + 4), rtol=1e-14)
     options["maxiter"] = 40
     faded = fastopt.minimize_cem(sphere, np.zeros(3), 1.0, extra_std=(1.0, 10), **options)
     kept = fastopt.minimize_cem(sphere, np.zeros(3), 1.0, extra_std=1.0, **options)
@@ -188,7 +191,8 @@ def test_fewer_good_scores_than_elites():
     scores = np.full(20, np.nan)
     scores[[3, 8]] = 1.0
     cem.tell(scores)
-    np.testing.assert_allclose(cem.mean, x[[3, 8]].mean(axis=0), rtol=1e-14)
+    expected = np.average(x[[3, 8]], axis=0, weights=np.log([2.5, 2.5 / 2]))  # the ranks among two
+    np.testing.assert_allclose(cem.mean, expected, rtol=1e-14)
 
 
 def test_there_are_two_elites_at_least():

@@ -182,9 +182,9 @@ BOTH_TYPES = {
         lambda a, b: fastopt.ema_update(a, b, 0.75),
     ),
     "fastopt_1_add_squares": (
-        (d, array, i, d),
-        lambda f, a, b, n: f(a, n, 1.0),
-        lambda a, b: 1.0 + fastopt.l2_penalty(a, 2.0),
+        (d, array, i, d, d),
+        lambda f, a, b, n: f(a, n, 0.5, 0.25),
+        lambda a, b: 0.5 + fastopt.l2_penalty(a.astype(float) / 4, 2.0),
     ),
     # Thirteen rows of five; what is not in a or b is zeros.
     "fastopt_1_categorical_kl": (
@@ -254,8 +254,10 @@ ONE_TYPE = {
         lambda f, a, b, n: f(a, n // 2, 7, 8, 10),
         lambda a, b: np.copyto(a[: a.size // 2 * 2].view(np.int64), Philox4x32(7).permutation(a.size // 2, stream=8)),
     ),
-    "fastopt_1_norm": ((d, d), lambda f, a, b, n: f(9.0), lambda a, b: 3.0),
-    "fastopt_1_penalty": ((d, d, d), lambda f, a, b, n: f(3.0, 4.0), lambda a, b: 6.0),
+    "fastopt_1_norm": ((d, d, d), lambda f, a, b, n: f(9.0, 0.25), lambda a, b: 12.0),
+    "fastopt_1_penalty": ((d, d, d, d), lambda f, a, b, n: f(3.0, 4.0, 0.25), lambda a, b: 96.0),
+    "fastopt_1_square_scale": ((d, d), lambda f, a, b, n: f(3 * 2.0**600), lambda a, b: 2.0**-602),
+    "fastopt_1_lost_squares": ((i, d), lambda f, a, b, n: f(1.0), lambda a, b: None),
 }
 CONTRACT = {f"{name}_{np.dtype(t)}": (t, *line) for name, line in BOTH_TYPES.items() for t in DTYPES}
 CONTRACT |= {name: (np.float32, *line) for name, line in ONE_TYPE.items()}

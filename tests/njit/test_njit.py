@@ -84,6 +84,13 @@ def sums(x, g):
     return *norms, fastopt.l2_penalty(x, 0.3), fastopt.l2_penalty((g, x.ravel()), 2), fastopt.grad_norm((g, None))
 
 
+def sums_at_the_ends(x, g):
+    """Squares that overflow, or underflow to 0 or to subnormal numbers."""
+    huge, tiny, least = np.full(5000, 1e200), np.full((3, 4), 1e-170), np.full(3, 1e-160)
+    norms = fastopt.grad_norm(huge), fastopt.grad_norm((x, [huge, huge], None)), fastopt.grad_norm((tiny, (least,)))
+    return norms, fastopt.l2_penalty((huge, x), 1e-300), fastopt.l2_penalty([tiny, tiny], 1e300)
+
+
 def draws(x, g):
     rng = Philox4x32(SEED)
     last = 2**62 - 5  # elements of either dtype
@@ -98,7 +105,7 @@ def draws(x, g):
     return filled, normals, words, uniforms, gaussians, single, ints, order, rng.seed
 
 
-CASES = {case.__name__: case for case in (activations, dropout, fused_layer, adam, sgd, sums, draws)}
+CASES = {case.__name__: case for case in (activations, dropout, fused_layer, adam, sgd, sums, sums_at_the_ends, draws)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -322,6 +329,16 @@ REFUSED = {
             (*[X.copy() for _ in range(4)], 0, 0.1, 0.9, 1e-8, 0.0, 1.0, "step: expected an int >= 1, got 0"),
             (
                 *[X.copy() for _ in range(4)],
+                np.uint64(2**63 + 1),
+                0.1,
+                0.9,
+                1e-8,
+                0.0,
+                1.0,
+                "step: expected an int < 2**63, got 9223372036854775809",
+            ),
+            (
+                *[X.copy() for _ in range(4)],
                 1,
                 -0.1,
                 0.9,
@@ -340,7 +357,7 @@ REFUSED = {
                 1e-50,
                 0.0,
                 1.0,
-                "eps: expected a number that is not 0 in the",
+                "eps: expected at least 2**-87 in float32",
             ),
             (*[X.copy() for _ in range(4)], 1, 0.1, 0.9, 1e-8, inf, 1.0, "weight_decay: expected a finite number >= 0"),
             (*[X.copy() for _ in range(4)], 1, 0.1, 0.9, 1e-8, 0.0, nan, "grad_multiplier: expected a finite number"),

@@ -48,9 +48,22 @@ def advantages(x, y, k, b, actions, flags):
     return policy.gae(x, y, x, flags, ~flags, 0.99, 0.95), flat
 
 
+def ends_of_the_range(x, y, k, b, actions, flags):
+    far = 256 * k  # exact: the rounding of this code is its own
+    return (
+        policy.gaussian_kl(x, far, x, far),
+        policy.gaussian_kl(x, far, y, far, per_sample=True),
+        policy.gaussian_policy_gradient(x, far, x, b)[1:],
+        policy.gaussian_sample(x, far, ADDRESS),
+    )
+
+
 CASES = {
     case.__name__: case
-    for case in (divergences, categorical_gradients, gaussian_gradients, samples, single_observations, advantages)
+    for case in (
+        *(divergences, categorical_gradients, gaussian_gradients, samples, single_observations, advantages),
+        ends_of_the_range,
+    )
 }
 
 
@@ -69,6 +82,15 @@ def test_compiled_code_has_the_bits_of_python(name, dtype):
         given = arrays(rows, columns, dtype)
         assert_same_results(compiled(*given), CASES[name](*given), f"{name} {rows} x {columns}")
     assert len(compiled.signatures) == 1
+
+
+def test_booleans_of_any_byte_are_true():
+    x = np.arange(8.0)
+    odd = np.array([0, 2, 0, 0, 4, 0, 255, 0], np.uint8).view(bool)
+    compiled = numba.njit(lambda x, over, cut: policy.gae(x, x, x, over, cut, 0.9, 0.8))
+    for over, cut in ((odd, ~odd[::-1].copy()), (odd[::-1].copy(), odd)):
+        plain = over.view(np.uint8) != 0, cut.view(np.uint8) != 0
+        assert_same_results(compiled(x, over, cut), policy.gae(x, x, x, *plain, 0.9, 0.8))
 
 
 X, K, B, A, F = np.zeros((6, 4)), np.zeros(4), np.zeros(6), np.zeros(6, np.int64), np.zeros((6, 4), bool)

@@ -34,6 +34,7 @@ def cases() -> Iterator[tuple[str, Case]]:
         " decoupled": {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True},
         " maximize": {"maximize": True, "grad_multiplier": 1 / 1024},
         " betas 0": {"betas": (0.0, 0.0)},
+        " betas small": {"betas": (0.25, 0.125), "weight_decay": 0.1},
         " lr 0": {"lr": 0.0, "weight_decay": 0.1},
         " multiplier 0": {"grad_multiplier": 0.0},
     }
@@ -64,6 +65,8 @@ def cases() -> Iterator[tuple[str, Case]]:
         "Adam amsgrad": {"amsgrad": True},
         "Adam clipped": {"max_grad_norm": 0.5, "decoupled_weight_decay": True, "weight_decay": 0.1},
         "Adam average": {"ema_decay": 0.9, "betas": (0.0, 0.9)},
+        "Adam short average": {"ema_decay": 0.25, "betas": (0.25, 0.9)},
+        "Adam amsgrad bfloat16": {"amsgrad": True, "state_dtype": "bfloat16", "rng": 5, "betas": (0.25, 0.9)},
         "Adam everything": {"amsgrad": True, "zero_grads": True, **everything},
         "Adam bfloat16": {"state_dtype": "bfloat16", "rng": 5},
         "Adam 8bit": {"state_dtype": "8bit", "rng": 5},
@@ -76,13 +79,15 @@ def cases() -> Iterator[tuple[str, Case]]:
     for name, chosen in options.items():
         yield name, Case(_optimizer(name.split()[0], **chosen), 4, OPTIMIZER_GRAIN)
     yield "ema_update", Case(call("ema_update", 0.9), 2, ELEMENTWISE_GRAIN)
+    for decay in (0.0, 0.25, 1.0):
+        yield f"ema_update {decay}", Case(call("ema_update", decay), 2, ELEMENTWISE_GRAIN)
     yield "clip_grad_norm_", Case(lambda ops, *arrays: ops.clip_grad_norm_(list(arrays), 0.5), 2, SUM_GRAIN)
 
     yield "l2_penalty", Case(lambda ops, *arrays: ops.l2_penalty(list(arrays), 0.3), 2, SUM_GRAIN)
 
 
 def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """The powers of Adam's betas are exact too, except in the one that uses the defaults."""
+    """The powers of Adam's betas are exact too, except in those that say others."""
     size, dtype = x.size, x.dtype.type
     dyadic = {"betas": (0.875, 0.9375), "eps": 2.0**-20}
     everything = {"amsgrad": True, "max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.75}
@@ -110,6 +115,12 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
     return {
         "adam_step": lambda: stepped(fo.adam_step, 4, 3, lr=0.125, **dyadic),
         "adam_step default betas": lambda: stepped(fo.adam_step, 4, 3),
+        "adam_step beta2 0.9999": lambda: [
+            array
+            for step in (1, 2, 3, 1000, 3000, 3998, 10**6, 10**9)
+            for array in stepped(fo.adam_step, 4, step, lr=1.0, betas=(0.9, 0.9999))[:1]
+        ],
+        "adam_step betas below 1/2": lambda: stepped(fo.adam_step, 4, 3, lr=0.125, betas=(0.25, 0.9375)),
         "sgd_step": lambda: stepped(fo.sgd_step, 3, 3, lr=0.125, momentum=0.875, dampening=0.25),
         "Adam": lambda: trained(fo.Adam, weight_decay=0.25, **dyadic),
         "AdamW": lambda: trained(fo.AdamW, **dyadic),
@@ -122,6 +133,7 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
         "SparseRows": lambda: stepped_rows(fo.Adam, **dyadic),
         "SparseRows SGD": lambda: stepped_rows(fo.SGD, momentum=0.875),
         "ema_update": lambda: stepped(fo.ema_update, 2, 0.875),
+        "ema_update below 1/2": lambda: stepped(fo.ema_update, 2, 0.125),
         "grad_norm": lambda: fo.grad_norm([x, grad]),
         "clip_grad_norm_": lambda: stepped(lambda *arrays: fo.clip_grad_norm_(arrays, 0.5), 2),
         "l2_penalty": lambda: fo.l2_penalty([x, grad], 0.25),

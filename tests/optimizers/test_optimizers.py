@@ -54,7 +54,7 @@ finite = st.floats(-1e3, 1e3)
         optional={
             "lr": st.floats(0, 10),
             "betas": st.tuples(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True)),
-            "eps": st.floats(1e-30, 1),
+            "eps": st.floats(1e-26, 1),
             "weight_decay": st.floats(0, 10),
             "decoupled_weight_decay": st.booleans(),
             "maximize": st.booleans(),
@@ -283,7 +283,7 @@ def test_memory_maps(tmp_path, mode):
         ("SGD", {"momentum": -0.0}),
     ],
 )
-def test_states_of_idle_parameters_end_at_zero(dtype, name, options):
+def test_states_of_idle_parameters_end_at_zero_or_at_the_smallest_number(dtype, name, options):
     # 2,000 steps take 0.9**t below the smallest normal number of float32, 0.5**t below that of float64 as well.
     param, twin_param = values(1, 300, np.float32).astype(dtype), values(1, 300, np.float32).astype(dtype)
     param[~np.isfinite(param)] = twin_param[~np.isfinite(twin_param)] = 1
@@ -299,7 +299,8 @@ def test_states_of_idle_parameters_end_at_zero(dtype, name, options):
         if key.endswith("/0") and isinstance(state, np.ndarray):
             assert not np.any((state != 0) & (np.abs(state) < tiny)), key
             if dtype == np.float32 or "0.9" not in str(options):
-                assert_same_bits(state, np.zeros(300, dtype), key)
+                # An average of squares stands in a denominator: it stays at twice the smallest normal number.
+                assert_same_bits(state, np.full(300, 2 * tiny if key == "exp_avg_sq/0" else 0, dtype), key)
     assert_same_bits(param, twin_param)
     assert_same_optimizers(optimizer, twin)
 

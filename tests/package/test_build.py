@@ -1,13 +1,18 @@
-"""An edit of any file of kernels/ is compiled by the next `make test`; flags that would change the bits are refused."""
+"""An edit of any file of kernels/ is compiled by the next `make test`; flags that would change the bits are refused;
+no function of a C library is called whose last bit differs between libraries."""
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import fastopt
+from fastopt import _core
 
 from ..support import ROOT
 
@@ -58,3 +63,35 @@ def test_flags_that_change_the_bits_are_refused(flags, refused):
     result = subprocess.run(command, input='#include "fastopt.h"\n', capture_output=True, text=True)
     assert (result.returncode != 0) == bool(refused)
     assert refused in result.stderr
+
+
+# ---- the C library ---------------------------------------------------------------------------------------------------
+
+# Not rounded correctly by every C library, where sqrt, fma, ldexp, frexp, rint and the like are.
+INEXACT = {"exp", "exp2", "exp10", "expm1", "log", "log2", "log10", "log1p", "pow", "cbrt", "hypot"}
+INEXACT |= {"sin", "cos", "tan", "sincos", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"}
+INEXACT |= {"asinh", "acosh", "atanh", "erf", "erfc", "gamma", "lgamma", "tgamma"}
+INEXACT_SYMBOLS = {f"{name}{suffix}" for name in INEXACT for suffix in ("", "f", "l", "_r")}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or shutil.which("nm") is None, reason="no nm for ELF here")
+def test_the_module_calls_no_function_whose_last_bit_differs():
+    command = ["nm", "--dynamic", "--undefined-only", _core.__file__]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = {line.split()[-1].split("@")[0] for line in printed.splitlines()}
+    assert "memcpy" in names
+    assert names & INEXACT_SYMBOLS == set()
+    assert not any(name.startswith(("_ZGV", "__sv")) for name in names)  # of vectors
+
+
+def test_no_definition_calls_one():
+    package = Path(fastopt.__file__).parent
+    sources = [path for path in package.rglob("*.py") if "demo" not in path.parts]
+    assert len(sources) > 40
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+                assert (called.value.id, called.attr) not in {
+                    (module, name) for module in ("math", "np") for name in INEXACT | {"power", "float_power"}
+                }, f"{path}:{node.lineno}"

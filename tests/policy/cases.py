@@ -30,6 +30,9 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
         "policy.categorical_entropy": lambda: policy.categorical_entropy(x),
         "policy.categorical_entropy wide": shared,
         "policy.categorical_sample": lambda: policy.categorical_sample(x, GOLDEN_ADDRESS),
+        "policy.categorical_sample many actions": lambda: policy.categorical_sample(
+            np.resize(x, (300, 1001)), GOLDEN_ADDRESS
+        ),
         "policy.categorical_policy_gradient": lambda: policy.categorical_policy_gradient(
             x, actions, b, entropy_coef=0.125
         ),

@@ -112,7 +112,7 @@ def test_hyper_parameters_that_are_subnormal(flushing):
     for switch in (lambda: None, flushing):
         arrays = [np.full(5, 0.5) for _ in range(4)]
         switch()
-        fastopt.adam_step(*arrays, step=2, eps=2.0**-1030)
+        fastopt.adam_step(*arrays, step=2, weight_decay=2.0**-1030)
         fastopt.clip_grad_norm_(arrays[0], 2.0**-1030)
         torch.set_flush_denormal(False)
         found.append(arrays)

@@ -80,6 +80,14 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "10fb8738ce3439105ae7d6e589a7899546e1333bcfcc0e4a8347a426a9e1075f",
         "0f93ffbf450d2a629115f27d1642d0080247cd8653b79cbee4155da6adb1add2",
     ),
+    "adam_step beta2 0.9999": (
+        "736c82959fdbf64786d7dd988009f27125e975181d5d4c91a801626697f788be",
+        "aec4fb895fd7d455cd4f878dc95b788b1c798aa962f458312e7861a5e6c5a188",
+    ),
+    "adam_step betas below 1/2": (
+        "71093e8d1ff4554398ae470bb9f02c579bd9ecee21b0711ebab91452bbe0554d",
+        "ebbb1e6d05899bc241484c5b7ab391d9866cb94b009b4ca68e2ac419885b2a8f",
+    ),
     "sgd_step": (
         "48d33ce54cabb741d0e3fb83aa7118edf3124005032a33d8270b66aa39b47078",
         "c45b126512f35b67f435b721b20becb5e0af34fa4ed330191c2218409d465630",
@@ -105,16 +113,16 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "05a41503b3c5731b8bd9da4facc877664bf3cf280bc90ca377ba0a72addbbb16",
     ),
     "Adam 8bit": (
-        "5a94b2d596848c9b06d7b796c61d4f9eace17a5997f81868a4b69ab1f03ae026",
-        "219db70aac8d5e09f31892503d587b66b98888beb01a54c7c71fa1db789c00fc",
+        "428b785f5f6f4d60d24698863bd8531efd3771dae5804e9fbc83f9d55f77eef3",
+        "003a0949df8b9a7453aa7c00b6865b7bb6fdc65a88c191e9a059b1cf6f9f9299",
     ),
     "SGD bfloat16": (
         "de161eedde823dbf0d87034e13dde5ce27144a5738c8b8ba6e9f4738ccc4dcb9",
         "27eee8f7d4a159719711a2493fefa95b958a94deafe4db3e99feebd9ea09d815",
     ),
     "SGD 8bit": (
-        "a926ab1be17e0ff15ed44e70778e0c502ab631559d1cf4f831ea36d0fb4efe4f",
-        "4efedda5350fb2d35847784378a0f58ad8316091f02a569cfc5a1863f2bd5773",
+        "62d245f4449ed3595ed54288c4fd5c5206b9ff67c49817ace54ca23137240b35",
+        "6dedc6d4f34ec5d062c3fc0f7e48f7a8b2d5c512c2773256aea340a31591b7d0",
     ),
     "SparseRows": (
         "910865534dd02165585c3f6815c97dc127ed020a89b8acfde11562ede8dfd390",
@@ -127,6 +135,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
     "ema_update": (
         "ad1cbf4fe9dd7b2976d61dbcc406af430c0af6830d60291f812b8c0bc347e877",
         "77ce7ae32885b0e7374ece3bb542f162f760dbf27e1df7c9df8e7568ceb9b5cf",
+    ),
+    "ema_update below 1/2": (
+        "39c3bb53b0d27825f20c6bb92f3ac58a96ddf396ca22470d8e00f899b57c0c65",
+        "5cefd6a38ecd521e6c84292e3f6535dc2b3c1fb841ba4dc04fae08d91e842fb1",
     ),
     "grad_norm": (
         "0ac0894a0ed4d4b7d0d9ee193343eb0364f8fc0a6e3f38e660f9947edcdcffbb",
@@ -159,6 +171,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
     "policy.categorical_sample": (
         "62ee8102a2b2b545a84d67b9294b7a3538eb63ad50666cf92fbabeea8fe5458a",
         "aeff8794f39969cf94a46883fa445e470937a2bc0ebc157ad21de5ff45b64c6f",
+    ),
+    "policy.categorical_sample many actions": (
+        "6472fade7c8548f27e5ef3fc1b169f195f8f94fc2161cc158bce424f45e25404",
+        "1e3011b674f6406b41f9e8ee98db218fc998ca3b615a89c2ea4e21b4b8da12ac",
     ),
     "policy.categorical_policy_gradient": (
         "171d45625c0cd7c807a5e99fb7a491cd670f96fbefdc9441b48634ee372efc5e",
@@ -194,15 +210,19 @@ GOLDEN: dict[str, tuple[str, str]] = {
     ),
     "policy.normalize_advantage": (
         "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",
-        "f63b91fb72eb95ba9b0aa3c38b6057653f9049df7fd0a8fbf0e342159435a91a",
+        "db2df6fb0d5b491f4be5ff766575813425029c630d842aadc0d6594f08dac3d5",
     ),
     "minimize_cem": (
-        "a270bc20ad96d4a3b05779ecb77ba444568178b850057d7ebbc9b05ed898d087",
-        "5a411bb16cd16168a2de22fac797a05418b96a47559a1fe64a02b62f7dadf9de",
+        "cc021dcdb4c864d8a76d691cd90968f7b5be2c50b1bc0b2f50b5096f541889ce",
+        "365e04a44268a5984df693cd396cc2788ec12920f08574ff93fc6e09c01c0b30",
     ),
     "minimize_cem full": (
-        "303657a4cfcc996b18df688077b9efb8116350b871ec0367f3eb4f39a8db86da",
-        "3539bdcad105adc62d0bc85a2e06d50cb3953c3860c517e5f92cb00d750787d6",
+        "daf8949beadc7c3216401d2760e2e36ea455c1b7c306d5439fa950fe4a3252f2",
+        "616af034ab732b15f8dff3a605af6fd5b48682a98127d31d52b72c9df52951bf",
+    ),
+    "minimize_cem equal": (
+        "9ec692a22df6521464bc3078e1b688905bdd37d016229279961fcf55d1e89c9f",
+        "cb053713dbad3828fed377039911c4d8f4d82e8da5d390c29d17072df7d61fbf",
     ),
     "CEM": (
         "8b8e36e2808afcfa15f1fc63cb8e09759d56543136d1743a71b467a414b16b23",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,9 @@ def compare_every_op(dtype):
             rows = np.array([3, 1, 3, 19])
             make_optimizer(module, table).step([fastopt.SparseRows(rows, plain(2, (4, 5), dtype))])
         assert_same_bits(*tables, "rows")
-    for covariance in ("diag", "full"):
-        options = {"popsize": 20, "maxiter": 3, "rng": 1, "covariance": covariance, "vectorized": True}
+    for covariance, weights in itertools.product(("diag", "full"), ("log", "equal")):
+        options = {"popsize": 20, "maxiter": 3, "rng": 1, "vectorized": True}
+        options |= {"covariance": covariance, "weights": weights}
         runs = [
             module.minimize_cem(lambda x: np.square(x - 1).sum(axis=1), np.zeros(5, dtype), **options)
             for module in (fastopt, reference)

@@ -33,6 +33,7 @@ FILES = (
     "optimizers/test_sparse_rows.py",
     "optimizers/test_sparse_rows_errors.py",
     "optimizers/test_small_states.py",
+    "optimizers/test_small_states_range.py",
     "policy/test_bits.py",
     "cem/test_minimize.py",
     "cem/test_rules.py",

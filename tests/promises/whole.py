@@ -270,6 +270,8 @@ CALLS = {
     "CEM.tell": tell(),
     "CEM.tell late": tell(generations=300),  # whose number is none of those that Python keeps ready
     "CEM.tell full": tell(covariance="full", patience=1, restarts=2),
+    "CEM.tell equal": tell(weights="equal"),
+    "CEM.tell noisy": tell(noisy=True, patience=1, restarts=2),
 }
 
 

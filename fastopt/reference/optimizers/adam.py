@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastopt._tree import ArrayTree
-from fastopt.reference.core import Array, flush_subnormal
+from fastopt.reference.core import Array, flush_subnormal, power, raise_square
+from fastopt.reference.optimizers.averages import averaged
 from fastopt.reference.optimizers.base import Base
 
 
@@ -23,14 +24,18 @@ def adam_update(
     eps: float,
     weight_decay: float,
     decoupled_weight_decay: bool,
-) -> None:
-    """`states` are exp_avg, exp_avg_sq and, for AMSGrad, max_exp_avg_sq."""
+) -> bool:
+    """`states` are exp_avg, exp_avg_sq and, for AMSGrad, max_exp_avg_sq. Returns that they have moved.
+
+    1 - beta**t is a difference of two rounded numbers, as torch's: for beta 0.9999 it is right to some 1e-12 at the
+    first steps, to 1e-16 from step 10,000 on.
+    """
     dtype = param.dtype.type
     exp_avg, exp_avg_sq, *maximum = states
     beta1, beta2 = betas
-    correction = math.sqrt(1 - math.pow(beta2, step))
-    lr_t = dtype(lr * correction / (1 - math.pow(beta1, step)))
-    eps_t = dtype(eps * correction)
+    correction = math.sqrt(1 - power(beta2, step))
+    lr_t = dtype(lr * correction / (1 - power(beta1, step)))
+    eps_t = dtype(max(eps, least_eps(dtype, beta2)) * correction)
     coupled = dtype(0 if decoupled_weight_decay else weight_decay)
 
     g = grad * dtype(grad_scale)
@@ -38,7 +43,7 @@ def adam_update(
         param *= dtype(1 - lr * weight_decay)
     if coupled != 0:
         g = g + coupled * param
-    m = exp_avg + dtype(1 - beta1) * (g - exp_avg) if dtype(1 - beta1) != 1 else g
+    m = averaged(exp_avg, g, beta1)
     v = dtype(1 - beta2) * (g * g)
     if dtype(beta2) != 0:
         v = dtype(beta2) * exp_avg_sq + v
@@ -46,9 +51,15 @@ def adam_update(
     if lr_t != 0:
         param -= lr_t * (m / (np.sqrt(largest) + eps_t))
     exp_avg[...] = flush_subnormal(m)
-    exp_avg_sq[...] = flush_subnormal(v)
+    exp_avg_sq[...] = raise_square(v, dtype)
     if maximum:
-        maximum[0][...] = flush_subnormal(largest)
+        maximum[0][...] = raise_square(largest, dtype)
+    return True
+
+
+def least_eps(dtype: Any, beta2: float) -> float:
+    """The gradient whose share (1 - b2) * g**2 is just rounded to 0: so what has no denominator is no long step."""
+    return (2.0**-75 if dtype == np.float32 else 2.0**-537) / math.sqrt(1 - beta2)
 
 
 class Adam(Base):

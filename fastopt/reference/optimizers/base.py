@@ -12,7 +12,7 @@ from fastopt.optimizers.groups import group_dicts
 from fastopt.random import DOMAIN_ROUNDING, run_key
 from fastopt.reference.core import Array
 from fastopt.reference.optimizers.averages import ema_update
-from fastopt.reference.optimizers.gradients import grad_norm, summed_rows
+from fastopt.reference.optimizers.gradients import clip_factor, multiplied_norm, summed_rows
 from fastopt.reference.optimizers.state import _State
 from fastopt.reference.random import words
 
@@ -20,9 +20,12 @@ from fastopt.reference.random import words
 class Base:
     """Calls a step function on every parameter that has a gradient."""
 
-    _step_function: Any  # (param, grad, states, step, grad_scale, **hyper-parameters)
     _rule: str
     _options: dict[str, bool]  # of the rule, which no group changes
+    # (param, grad, states, step, grad_scale, **hyper-parameters) -> whether the states have moved; `step` counts from
+    # the first step in which they do
+    _step_function: Any
+    _may_rest = False  # whether they may have begun later than the parameter
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Base:
         self._group = [own for tree, own in groups for _ in leaves(tree)]
         self._names = [name for name, _ in leaves(self.params)]
         self._steps = [0] * len(self._names)
+        self._steps_before = [0] * len(self._names)  # those before the states' first
         self._maximize, self._max_grad_norm, self._skip_nonfinite = maximize, max_grad_norm, skip_nonfinite
         self._ema_decay, self._state_dtype = ema_decay, state_dtype
         self._rounding_key = run_key(rng) if state_dtype else 0
@@ -74,10 +78,10 @@ class Base:
         grad_scale = -grad_multiplier if self._maximize else grad_multiplier
         skip = False
         if self._max_grad_norm is not None or self._skip_nonfinite:
-            self.grad_norm = abs(grad_multiplier) * grad_norm([grad for grad, _ in pairs])
+            self.grad_norm = multiplied_norm([grad for grad, _ in pairs], grad_multiplier)
             skip = self._skip_nonfinite and not math.isfinite(self.grad_norm)
             if self._max_grad_norm is not None:
-                grad_scale *= min(1.0, self._max_grad_norm / (self.grad_norm + 1e-6))
+                grad_scale *= clip_factor(self.grad_norm, self._max_grad_norm)
         for k, (grad, param) in enumerate(pairs):
             if grad is not None and not skip:
                 self._update(k, grad, param, grad_scale)
@@ -89,24 +93,31 @@ class Base:
     def _update(self, k: int, grad: Any, param: Array, grad_scale: float) -> None:
         self._steps[k] += 1
         step = self._steps[k]
+        own_step = step - self._steps_before[k]
         hyper = {**self._group[k], **self._fixed}
-        states = [of_kind[k] for of_kind in self._states.values()]
+        states = self._moving([of_kind[k] for of_kind in self._states.values()], hyper)
         if isinstance(grad, SparseRows):  # only these rows move
             rows, grad = summed_rows(grad)
             chosen, values = param[rows], [state.array[rows] for state in states]
-            self._step_function(chosen, grad, values, step, grad_scale, **hyper)
+            moved = self._step_function(chosen, grad, values, own_step, grad_scale, **hyper)
             param[rows] = chosen
             for state, value in zip(states, values, strict=True):
                 state.array[rows] = value
+            self._steps_before[k] += own_step == 1 and not moved
             return
         values = [state.load() for state in states]
-        self._step_function(param, grad, values, step, grad_scale, **hyper)
+        moved = self._step_function(param, grad, values, own_step, grad_scale, **hyper)
+        self._steps_before[k] += own_step == 1 and not moved
         for number, (state, value) in enumerate(zip(states, values, strict=True)):
-            if self._state_dtype:
+            if self._state_dtype and moved:
                 state.store(value, self._chance(k, param, step, 0 if number == 0 else 1))
         if self._ema:
             assert self._ema_decay is not None
             ema_update(self._ema[k], param, self._ema_decay)
+
+    def _moving(self, states: list[_State], hyper: dict[str, Any]) -> list[_State]:
+        """The states that a step reads and writes."""
+        return states
 
     def _chance(self, k: int, param: Array, step: int, half: int) -> Array:
         """The 16 bits that decide how each element is rounded at this step: those of its block of 256, the step number
@@ -135,6 +146,8 @@ class Base:
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
             state[f"step/{name}"] = self._steps[k]
+            if self._may_rest:
+                state[f"steps_before_{next(iter(self._states))}/{name}"] = self._steps_before[k]
             for kind, states in self._states.items():
                 state[f"{kind}/{name}"] = states[k].array.copy()
                 if self._state_dtype == "8bit":

@@ -7,6 +7,7 @@ from typing import Any
 from fastopt._tree import ArrayTree
 from fastopt.reference.core import Array, flush_subnormal
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.state import _State
 
 
 def sgd_update(
@@ -20,12 +21,14 @@ def sgd_update(
     dampening: float,
     weight_decay: float,
     nesterov: bool,
-) -> None:
+) -> bool:
+    """`states` is the momentum's buffer, and `step` the number of its own. Returns whether it has moved."""
     dtype = param.dtype.type
     g = grad * dtype(grad_scale)
     if dtype(weight_decay) != 0:
         g = g + dtype(weight_decay) * param
-    if dtype(momentum) != 0:
+    moves = bool(dtype(momentum) != 0)
+    if moves:
         (buffer,) = states
         if step == 1:
             b = g
@@ -37,10 +40,12 @@ def sgd_update(
         buffer[...] = flush_subnormal(b)
     if dtype(lr) != 0:
         param -= dtype(lr) * g
+    return moves
 
 
 class SGD(Base):
     _rule = "sgd"
+    _may_rest = True
 
     def __init__(
         self,
@@ -78,3 +83,6 @@ class SGD(Base):
             state_dtype=state_dtype,
             rng=rng,
         )
+
+    def _moving(self, states: list[_State], hyper: dict[str, Any]) -> list[_State]:
+        return [state for state in states if state.dtype.type(hyper["momentum"]) != 0]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt.reference.core import Array, into, ordered_sum
+from fastopt.reference.core import LEAST_SQUARES, Array, into, ordered_sum, square_scale
 
 __all__ = ["discounted_returns", "gae", "normalize_advantage"]
 
@@ -21,6 +21,7 @@ def discounted_returns(
     next_values: Array | None = None,
 ) -> Array:
     g = rewards.dtype.type(gamma)
+    terminated, truncated = _flags(terminated), _flags(truncated)
     returns = np.zeros(rewards.shape, rewards.dtype)
     for t in reversed(range(len(rewards))):
         cut = truncated[t] | (t == len(rewards) - 1)
@@ -43,6 +44,7 @@ def gae(
     lam: float,
 ) -> tuple[Array, Array]:
     f = rewards.dtype.type
+    terminated, truncated = _flags(terminated), _flags(truncated)
     advantages = np.zeros(rewards.shape, rewards.dtype)
     following = np.zeros(rewards.shape[1:], rewards.dtype)
     for t in reversed(range(len(rewards))):
@@ -53,8 +55,35 @@ def gae(
     return advantages, advantages + values
 
 
+def _flags(x: NDArray[np.bool]) -> NDArray[np.bool]:
+    """Booleans of bytes 0 and 1, whatever those of a view of other memory are: true is what is not 0."""
+    return x.view(np.uint8) != 0
+
+
 def normalize_advantage(advantages: Array, *, eps: float = 1e-8, out: Array | None = None) -> Array:
-    x = advantages.astype(np.float64, order="C")
-    mean = ordered_sum(x) / x.size
-    std = math.sqrt(ordered_sum(np.square(x - mean)) / x.size)
-    return into(out, ((x - mean) * (1 / (std + eps))).astype(advantages.dtype))
+    x, scale = advantages.astype(np.float64, order="C"), 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviations, squares, variance = _deviations(x)
+    if not LEAST_SQUARES <= squares < math.inf and advantages.dtype == np.float64:
+        scale = square_scale(squares, [x])
+    if scale > 1 or (scale < 1 and not math.isfinite(squares)):  # equal numbers of any size are right as they are
+        deviations, _, variance = _deviations(x * scale)
+    else:
+        scale = 1.0
+    return into(out, (deviations * (1 / (math.sqrt(variance) + eps * scale))).astype(advantages.dtype))
+
+
+def _deviations(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
+    """Deviations from the mean, the sum of their squares up to a rounding of the mean, and the variance.
+
+    Differences from the first number make the mean of equal numbers exact, and that of neighbours as exact as theirs.
+    What is left when it is rounded, which may be all that neighbours differ by, is taken off last.
+    """
+    first = x.flat[0]
+    shift = ordered_sum(x - first) / x.size
+    mean = first + shift
+    of_shift = mean - first
+    rest = (first - (mean - of_shift)) + (shift - of_shift)  # exactly first + shift - mean
+    squares = ordered_sum(np.square(x - mean))
+    variance = squares / x.size - rest * rest
+    return (x - mean) - rest, squares, 0.0 if variance < 0 else variance

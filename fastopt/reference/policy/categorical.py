@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastopt.random import DOMAIN_ACTION, resolve_rng
 from fastopt.reference.core import Array, exponential, into, logarithm
 from fastopt.reference.policy.core import as_rows, batch_mean, row_sum
-from fastopt.reference.random import uniforms
+from fastopt.reference.random import uniforms, words
 
 __all__ = [
     "categorical_entropy",
@@ -43,14 +43,22 @@ def _entropy(x: Array, e: Array, total: Array) -> Array:
 
 
 def categorical_sample(logits: Array, rng: Any = None) -> NDArray[np.int64]:
-    _, e, total = _softmax(logits)
-    u = uniforms(logits.dtype, *resolve_rng(rng), 0, len(e), domain=DOMAIN_ACTION)
+    e = _softmax(logits)[1].astype(np.float64)
+    total = row_sum(e)
+    u = _draws(logits.dtype, *resolve_rng(rng), len(e))
     actions, cumulative, passed = np.zeros(len(e), np.int64), np.zeros_like(u), u * total
     for k in range(e.shape[1]):
         cumulative = cumulative + e[:, k]
         actions += cumulative <= passed
     actions[np.isnan(total)] = -1
     return actions.reshape(logits.shape[:-1])
+
+
+def _draws(dtype: Any, seed: int, stream: int, count: int) -> NDArray[np.float64]:
+    """Numbers between 0 and 1: to 32 bits for float32, with as much room at either end, to 53 for float64."""
+    if dtype == np.float64:
+        return uniforms(dtype, seed, stream, 0, count, domain=DOMAIN_ACTION)
+    return (words(seed, stream, DOMAIN_ACTION, 0, count).astype(np.float64) + 0.5) * 2.0**-32
 
 
 def categorical_policy_gradient(

@@ -30,13 +30,15 @@ def gaussian_kl(
 ) -> Any:
     f = old_mean.dtype.type
     d = _like_rows(old_log_std, old_mean) - _like_rows(new_log_std, old_mean)
-    t = (as_rows(old_mean) - as_rows(new_mean)) * exponential(-_like_rows(new_log_std, old_mean))
+    low, high = _two_factors(-_like_rows(new_log_std, old_mean))
+    t = ((as_rows(old_mean) - as_rows(new_mean)) * low) * high
     kl = row_sum(f(0.5) * (((exponential(d + d) - f(1)) - (d + d)) + t * t))
     return kl.reshape(old_mean.shape[:-1]) if per_sample else batch_mean(kl)
 
 
 def gaussian_log_prob(mean: Array, log_std: Array, actions: Array) -> Array:
-    t = (as_rows(actions) - as_rows(mean)) * exponential(-_like_rows(log_std, mean))
+    low, high = _two_factors(-_like_rows(log_std, mean))
+    t = ((as_rows(actions) - as_rows(mean)) * low) * high
     return _log_prob(t, _like_rows(log_std, mean)).reshape(mean.shape[:-1])
 
 
@@ -52,7 +54,8 @@ def gaussian_entropy(log_std: Array) -> Array:
 
 def gaussian_sample(mean: Array, log_std: Array, rng: Any = None, *, out: Array | None = None) -> Array:
     z = normals(mean.dtype, *resolve_rng(rng), 0, mean.size, domain=DOMAIN_ACTION)
-    return into(out, mean + exponential(log_std) * z.reshape(mean.shape))
+    low, high = _two_factors(log_std)
+    return into(out, mean + (low * z.reshape(mean.shape)) * high)
 
 
 def gaussian_policy_gradient(
@@ -66,11 +69,11 @@ def gaussian_policy_gradient(
 ) -> tuple[float, Array, Array]:
     f = mean.dtype.type
     rows, spread, adv = as_rows(mean), _like_rows(log_std, mean), advantages.ravel()
-    inverse = exponential(-spread)
-    t = (as_rows(actions) - rows) * inverse
+    low, high = _two_factors(-spread)
+    t = ((as_rows(actions) - rows) * low) * high
     loss = -(adv * _log_prob(t, spread))
     w = (adv * f(1 / len(rows)))[:, None]
-    dmean = -(w * (t * inverse))
+    dmean = -((w * (t * low)) * high)
     dlog_std = w * (f(1) - t * t)
     if entropy_coef != 0:
         entropy = row_sum(spread) + f(rows.shape[1] * HALF_LOG_2PI_E)
@@ -84,6 +87,19 @@ def gaussian_policy_gradient(
         into(out_mean, dmean.reshape(mean.shape)),
         into(out_log_std, dlog_std.reshape(log_std.shape)),
     )
+
+
+def _two_factors(x: Array) -> tuple[Array, Array]:
+    """e**x as a product of two factors: itself and 1, and at the ends of the range twice e**(x / 2).
+
+    There e**x may be 0 or infinite where a product with it is neither. Beyond 176, or 1,416 for float64, no product
+    with a number but 0 stays within the range of what is made of it.
+    """
+    f = x.dtype.type
+    bound, furthest = (f(64), f(176)) if f is np.float32 else (f(512), f(1416))
+    beyond = np.abs(x) > bound
+    low = exponential(np.where(beyond, f(0.5) * np.clip(x, -furthest, furthest), x))
+    return low, np.where(beyond, low, f(1))
 
 
 def _like_rows(log_std: Array, mean: Array) -> Array:
