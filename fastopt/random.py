@@ -399,9 +399,14 @@ def give_back(rng: Any, stream: int) -> None:
 
 def run_key(rng: Any) -> int:
     """Return a key for all the streams of a run of its own (an optimiser that rounds, a CEM): an int is a seed here."""
+    return run_address(rng)[1]
+
+
+def run_address(rng: Any) -> tuple[tuple[int, int], int]:
+    """Return (the (seed, stream) that a run takes, which gives the same run again as its `rng`; its key)."""
     seed, stream = (_seed_from(rng), 0) if isinstance(rng, int | np.integer) else resolve_rng(rng)
     try:
-        return _derived_key(seed, stream, DOMAIN_KEY)
+        return (seed, stream), _derived_key(seed, stream, DOMAIN_KEY)
     except MemoryError:
         give_back(rng, stream)
         raise

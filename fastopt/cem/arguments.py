@@ -30,7 +30,7 @@ def in_default_float_mode(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def choice(name: str, value: Any, *allowed: str) -> str:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}")
     return str(value)
 
@@ -67,7 +67,7 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
     largest = float(np.finfo(x0.dtype).max)
     maxiter, maxfev, ftarget, patience = (given[name] for name in ("maxiter", "maxfev", "ftarget", "patience"))
     std_lr = chosen["std_lr"]
-    settings = {
+    settings: dict[str, Any] = {
         "x0": x0,
         "sigma0": sigma0,
         "bounds": None if lower is None or upper is None else np.stack([lower, upper], axis=1),
@@ -91,11 +91,21 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
         "patience": None if patience is None else integer("patience", patience, 1, 2**63),
         "restarts": integer("restarts", given["restarts"], 0, 2**10),
     }
+    popsize, elites = settings["popsize"], number_of_elites(settings["popsize"], settings["elite_frac"])
+    if elites >= popsize:
+        raise ValueError(
+            f"popsize: expected more candidates than elites, got {popsize}, of which {elites} are elites "
+            f"(elite_frac {settings['elite_frac']:g}): nothing is selected"
+        )
     if weights == "log" and settings["refit_about"] == "new_mean":
         raise ValueError("refit_about: expected 'old_mean' with weights='log', got 'new_mean', which needs 'equal'")
     if maxfev is not None and maxfev < settings["popsize"]:
         raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
     return settings
+
+
+def number_of_elites(popsize: int, elite_frac: float) -> int:
+    return min(popsize, max(2, round(elite_frac * popsize)))
 
 
 @in_default_float_mode
@@ -132,6 +142,11 @@ def start(x0: Any, sigma0: Any, bounds: Any) -> tuple[Array, Array, Array | None
     if x0 is None:
         if lower is None or upper is None or not (np.isfinite(lower).all() and np.isfinite(upper).all()):
             raise ValueError("x0: expected a point to start from where not every dimension has two finite bounds")
+        if (lower == upper).all():
+            raise ValueError(
+                f"bounds: expected (min, max) pairs, of which one at least leaves room, or x0, got {bounds!r}, where "
+                "every variable is fixed; lower and upper bounds as two lists are zip(lower, upper) here"
+            )
         with np.errstate(over="ignore"):
             x0 = (lower + upper) / 2
         x0 = np.where(np.isfinite(x0), x0, lower / 2 + upper / 2)
@@ -145,8 +160,10 @@ def start(x0: Any, sigma0: Any, bounds: Any) -> tuple[Array, Array, Array | None
         if lower.size not in (1, x.size):
             raise ValueError(f"bounds: expected {x.size} pairs, one for each element of x0, got {lower.size}")
         lower, upper = (np.broadcast_to(b, x.shape).astype(np.float64) for b in (lower, upper))
-        if not ((lower <= x) & (x <= upper)).all():
-            k = int(np.argmin((lower <= x) & (x <= upper)))
+        with np.errstate(over="ignore"):
+            within = (lower.astype(x.dtype) <= x) & (x <= upper.astype(x.dtype))  # as the dtype of x0 rounds the bounds
+        if not within.all():
+            k = int(np.argmin(within))
             raise ValueError(f"x0: expected a point within bounds, got x0[{k}] = {x[k]} for ({lower[k]}, {upper[k]})")
         with np.errstate(over="ignore", invalid="ignore"):
             widths = np.where(np.isfinite(lower) & np.isfinite(upper), (upper - lower) / 4, 1.0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import inspect
 import math
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from fastopt import _core
 from fastopt import random as _random
 from fastopt._checks import FREE, alone, integer
 from fastopt._core import Distribution
-from fastopt.cem.arguments import averaged, checked_settings, in_default_float_mode, noise_variance
+from fastopt.cem.arguments import averaged, checked_settings, in_default_float_mode, noise_variance, number_of_elites
 from fastopt.cem.result import STOPS, Result
-from fastopt.cem.workers import as_score
+from fastopt.cem.state import restore, saved
+from fastopt.cem.workers import as_score, told_scores
 
 Array = NDArray[Any]
 
 BAD_GENERATIONS = 10
+IDLE_TELLS = 100  # in a row, of which none brings a score that was missing
 HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
 _row = struct.Struct(f"{len(HISTORY)}d").pack
 
@@ -53,6 +56,14 @@ class CEM:
     >>> cem.result().x.round(4)
     array([1., 2., 3.])
     """
+
+    __slots__ = (
+        *("settings", "seed", "generation", "nfev", "restart", "popsize", "fun", "x", "fun_mean", "x_mean"),
+        *("_rng", "_called", "_lower", "_upper", "_maximize", "_restarts", "_sign", "_constant_options", "_grain"),
+        *("_std_stop", "_largest_std_stop", "_repeats", "_reserve", "_held", "_final_score", "_rule", "_elites"),
+        *("_history", "_begun", "_replayed", "_distribution", "_average", "_best_of_restart", "_stale", "_bad"),
+        *("_idle", "_n_elites", "_scores", "_told", "_told_mean", "__weakref__"),
+    )
 
     # What fastopt.reference.CEM does in NumPy.
     _sample = staticmethod(_core.cem_candidates)
@@ -88,12 +99,14 @@ class CEM:
         rng: Any = None,
     ) -> None:
         given = locals()
-        self._set_up(checked_settings(given), _random.run_key(rng))
+        source, seed = _random.run_address(rng)
+        self._set_up(checked_settings(given), seed, source)
 
     @in_default_float_mode
-    def _set_up(self, settings: dict[str, Any], seed: int) -> None:
-        """Begin the run that these checked settings describe."""
-        self.settings, self.seed = settings, seed
+    def _set_up(self, settings: dict[str, Any], seed: int, rng: tuple[int, int]) -> None:
+        """Begin the run that these checked settings describe; `rng` is what the seed was derived from."""
+        self.settings, self.seed, self._rng = settings, seed, rng
+        self._called: dict[str, Any] = {}  # further arguments of minimize_cem that a repetition needs
         bounds = settings["bounds"]
         self._lower: Array | None = None if bounds is None else bounds[:, 0].copy()
         self._upper: Array | None = None if bounds is None else bounds[:, 1].copy()
@@ -116,7 +129,7 @@ class CEM:
         self._replayed: tuple[int, Distribution] | None = None
         self._distribution = self._first_distribution(0)
         self._average = self._distribution.mean.astype(np.float64)  # of this restart's means, if it is noisy
-        self._best_of_restart, self._stale, self._bad = math.nan, 0, 0
+        self._best_of_restart, self._stale, self._bad, self._idle = math.nan, 0, 0, 0
         self._await_scores()
 
     def _await_scores(self) -> None:
@@ -126,7 +139,7 @@ class CEM:
         self._told_mean: float | None = None
 
     def _elites_of(self, popsize: int) -> int:
-        return min(popsize, max(2, round(self.settings["elite_frac"] * popsize)))
+        return number_of_elites(popsize, self.settings["elite_frac"])
 
     def _first_distribution(self, restart: int) -> Distribution:
         """Restart 0 begins at x0; the others at a candidate of the first distribution, drawn for the purpose."""
@@ -181,8 +194,9 @@ class CEM:
 
         Parameters
         ----------
-        scores : sequence of numbers
-            A part of the generation will do. A score that is told twice counts once, the later.
+        scores : sequence or iterator of numbers
+            What float() takes, or arrays of one number. A part of the generation will do. A score that is told twice
+            counts once, the later.
         first : int
             Number of the first candidate that is scored.
         generation : int, optional
@@ -200,23 +214,25 @@ class CEM:
         TypeError, ValueError
             If the scores are of the wrong kind or number; nothing is taken then.
         RuntimeError
-            If another thread is within `tell`, `result` or `to_dict` of this run: one call after the other.
+            If another thread is within `tell`, `result` or `to_dict` of this run: one call after the other; or if only
+            scores that were told already have come for long, while others are missing.
         """
         if generation is not None and integer("generation", generation, 0, self.generation + 1) < self.generation:
             return False
         first = integer("first", first, 0, self.popsize + 1)
-        values = np.asarray(scores)
-        if values.ndim != 1 or len(values) > self.popsize - first:
-            raise ValueError(
-                f"scores: expected at most {self.popsize - first} numbers, one for each candidate from {first} on, "
-                f"got shape {values.shape}"
-            )
-        numbers = values.dtype.kind in "fiub"
-        values = np.array(values if numbers else [as_score(value) for value in values], np.float64)
+        values = told_scores(scores, self.popsize - first, first)
         mean_score = self._told_mean if fun_mean is None else as_score(fun_mean)
         stop = first + len(values)
         if len(values) < self.popsize and not (self._told[:first].all() and self._told[stop:].all()):
-            self._scores[first:stop], self._told[first:stop], self._told_mean = values, True, mean_score
+            idle = self._idle + 1 if self._told[first:stop].all() else 0
+            if idle >= IDLE_TELLS:
+                missing = np.flatnonzero(~self._told)
+                raise RuntimeError(
+                    f"tell: expected the scores that are missing, {len(missing)} of {self.popsize}, the first of "
+                    f"candidate {missing[0]}; got those of {first} to {stop - 1} again, as in the last {idle} calls"
+                )
+            self._scores[first:stop], self._told[first:stop] = values, True
+            self._told_mean, self._idle = mean_score, idle
             return False
         all_scores = self._scores.copy()
         all_scores[first:stop] = values
@@ -250,11 +266,11 @@ class CEM:
             following = self._first_distribution(restart)
             best_of_restart, stale, bad = math.nan, 0, 0
             average = following.mean.astype(np.float64)
-        popsize, n_elites, told_scores, told = self.popsize, self._n_elites, self._scores, self._told
+        popsize, n_elites, next_scores, told = self.popsize, self._n_elites, self._scores, self._told
         if begins or in_parts:
             popsize = following.population
             n_elites = self._elites_of(popsize)
-            told_scores, told = _none_told(popsize)
+            next_scores, told = _none_told(popsize)
         row = _row(self.restart, nfev, fun, found, mean_score, row_of.largest_std)
         if len(self._elites) != generation:  # which is deleted last: what is broken off here is done again
             del self._begun[self.restart + 1 :], self._history[generation * len(row) :], self._elites[generation:]
@@ -264,7 +280,7 @@ class CEM:
             self._begun.append(generation + 1)
         generation += 1
         # From here on nothing is called, so that no signal and no other thread comes in, and nothing needs memory.
-        self._scores, self._told, self._told_mean = told_scores, told, None
+        self._scores, self._told, self._told_mean, self._idle = next_scores, told, None, 0
         self._distribution, self.popsize, self._n_elites = following, popsize, n_elites
         self.nfev, self._stale, self._bad = nfev, stale, bad
         self.fun, self.x, self._best_of_restart = fun, x, best_of_restart
@@ -362,7 +378,11 @@ class CEM:
                 name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
                 for name, column in zip(HISTORY, self._history_rows().T, strict=True)
             },
-            "settings": {**self.settings, "seed": self.seed},
+            "settings": {
+                **{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},
+                "rng": self._rng,
+                **self._called,
+            },
         }
         if self.settings["noisy"]:
             fields |= {"x": self._final().mean.copy(), "x_mean": self._final().mean.copy()}
@@ -403,28 +423,27 @@ class CEM:
 
     @alone
     def to_dict(self) -> dict[str, Any]:
-        """Return the state of the run as a dict of numbers, strings, None and arrays; see :meth:`from_dict`."""
-        d, elites = self._distribution, self._elites[: self.generation]
-        return {
-            "settings": {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},
-            "distribution": {"mean": d.mean.copy(), "std": d.std.copy(), "stream": d.stream}
-            | ({} if d.factor is None else {"factor": d.factor.copy()})
-            | ({} if d.path is None else {"path": d.path.copy()}),
-            "elites": np.concatenate([*elites, np.empty(0, np.int64)]),
-            "elite_counts": np.array([len(e) for e in elites], np.int64),
-            "history": self._history_rows(),
-            "scores": self._scores.copy(),
-            "told": self._told.copy(),
-            "begun": np.array(self._begun[: self.restart + 1], np.int64),
-            "x": self.x.copy(),
-            "x_mean": self.x_mean.copy(),
-            "average": self._average.copy(),
-            **{name: getattr(self, name) for name in _PLAIN_STATE},
-        }
+        """Return the state of the run: a flat dict of arrays, plain numbers and texts; see :meth:`from_dict`.
+
+        ``np.savez(file, **state)`` stores it, and so does ``json.dumps(state, default=np.ndarray.tolist)``.
+        """
+        return saved(self)
 
     @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> CEM:
+    def from_dict(cls, state: Mapping[str, Any], *, maxiter: int | None = None, maxfev: int | None = None) -> CEM:
         """Return a run that goes on where :meth:`to_dict` was called, with the same bits.
+
+        Parameters
+        ----------
+        state : mapping
+            What :meth:`to_dict` returned, also by way of an npz or a JSON file.
+        maxiter, maxfev : int, optional
+            Other limits than before, with which a run that had reached one, or was interrupted, goes on.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an entry is missing, unknown, or not what a run can have there.
 
         Examples
         --------
@@ -435,27 +454,22 @@ class CEM:
         True
         """
         self = cls.__new__(cls)
-        self._set_up(
-            {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["settings"].items()}, state["seed"]
-        )
-        self._begun = [int(b) for b in state["begun"]]
-        d = self._first_distribution(state["restart"])
-        new: Any = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state["distribution"].items()}
-        self._distribution = d.replaced(**new)
-        self._await_scores()
-        self._scores[:], self._told[:] = state["scores"], state["told"]
-        edges = np.cumsum([0, *state["elite_counts"]])
-        self._elites = [state["elites"][a:b].copy() for a, b in itertools.pairwise(edges.tolist())]
-        self._history = bytearray(np.ascontiguousarray(state["history"], np.float64).tobytes())
-        self.x, self.x_mean, self._average = (state[name].copy() for name in ("x", "x_mean", "average"))
-        for name in _PLAIN_STATE:
-            setattr(self, name, state[name])
+        limits = {"maxiter": maxiter, "maxfev": maxfev}
+        restore(self, state, _ARGUMENTS, {name: value for name, value in limits.items() if value is not None})
         return self
+
+    def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return saved(self), self._called
+
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        restore(self, state[0], _ARGUMENTS, {})
+        self._called = state[1]
 
     def __repr__(self) -> str:
         return (
             f"CEM(dimensions={self.x.size}, popsize={self.popsize}, generation={self.generation}, "
-            f"restart={self.restart}, fun={self.fun:g}, nfev={self.nfev}, stop={self._rule!r})"
+            f"restart={self.restart}, told={np.count_nonzero(self._told)}, fun={self.fun:g}, nfev={self.nfev}, "
+            f"stop={self._rule!r})"
         )
 
 
@@ -463,7 +477,4 @@ def _none_told(popsize: int) -> tuple[NDArray[np.float64], NDArray[np.bool]]:
     return np.full(popsize, math.nan), np.zeros(popsize, np.bool)
 
 
-_PLAIN_STATE = (
-    *("seed", "generation", "restart", "nfev", "fun", "fun_mean", "_rule", "_told_mean", "_best_of_restart"),
-    *("_final_score", "_stale", "_bad", "_repeats", "_reserve"),
-)
+_ARGUMENTS = [*inspect.signature(CEM.__init__).parameters][1:-1]  # without self and rng

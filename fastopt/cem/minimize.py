@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from fastopt._checks import flag, integer
 from fastopt.cem.method import CEM
@@ -146,7 +149,8 @@ def minimize_cem(
         It is called with cuts of the population that depend on its size and dimensions alone.
     callback : callable, optional
         Called after each generation, as ``callback(intermediate_result=result)`` if that is its one parameter's name,
-        else as ``callback(x)`` with the best candidate so far. It may raise StopIteration.
+        else as ``callback(x)`` with the best candidate so far. The run ends when it returns True or raises
+        StopIteration.
     progress : bool
         Show a line on stderr.
 
@@ -156,7 +160,8 @@ def minimize_cem(
         A dict with attributes: x and fun (the best candidate so far, or with `noisy` the averaged mean), nit, nfev,
         success, status, message; x_mean and fun_mean (the final mean and its score: trust it more than `fun` if the
         function is noisy), std, covariance if it is full;
-        history (arrays with an element for each generation); settings (what None was taken for, and the seed).
+        history (arrays with an element for each generation); settings (what None was taken for:
+        ``minimize_cem(fun, **result.settings)`` is the same run again, also where `rng` was None).
         ``result.candidate(generation, i)`` is any candidate of any generation.
 
     Raises
@@ -202,6 +207,7 @@ def minimize_with(
     cem = method(**search)
     repeats = cem._repeats = integer("n_repeats", n_repeats, 1, 2**20)
     cem._reserve = repeats  # the final mean is scored too
+    cem._called = {"n_repeats": repeats, "vectorized": flag("vectorized", vectorized)}
     s = cem.settings
     if s["maxiter"] is None and s["maxfev"] is None:
         s["maxfev"] = max(10_000 * cem.x.size, 100 * (cem.popsize + 1)) * repeats
@@ -242,20 +248,23 @@ def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | N
     """Return what calls the callback as SciPy does, and says whether to go on."""
     if callback is None:
         return None
-    try:
-        by_name = set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (TypeError, ValueError):
-        by_name = False
+    by_name = False
+    with contextlib.suppress(ValueError):  # no signature
+        signature = inspect.signature(callback)
+        by_name = set(signature.parameters) == {"intermediate_result"}
+        try:
+            signature.bind(*([] if by_name else [0]), **({"intermediate_result": 0} if by_name else {}))
+        except TypeError:
+            raise TypeError(
+                f"callback: expected a function of one argument, x or intermediate_result, got one of {signature}"
+            ) from None
 
     def report(cem: CEM) -> bool:
         try:
-            if by_name:
-                callback(intermediate_result=cem._result())
-            else:
-                callback(cem.x.copy())
+            said = callback(intermediate_result=cem._result()) if by_name else callback(cem.x.copy())
         except StopIteration:
             return False
-        return True
+        return not (isinstance(said, bool | np.bool) and said)
 
     return report
 
@@ -274,9 +283,12 @@ class _Progress:
         self._cem = cem
 
     def _show(self, cem: CEM, end: str = "") -> None:
+        if sys.stderr is None:  # without a console
+            return
         text = f"generation {cem.generation}, {cem.nfev} evaluations, best {cem.fun:.6g}, mean {cem.fun_mean:.6g}"
-        sys.stderr.write(f"\r{text:<78}{end}")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):  # it is closed: the run is worth more than the line
+            sys.stderr.write(f"\r{text:<78}{end}")
+            sys.stderr.flush()
 
     def close(self) -> None:
         if self._next:

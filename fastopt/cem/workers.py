@@ -10,7 +10,10 @@ import contextlib
 import inspect
 import itertools
 import pickle
+import traceback
 from collections.abc import Callable, Iterable
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -61,9 +64,10 @@ class Objective:
         self.fun = fun
         self.args = args if isinstance(args, tuple) else (args,)
         self.vectorized, self.n_repeats, self.sample = vectorized, n_repeats, sample
-        self.takes_key = _takes_key(fun)
+        self.takes_key = _takes_key(fun, len(self.args))
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._compiled: CompiledScore | None = None  # made for the dtype of the run
+        self.is_copy = False  # in another process, or as good as
         # Of the range that was asked for last: what it is, its cuts in groups of which the candidates are in memory at
         # once, and whether that is one call. One field: threads of an executor share this object.
         self._planned: Plan = ((), [], False)
@@ -121,7 +125,7 @@ class Objective:
         return contextlib.nullcontext(self.sample(distribution, first, count))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": None}
+        return {**self.__dict__, "_compiled": None, "is_copy": True}
 
     def _plan(self, distribution: Distribution, first: int, stop: int) -> Plan:
         problem = distribution.population, distribution.mean.size
@@ -170,15 +174,16 @@ def evaluation_keys(distribution: Distribution, first: int, stop: int, repeats: 
     return (low | high << np.uint64(32)).reshape(-1, repeats)
 
 
-def _takes_key(fun: Any) -> bool:
+def _takes_key(fun: Any, args: int) -> bool:
+    """Whether there is an argument `key`, which is not one of the so many after x that the user gives."""
     try:
         parameters = inspect.signature(getattr(fun, "py_func", fun)).parameters
     except (TypeError, ValueError):  # a builtin without a signature
         return False
-    return "key" in parameters and parameters["key"].kind in (
-        inspect.Parameter.KEYWORD_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    )
+    if "key" not in parameters or parameters["key"].kind == inspect.Parameter.KEYWORD_ONLY:
+        return "key" in parameters
+    given = list(parameters).index("key") <= args
+    return parameters["key"].kind == inspect.Parameter.POSITIONAL_OR_KEYWORD and not given
 
 
 def as_score(value: Any) -> float:
@@ -187,10 +192,32 @@ def as_score(value: Any) -> float:
     if value is None:
         return np.nan
     array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "fiub":
-        what = f"shape {array.shape} and dtype {array.dtype}" if isinstance(value, np.ndarray) else repr(value)
-        raise TypeError(f"fun: expected one real number (or None) for a candidate, got {what}")
-    return float(array.item())
+    if array.size == 1 and array.dtype.kind in "fiub":
+        return float(array.item())
+    if isinstance(value, Real | Decimal):  # what NumPy has no type for: 10**20, a Fraction
+        return float(value)
+    what = f"shape {array.shape} and dtype {array.dtype}" if isinstance(value, np.ndarray) else repr(value)
+    raise TypeError(f"fun: expected one real number (or None) for a candidate, got {what}")
+
+
+def told_scores(scores: Any, most: int, first: int) -> NDArray[np.float64]:
+    """Return the scores that a user tells as a new array: of at most so many candidates, from number `first` on."""
+    if not isinstance(scores, np.ndarray):
+        try:
+            scores = list(scores)
+        except TypeError:
+            raise TypeError(f"scores: expected a sequence of numbers, got {type(scores).__name__}") from None
+    try:
+        values = np.asarray(scores)
+    except ValueError:  # numbers beside arrays
+        values = np.empty(0, object)
+    if isinstance(scores, list) and (values.ndim != 1 or values.dtype.kind not in "fiub"):
+        values = np.array([as_score(value) for value in scores], np.float64)
+    if values.ndim != 1 or len(values) > most:
+        raise ValueError(
+            f"scores: expected at most {most} numbers, one for each candidate from {first} on, got shape {values.shape}"
+        )
+    return np.array(values if values.dtype.kind in "fiub" else [as_score(value) for value in values], np.float64)
 
 
 def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -240,24 +267,53 @@ class Elsewhere(Here):
         edges = np.linspace(0, len(pieces), min(self.tasks, len(pieces)) + 1).astype(int).tolist()
         return [(pieces[a][0], pieces[b - 1][1]) for a, b in itertools.pairwise(edges)]
 
-    def put_together(
-        self, distribution: Distribution, parts: Iterable[tuple[tuple[int, int], Any]]
-    ) -> NDArray[np.float64]:
+    def put_together(self, distribution: Distribution, ranges: list[Range], results: list[Any]) -> NDArray[np.float64]:
+        """The scores of results in any order: each says which candidates it is of."""
         scores = np.empty(distribution.population + 1)
-        for (first, stop), part in parts:
-            if not isinstance(part, np.ndarray) or part.shape != (stop - first,) or part.dtype != np.float64:
+        left = set(ranges)
+        for result in results:
+            part = result[1] if isinstance(result, tuple) and len(result) == 2 and result[0] in left else None
+            if not isinstance(part, np.ndarray) or part.dtype != np.float64:
                 raise RuntimeError(
-                    f"workers: expected the scores of candidates {first} to {stop - 1} of {distribution.where}, "
-                    f"got {type(part).__name__}{getattr(part, 'shape', '')}"
+                    f"workers: expected what the function returned for each of {len(ranges)} tasks of "
+                    f"{distribution.where}, got {type(result).__name__}"
                 )
+            left.remove(result[0])
+            first, stop = result[0]
             scores[first:stop] = part
+        if left:
+            raise RuntimeError(f"workers: expected a result for each of {len(ranges)} tasks, got {len(results)}")
         return scores
 
 
-def score_range(task: tuple[Objective, Distribution, int, int]) -> NDArray[np.float64]:
-    """What a worker does: the scores of a range."""
+Range = tuple[int, int]
+
+
+def score_range(task: tuple[Objective, Distribution, int, int]) -> tuple[Range, NDArray[np.float64]]:
+    """What a worker does: (a range, its scores)."""
     objective, distribution, first, stop = task
-    return objective(distribution, first, stop)
+    try:
+        return (first, stop), objective(distribution, first, stop)
+    except StopIteration as error:  # which would end the loop of who called
+        raise RuntimeError(f"fun: expected a score, got {error!r} raised") from error
+    except Exception as error:
+        if not objective.is_copy or _travels(error):
+            raise
+        words = _in_words(error)
+    raise words
+
+
+def _travels(error: Exception) -> bool:
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:
+        return False
+
+
+def _in_words(error: Exception) -> RuntimeError:
+    """What is raised for an exception that cannot be pickled: its process would seem to have died."""
+    said = "".join(traceback.format_exception(error))
+    return RuntimeError(f"fun raised an exception that cannot be sent from process to process:\n{said}")
 
 
 class ByMap(Elsewhere):
@@ -270,9 +326,7 @@ class ByMap(Elsewhere):
     def scores(self, distribution: Distribution) -> NDArray[np.float64]:
         ranges = self.ranges(distribution)
         results = list(self.map(score_range, [(self.objective, distribution, *r) for r in ranges]))
-        if len(results) != len(ranges):
-            raise RuntimeError(f"workers: expected a result for each of {len(ranges)} tasks, got {len(results)}")
-        return self.put_together(distribution, zip(ranges, results, strict=True))
+        return self.put_together(distribution, ranges, results)
 
 
 class ByExecutor(Elsewhere):
@@ -287,9 +341,10 @@ class ByExecutor(Elsewhere):
         return self.executor.submit(score_range, (self.objective, distribution, first, stop))
 
     def scores(self, distribution: Distribution) -> NDArray[np.float64]:
-        return self.put_together(distribution, self.gathered(distribution, self.ranges(distribution)))
+        ranges = self.ranges(distribution)
+        return self.put_together(distribution, ranges, self.gathered(distribution, ranges))
 
-    def gathered(self, distribution: Distribution, ranges: list[tuple[int, int]]) -> list[tuple[tuple[int, int], Any]]:
+    def gathered(self, distribution: Distribution, ranges: list[Range]) -> list[Any]:
         from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, wait
 
         futures: dict[Any, tuple[int, int]] = {}
@@ -297,7 +352,7 @@ class ByExecutor(Elsewhere):
             for r in ranges:
                 futures[self.submit(distribution, *r)] = r
             done, late = wait(futures, self.timeout, FIRST_EXCEPTION)
-            results = [(futures[future], future.result()) for future in done]
+            results = [future.result() for future in done]
         except BrokenExecutor as error:
             raise RuntimeError(
                 f"workers: a worker died while scoring {distribution.where} (it crashed, ran out of memory, or could "
@@ -378,9 +433,9 @@ def _remember(pickled: bytes) -> None:
     _core.set_num_threads(1)
 
 
-def _score_remembered(distribution: Distribution, first: int, stop: int) -> NDArray[np.float64]:
+def _score_remembered(distribution: Distribution, first: int, stop: int) -> tuple[Range, NDArray[np.float64]]:
     assert _objective is not None
-    return _objective(distribution, first, stop)
+    return score_range((_objective, distribution, first, stop))
 
 
 def _number_of_workers(executor: Any) -> int:

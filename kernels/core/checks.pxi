@@ -4,6 +4,7 @@ cdef enum:
     MOST_DIMENSIONS = 64  # NumPy's
 
 cdef object _memmap = np.memmap
+from collections.abc import Iterator as _Iterator, MappingView as _MappingView
 
 
 cdef ndarray checked(object x, str name):
@@ -62,9 +63,14 @@ cdef str _wrong_kind(object x, str name):
         mend = f"pass np.asarray({name})"
     elif module in ("pandas", "polars"):
         mend = f"pass {name}.to_numpy()"
+    elif isinstance(x, (_Iterator, _MappingView)):
+        mend = f"pass list({name})"
+    elif name.startswith("params"):
+        mend = "make an array of it first and keep that: it is changed in place"
     else:
         mend = f"pass np.asarray({name}, dtype=np.float32)"
-    return f"{name}: expected a numpy.ndarray, got {kind.__module__}.{kind.__qualname__}; {mend}"
+    where = "" if kind.__module__ == "builtins" else kind.__module__ + "."
+    return f"{name}: expected a numpy.ndarray, got {where}{kind.__qualname__}; {mend}"
 
 
 cdef int writable(ndarray a, str name) except -1:
