@@ -205,6 +205,7 @@ class Philox4x32:
         Examples
         --------
         >>> Philox4x32(0).integers(10, size=5)
+        array([4, 6, 9, 4, 6])
         """
         kind = np.dtype(dtype)
         if kind.kind not in "iub":
@@ -245,7 +246,9 @@ class Philox4x32:
         --------
         >>> rng = Philox4x32(0)
         >>> rng.permutation(5)
+        array([4, 3, 0, 1, 2])
         >>> rng.permutation([10, 20, 30], stream=7)
+        array([10, 30, 20])
         """
         if np.ndim(x) == 0:
             n, values = integer("x", x, 0, 2**63), None

@@ -117,6 +117,58 @@ class RandomRaw(RandomUniform):
         return partial(fastopt.Philox4x32(7).random_raw, self.size)
 
 
-@pytest.mark.parametrize("case", cases(RandomUniform, RandomNormal, RandomRaw), ids=str)
+class RandomIntegers(RandomUniform):
+    """int64 numbers below 1,000 into a new array."""
+
+    name = "random integers"
+    data = sizes(np.uint32, 10, 16, 20)
+    exact = frozenset({"reference"})
+    span = 1000.0
+
+    def traffic(self) -> tuple[list[Array], list[Array]]:
+        both = np.empty(2 * self.size, np.float32)
+        return [both], [both]
+
+    def result(self, returned: Any) -> list[Array]:
+        return [np.asarray(returned)]
+
+    def reference(self) -> Call:
+        return partial(reference.Philox4x32(7).integers, 1000, size=self.size)
+
+    def numpy(self) -> Call:
+        return partial(np.random.Generator(np.random.SFC64(7)).integers, 1000, size=self.size)
+
+    def torch(self) -> Call:
+        (out,) = from_numpy(np.empty(self.size, np.int64))
+        return partial(out.random_, 0, 1000)
+
+    def fastopt(self) -> Call:
+        return partial(fastopt.Philox4x32(7).integers, 1000, size=self.size)
+
+
+class RandomPermutation(RandomIntegers):
+    """The numbers from 0 on in random order, into a new array."""
+
+    name = "permutation"
+    contenders = ("reference", "numpy", "fastopt")
+
+    def compare(self, contender: str, ours: Array, theirs: Array) -> None:
+        if contender in self.exact:
+            Op.compare(self, contender, ours, theirs)
+        assert np.array_equal(np.sort(ours), np.arange(self.size))
+
+    def reference(self) -> Call:
+        return partial(reference.Philox4x32(7).permutation, self.size)
+
+    def numpy(self) -> Call:
+        return partial(np.random.Generator(np.random.SFC64(7)).permutation, self.size)
+
+    def fastopt(self) -> Call:
+        return partial(fastopt.Philox4x32(7).permutation, self.size)
+
+
+@pytest.mark.parametrize(
+    "case", cases(RandomUniform, RandomNormal, RandomRaw, RandomIntegers, RandomPermutation), ids=str
+)
 def test_random(case: Case, race: Any) -> None:
     race(case)

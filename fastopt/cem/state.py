@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from fastopt._checks import integer
 from fastopt.cem.arguments import checked_settings
 from fastopt.cem.result import STOPS
-
-if TYPE_CHECKING:
-    from fastopt.cem.method import CEM
 
 Array = NDArray[Any]
 
@@ -26,7 +23,8 @@ NONE_SO_FAR = {"_rule", "_told_mean"}  # left out where they are None, as settin
 MAY_BE_NONE = {"bounds", "maxiter", "maxfev", "std_lr", "ftarget", "patience"}
 
 
-def saved(cem: CEM) -> dict[str, Any]:
+def saved(cem: Any) -> dict[str, Any]:
+    """What :meth:`CEM.to_dict` returns."""
     d, elites = cem._distribution, cem._elites[: cem.generation]
     settings = {key: value for key, value in cem.settings.items() if value is not None}
     if isinstance(settings["extra_std"], tuple):
@@ -61,7 +59,7 @@ def _distribution(d: Any) -> dict[str, Array]:
     return {name: array for name, array in found.items() if array is not None}
 
 
-def restore(cem: CEM, state: Mapping[str, Any], arguments: list[str], limits: Mapping[str, int]) -> None:
+def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Mapping[str, int]) -> None:
     """Set up a new object with the state that `saved` returned, all of it checked, and with other limits; `arguments`
     are those of a search."""
     if not isinstance(state, Mapping):

@@ -6,7 +6,6 @@ import ast
 import doctest
 import importlib
 import inspect
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -151,13 +150,6 @@ def test_every_module_of_the_core_imports_alone():
 def test_version():
     assert fastopt.__version__.split(".")[0].isdecimal()
     assert run_python("import importlib.metadata as m; print(m.version('fastopt'))").strip() == fastopt.__version__
-
-
-@pytest.mark.parametrize("name", ["Adam", "SGD"])
-def test_an_optimiser_cannot_be_pickled_or_copied_by_mistake(name):
-    # It holds pointers to the arrays of the caller; state_dict is the way.
-    with pytest.raises(TypeError):
-        pickle.dumps(getattr(fastopt, name)([np.ones(2)]))
 
 
 def test_an_optimiser_that_was_never_initialised_is_an_error_and_not_a_crash():
