@@ -36,6 +36,9 @@ def assert_same_bits(actual: Any, expected: Any, what: str = "") -> None:
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype, what
     assert actual.shape == expected.shape, what
+    if actual.dtype.kind == "U":
+        assert np.array_equal(actual, expected), f"{what}: got {actual}, expected {expected}"
+        return
     unsigned = np.dtype(f"u{actual.dtype.itemsize}")
     different = np.ascontiguousarray(actual).view(unsigned) != np.ascontiguousarray(expected).view(unsigned)
     if not different.any():

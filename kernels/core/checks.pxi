@@ -66,7 +66,7 @@ cdef str _wrong_kind(object x, str name):
     elif isinstance(x, (_Iterator, _MappingView)):
         mend = f"pass list({name})"
     elif name.startswith("params"):
-        mend = "make an array of it first and keep that: it is changed in place"
+        mend = "make an array of it first, and keep that"
     else:
         mend = f"pass np.asarray({name}, dtype=np.float32)"
     where = "" if kind.__module__ == "builtins" else kind.__module__ + "."

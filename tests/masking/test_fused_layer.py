@@ -147,7 +147,7 @@ WRONG = {
         TypeError,
         r"bias: expected float64 like x, got float32; bias.astype\(",
     ),
-    "bias kind": ({"bias": [0.0] * 4}, TypeError, r"bias: expected a numpy.ndarray, got builtins.list"),
+    "bias kind": ({"bias": [0.0] * 4}, TypeError, r"bias: expected a numpy.ndarray, got list"),
     "x kind": ({"x": 1.0}, TypeError, "x: expected a numpy.ndarray"),
     "x 0-d": ({"x": np.array(1.0)}, ValueError, r"x: expected at least one dimension, .* got shape \(\)"),
     "slope negative": ({"negative_slope": -0.1}, ValueError, "negative_slope: expected .*0.*got -0.1"),

@@ -28,8 +28,8 @@ def _overlapping(first, second):
 
 
 WRONG_PARAMS = {
-    "none": (lambda: None, TypeError, "params: expected a numpy.ndarray, got builtins.NoneType"),
-    "number": (lambda: 1.0, TypeError, "params: expected a numpy.ndarray, got builtins.float"),
+    "none": (lambda: None, TypeError, "params: expected a numpy.ndarray, got NoneType"),
+    "number": (lambda: 1.0, TypeError, "params: expected a numpy.ndarray, got float"),
     "generator": (
         lambda: (np.ones(2) for _ in range(2)),
         TypeError,
@@ -38,11 +38,11 @@ WRONG_PARAMS = {
     "empty list": (list, ValueError, "params: expected at least one array, got none"),
     "empty nest": (lambda: {"a": [], "b": ()}, ValueError, "params: expected at least one array, got none"),
     "empty group": (lambda: [{"params": []}], ValueError, "params: expected at least one array, got none"),
-    "leaf": (lambda: {"w": [np.ones(2), 3.0]}, TypeError, "params/w/1: expected a numpy.ndarray, got builtins.float"),
+    "leaf": (lambda: {"w": [np.ones(2), 3.0]}, TypeError, "params/w/1: expected a numpy.ndarray, got float"),
     "missing leaf": (
         lambda: [np.ones(2), None],
         TypeError,
-        "params/1: expected a numpy.ndarray, got builtins.NoneType",
+        "params/1: expected a numpy.ndarray, got NoneType",
     ),
     "mixed": (
         lambda: {"w": np.ones(2), "b": np.ones(2, np.float32)},
@@ -172,7 +172,7 @@ WRONG_GRADS = {
     "list for array": (
         _changed("w", to=[[1.0] * 3] * 2),
         TypeError,
-        "grads/w: expected a numpy.ndarray, got builtins.list",
+        "grads/w: expected a numpy.ndarray, got list",
     ),
     "shape": (
         _changed("layers", 0, to=np.ones(5)),

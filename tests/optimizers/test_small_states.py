@@ -308,7 +308,7 @@ def test_an_error_takes_no_stream(make):
     assert generator.state["stream"] == 0
 
 
-@pytest.mark.parametrize("rng", ["5", 1.0, -1, 2**64, (1,), np.ones(2)], ids=repr)
+@pytest.mark.parametrize("rng", ["5", 1.0, -1, (2**64, 0), (1,), np.ones(2)], ids=repr)
 def test_wrong_sources(rng):
     with pytest.raises((TypeError, ValueError), match=r"(rng|seed).*: expected "):
         fastopt.Adam([np.ones(3)], state_dtype="8bit", rng=rng)

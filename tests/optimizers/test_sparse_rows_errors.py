@@ -68,9 +68,9 @@ WRONG = {
     "nested lists": (
         lambda: _sparse(values_=[[1.0] * 3] * 2),
         TypeError,
-        "values: expected a numpy.ndarray, got builtins.list",
+        "values: expected a numpy.ndarray, got list",
     ),
-    "tuple": (lambda: (np.array([1]), np.ones((1, 3))), TypeError, ": expected a numpy.ndarray, got builtins.tuple"),
+    "tuple": (lambda: (np.array([1]), np.ones((1, 3))), TypeError, ": expected a numpy.ndarray, got tuple"),
 }
 
 

@@ -406,7 +406,7 @@ def test_numpy_scalars_and_0d_arrays_are_numbers():
 
 BUFFER = np.zeros(8)
 WRONG = {
-    "list of numbers": ([1.0], [np.ones(1)], TypeError, "^params/0: expected a numpy.ndarray, got builtins.float"),
+    "list of numbers": ([1.0], [np.ones(1)], TypeError, "^params/0: expected a numpy.ndarray, got float"),
     "params int": (np.zeros(2, int), np.ones(2), TypeError, "^params: expected float32 or float64"),
     "read-only": (np.broadcast_to(np.zeros(1), 3), np.ones(3), ValueError, "^params: expected a writeable array"),
     "tied": ([BUFFER, BUFFER], [np.ones(8), np.ones(8)], ValueError, "^params/1: .*memory of its own .*params/0"),
