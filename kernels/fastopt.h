@@ -111,7 +111,7 @@ typedef struct {
     int64_t *out; /* [n] */
     random_address address;
     uint64_t offset; /* 0..2^63 - n */
-    int64_t low;
+    int64_t low; /* -2^63..2^63 - 1 */
     uint64_t range; /* 0..2^64 - 1 (0: 2^64) */
 } random_integers_args;
 
