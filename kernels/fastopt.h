@@ -526,7 +526,7 @@ typedef struct {
 
 /* The scalars of step t (>= 1, from the first in which the states moved) from a rule's hyper-parameters, all as double, in
    the order of NAME_hyper. Returned is 0; -1 where the step leaves the states alone; or the place, from 1, of a
-   hyper-parameter that may not be 0 in the arrays' type (0 float, 1 double) and is. */
+   hyper-parameter that is too small for the arrays' type (0 float, 1 double). */
 typedef struct {
     double lr;
     double beta1;
