@@ -27,7 +27,7 @@ tsan: build/tsan/pool build/tsan/plain
 	build/tsan/plain $(or $(JOBS),1000000)
 	TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" build/tsan/pool $(or $(JOBS),1000000)
 
-build/tsan/%: tests/promises/pool.cpp kernels/core/thread_pool.cpp kernels/core/float_mode.hpp kernels/fastopt.h kernels/runtime.h
+build/tsan/%: tests/promises/pool.cpp kernels/core/thread_pool.cpp kernels/core/float_mode.hpp $(wildcard kernels/*.h)
 	mkdir -p $(@D)
 	$(CXX) -std=c++17 -O1 -g $(if $(filter pool,$*),-fsanitize=thread) -Wall -Wextra -Ikernels $(filter %.cpp,$^) -pthread -o $@
 

@@ -1,4 +1,4 @@
-"""Make the door's declarations from the headers: ``python declarations.py fastopt.h runtime.h fastopt.pxi``.
+"""Make the door's declarations from the headers: ``python declarations.py fastopt.h scalars.h runtime.h fastopt.pxi``.
 
 Not a C parser: it reads the few forms that they are written in, and ends with an error at the first other one.
 """
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-IGNORED = re.compile(r"#(ifndef \w+_H|define \w+_H|include (<stdint|\"fastopt).h[>\"]|endif)? *")
+IGNORED = re.compile(r"#(ifndef \w+_H|define \w+_H|include (<stdint|\"fastopt|\"scalars).h[>\"]|endif)? *")
 MACRO = re.compile(r"#define (\w+)\((\w+(?:, \w+)*)\)\s+(.+)")
 CONSTANT = re.compile(r"#define (\w+) \(?(\d+)(?: << (\d+)\))?")
 FIELD = re.compile(r" ?(const )?(\w+) (\*?)(\w+)(?:\[(\w+)\])?")

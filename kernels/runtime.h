@@ -3,7 +3,7 @@
 #ifndef FASTOPT_RUNTIME_H
 #define FASTOPT_RUNTIME_H
 
-#include "fastopt.h"
+#include "scalars.h"
 
 #ifdef __cplusplus
 extern "C" {

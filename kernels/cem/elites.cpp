@@ -1,6 +1,6 @@
 // What the cross-entropy method computes once a generation: the choice of elites (of all scores, no sort; equal ones go by
 // their number).
-#include "fastopt.h"
+#include "scalars.h"
 #include "core/float_mode.hpp"
 
 #include <algorithm>

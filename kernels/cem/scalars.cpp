@@ -1,5 +1,7 @@
 // What a refit of the cross-entropy method computes once a generation: weights by rank, rates, and the one scale of all
 // dimensions. fastopt/reference/cem.py has the same steps.
+#include "scalars.h"
+
 #include "core/math.hpp"
 
 #include "core/float_mode.hpp"

@@ -1,5 +1,5 @@
 // Dropout's threshold and scale, once a call.
-#include "fastopt.h"
+#include "scalars.h"
 
 #include "core/float_mode.hpp"
 

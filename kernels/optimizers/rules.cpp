@@ -1,5 +1,5 @@
 // The rules of the optimisers, by name: their scalars, and where their kernels are in the table.
-#include "fastopt.h"
+#include "scalars.h"
 
 #include <cstddef>
 #include <cstring>

@@ -1,5 +1,5 @@
 // What a step computes once and not once an element: bias corrections, norms, and what clipping makes of them.
-#include "fastopt.h"
+#include "scalars.h"
 
 #include "core/float_mode.hpp"
 

@@ -1,5 +1,5 @@
 // What the ops of policies compute once a call.
-#include "fastopt.h"
+#include "scalars.h"
 
 #include "core/float_mode.hpp"
 

@@ -89,7 +89,7 @@ def test_a_new_kernel_needs_no_line_in_the_fuzzer():
     record = "\n    ".join(["typedef struct {", *fields]) + "\n} new_args;\n"
     ran = []
     kept, address = entry(lambda args, begin, end: ran.append((begin, end)))
-    end = TEXT.index("/* ---- scalars")
+    end = TEXT.index("/* ---- the one list")
     header = Header(f"{TEXT[:end]}{record}{TEXT[end:]}")
     [*both] = fuzz.fuzz({"new": ("new_args", {"baseline": (address, address)})}, header, seed=0)
     assert [name for name, _ in both] == ["new", "new"]
