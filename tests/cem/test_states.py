@@ -35,6 +35,7 @@ WRONG = {
     "x of another length": {"x": np.zeros(2)},
     "elite_frac": {"settings/elite_frac": -1},
     "popsize": {"settings/popsize": 2.5},
+    "popsize beyond memory": {"settings/popsize": 2**39},
     "x0": {"settings/x0": np.array([0.0, np.inf, 0.0])},
     "unknown": {"settings/pop": 3},
     "another": {"another": 3},
