@@ -84,6 +84,9 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
         given[name] = entries.array(f"settings/{name}", dtype, None)
     settings = checked_settings({**given, **limits})
     n = settings["x0"].size
+    scores = entries.array("scores", np.dtype(np.float64), None)
+    if scores.size < settings["popsize"]:  # said before memory is asked for by it
+        raise ValueError(f"state['scores']: expected popsize, {settings['popsize']}, or more, got {scores.size}")
     source, stream = entries.array("rng", np.dtype(np.uint64), (2,)).tolist()
     cem._set_up(settings, entries.integer("seed", 0, 2**64), (source, stream))
     cem._repeats = entries.integer("repeats", 1, 2**20 + 1)
@@ -101,10 +104,9 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
     if not (new["std"] >= 0).all():
         raise ValueError(f"state['std']: expected no negative numbers and no NaN, got {new['std']}")
     cem._distribution = first.replaced(**new, stream=first.stream + generation - begun[-1])
-    told = (cem._distribution.population,)
-    scores = entries.array("scores", np.dtype(np.float64), told)  # before as many are asked for
     cem._await_scores()
-    cem._scores, cem._told = scores, entries.array("told", np.dtype(np.bool), told)
+    cem._scores[:] = entries.array("scores", np.dtype(np.float64), (cem.popsize,))
+    cem._told[:] = entries.array("told", np.dtype(np.bool), (cem.popsize,))
     counts = entries.array("elite_counts", np.dtype(np.int64), (generation,))
     elites = entries.array("elites", np.dtype(np.int64), (int(counts.sum()),)) if (counts >= 0).all() else None
     sizes = settings["popsize"] * 2 ** np.repeat(np.arange(len(begun)), np.diff([*begun, generation]))
