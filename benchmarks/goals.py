@@ -8,6 +8,7 @@ once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import sys
@@ -128,11 +129,12 @@ def main() -> int:
     parser.add_argument("--turns", metavar="N", type=int, default=41, help="turns of each contender (41)")
     options = parser.parse_args()
 
-    results = []
-    for goal in GOALS:
-        if options.only in goal.title:
-            print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
-            results += judged(goal, measured(goal, options.turns))
+    results: list[dict[str, object]] = []
+    with contextlib.suppress(KeyboardInterrupt):  # what has been measured by then is shown
+        for goal in GOALS:
+            if options.only in goal.title:
+                print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
+                results += judged(goal, measured(goal, options.turns))
     host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}
     if mkl_random is not None:
         host["mkl_random"] = mkl_random.__version__
