@@ -124,7 +124,7 @@ def _loaded(key: str, value: Any, own: Any) -> Any:
     if isinstance(own, str):
         if array.dtype.kind != "U" or array.shape != ():
             raise TypeError(f"state[{key!r}]: expected a str, got {value!r}")
-        return str(array)
+        return array.item()  # whose text is made by NumPy, in Python: an interrupt there spoils later ones
     if isinstance(own, np.ndarray):
         if array.dtype != own.dtype:
             raise TypeError(f"state[{key!r}]: expected {own.dtype}, got {array.dtype}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -441,3 +442,41 @@ def test_keys_and_counts_at_the_ends_of_their_range(state_dtype):
     optimizer.load_state_dict(through_file(optimizer.state_dict() | large))
     state = optimizer.state_dict()
     assert {key: state[key] for key in large} == large
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def broken_off(call, at):
+    """Run the call with an exception at line number `at`, in NumPy's Python too; whether the call was broken off."""
+    left = at
+
+    def line(*_):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            sys.settrace(None)
+            raise Interrupted
+        return line
+
+    tracing = sys.gettrace()
+    sys.settrace(line)
+    try:
+        call()
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(tracing)
+    return False
+
+
+def test_an_interrupt_leaves_a_state_that_loads():
+    # NumPy takes note of which arrays it makes a text of: an interrupt there, and the next of that address reads "...".
+    make = lambda: fastopt.SGD([np.ones(6)], momentum=0.5, state_dtype="8bit", rng=1)  # noqa: E731
+    optimizer, state = make(), make().state_dict()
+    at = 0
+    while broken_off(lambda: optimizer.load_state_dict(state), at):
+        optimizer.load_state_dict(state)
+        at += 1
+    assert at > 100
