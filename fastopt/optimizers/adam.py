@@ -192,7 +192,7 @@ def checked_adam(values: dict[str, Any]) -> dict[str, Any]:
         raise TypeError(f"betas: expected two floats, got {betas!r}")
     return {
         "lr": finite_number("lr", values["lr"], 0),
-        "betas": tuple(finite_number(f"betas[{k}]", betas[k], 0, below=1) for k in range(2)),
+        "betas": (finite_number("betas[0]", betas[0], 0, below=1), finite_number("betas[1]", betas[1], 0, below=1)),
         "eps": finite_number("eps", values["eps"], above=0),
         "weight_decay": finite_number("weight_decay", values["weight_decay"], 0),
     }

@@ -29,7 +29,7 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
         """Return the pair that the compiled class holds: the values by name, and as the rule takes them."""
         checked = self._check(values)
         # What the rule takes (kernels/fastopt.h): all numbers in order, both betas apart, and what no group changes.
-        numbers = (x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,)))
+        numbers = [x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,))]
         return checked, (*numbers, *self._fixed)
 
     def _changed(self, held: _core.Held, values: dict[str, Any]) -> _core.Held:
