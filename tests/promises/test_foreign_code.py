@@ -331,19 +331,22 @@ for _ in range(50):
 assert children and all(map(ended_well, children))
 """,
     "a fork in a signal's handler while it runs": """
-pid, children = os.getpid(), []
+pid, children, forked = os.getpid(), [], threading.Event()
 def fork(*_):
     child = os.fork()
     if child == 0:
         os._exit(0 if (fastopt.leaky_relu(np.full(1 << 20, -2.0), 0.5) == -1).all() else 1)
     children.append(child)
+    forked.set()
 signal.signal(signal.SIGUSR1, fork)
 slow = compiled(300_000)
 wanted = minimize(slow).x.tobytes()
 stop = threading.Event()
 def press():
     while not stop.wait(0.02):
+        forked.clear()
         os.kill(pid, signal.SIGUSR1)
+        assert forked.wait(50)  # or a handler that takes longer than the pause comes within itself, and so on
 thread = threading.Thread(target=press)
 thread.start()
 while len(children) < 5:
