@@ -18,7 +18,7 @@ test: .venv/installed-test
 
 # A minute with other inputs each time, unless there is a SEED=; what the sanitizers of GCC find ends it.
 fuzz: .venv-san/installed
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
 	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  .venv-san/bin/python -m tests.promises.fuzz --seconds 60 --seed $(or $(SEED),$$(date +%s))
 
