@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 __version__: str
 
-Held = tuple[dict[str, Any], tuple[float, ...]]
+Held = tuple[dict[str, Any], tuple[float, ...], dict[str, Any]]
 States = dict[str, list[NDArray[Any]]]
-Snapshot = tuple[tuple[int, int, int], list[dict[str, Any]], list[int], list[int], States]
+Snapshot = tuple[tuple[int, int, int], list[Held], list[str], list[int], list[int], States]
 
 class Zeros:
     def __init__(self, size: int) -> None: ...
@@ -38,7 +38,7 @@ class OptimizerState:
     ) -> None: ...
     def _replace_groups(self, what: str, old: list[Held], new: list[Held]) -> bool: ...
 
-class Optimizer(OptimizerState):
+class Parameters(OptimizerState):
     def _bind(
         self,
         params: Any,
@@ -55,6 +55,17 @@ class Optimizer(OptimizerState):
         ema_decay: float | None,
         state_dtype: str | None,
     ) -> None: ...
+    def _extend(
+        self,
+        before: tuple[Any, ...],
+        params: list[Any],
+        groups: tuple[Any, ...],
+        group_of: list[int],
+        names: list[str],
+        arrays: list[Any],
+    ) -> bool: ...
+
+class Optimizer(Parameters):
     def _step(self, grads: Any, grad_multiplier: float, zero_grads: bool) -> None: ...
 
 class DefaultFloatMode:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from fastopt import _core
 from fastopt import random as _random
 from fastopt._checks import finite_number, flag
-from fastopt._tree import leaves, rebuilt
-from fastopt.optimizers.groups import ParamGroup, ParamGroups, group_dicts
+from fastopt._tree import label, leaves, rebuilt
+from fastopt.optimizers.groups import ParamGroup, ParamGroups, group_dicts, own_options
 from fastopt.optimizers.state import Stateful
 
 
@@ -28,6 +28,8 @@ class Rule(NamedTuple):
 class Base(Stateful, _core.Optimizer):
     """What all rules share in Python; the compiled class has the arrays, the states and the step."""
 
+    _made_with: dict[str, Any]
+
     def _set_up(
         self,
         params: Any,
@@ -41,7 +43,7 @@ class Base(Stateful, _core.Optimizer):
         state_dtype: str | None,
         rng: Any,
     ) -> None:
-        rule.check(defaults)
+        self._defaults = rule.check(defaults)
         if state_dtype not in (None, "bfloat16", "8bit"):
             raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
         max_norm = math.inf if max_grad_norm is None else finite_number("max_grad_norm", max_grad_norm, above=0)
@@ -49,15 +51,11 @@ class Base(Stateful, _core.Optimizer):
         flag("maximize", maximize)
         flag("skip_nonfinite", skip_nonfinite)
         tree, groups = group_dicts(params, defaults)
+        named = _named(tree)
         try:
             group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
-            named = list(leaves(tree))
-        except RecursionError:
-            message = "params: expected arrays in lists, tuples and dicts, got a nest that contains itself"
-            raise ValueError(message) from None
-        for name, _ in named:
-            if "\0" in name or name.endswith(".npy"):
-                raise ValueError(f"params: expected keys that an npz file can hold, got {name!r}; rename it")
+        except RecursionError:  # which another thread has made meanwhile
+            raise ValueError(_ENDLESS) from None
         self._bind(
             tree,
             ParamGroups(ParamGroup(own, rule.check, rule.fixed) for _, own in groups),
@@ -113,6 +111,64 @@ class Base(Stateful, _core.Optimizer):
         """
         self._step(grads, finite_number("grad_multiplier", grad_multiplier), flag("zero_grads", zero_grads))
 
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Take hold of further parameters, with hyper-parameters of their own, as torch's method of this name does.
+
+        It is as if the optimiser had been made with this group too, and the parameters had had no gradient so far:
+        their states begin with zeros and their own steps with 0, an average with a copy; `step_count` goes on, and
+        nothing changes for the others. `params` is a list of the groups' nests from then on, which gradients have the
+        form of, and so the keys of :meth:`state_dict` begin with the group's number: ``exp_avg/0/w``. A state from
+        before is not one of this optimiser any more.
+
+        Parameters
+        ----------
+        group : dict
+            ``"params"``, arrays in lists, tuples and dicts of the dtype of the others, and the hyper-parameters that
+            are not those the optimiser was made with.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `group` is no such dict, a value is wrong, or an array overlaps another parameter, or one is there
+            already; nothing is changed then.
+        RuntimeError
+            If a call of this optimiser is at work in another thread, or has called back; nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, fastopt
+        >>> body, head = np.ones(2), np.ones(1)
+        >>> optimizer = fastopt.SGD({"w": body}, lr=0.5)
+        >>> optimizer.step({"w": np.ones(2)})
+        >>> optimizer.add_param_group({"params": head, "lr": 0.25})
+        >>> optimizer.step([{"w": np.ones(2)}, np.ones(1)])
+        >>> body, head
+        (array([0., 0.]), array([0.75]))
+        """
+        if not isinstance(group, dict) or "params" not in group:
+            got = f"keys {list(group)}" if isinstance(group, dict) else type(group).__name__
+            raise TypeError(f'group: expected a dict with the key "params", got {got}')
+        rule = self._made_with["rule"]
+        new = ParamGroup(own_options("group", group, self._defaults), rule.check, rule.fixed)
+        while True:  # until no other thread has added another one in between
+            before, tree, names = self.param_groups, self.params, self._names
+            if not self._is_grouped(before):
+                tree, names = [tree], [label("0", name) for name in names]
+            named = _named(group["params"], str(len(before)))
+            if self._extend(
+                before,
+                [*tree, group["params"]],
+                ParamGroups((*before, new)),
+                [len(before)] * len(named),
+                names + [name for name, _ in named],
+                [array for _, array in named],
+            ):
+                return
+
+    def _is_grouped(self, groups: tuple[ParamGroup, ...]) -> bool:
+        """Whether `params` is the list of the groups' nests."""
+        return self._grouped or len(groups) > 1
+
     @property
     def ema_params(self) -> Any:
         """Averages of the parameters in the form of `params`, the same arrays each time; None without `ema_decay`."""
@@ -144,16 +200,17 @@ class Base(Stateful, _core.Optimizer):
         super().__setattr__(name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = [dict(group) for group in self.param_groups]
-        params, defaults = self.params, values[0]
-        if self._grouped:
+        values, params, defaults = [dict(group) for group in self.param_groups], self.params, self._defaults
+        if self._is_grouped(self.param_groups):
             params = [{"params": tree, **own} for tree, own in zip(params, values, strict=True)]
         own = {name: value for name, value in self.__dict__.items() if name not in _SET_UP}
-        return _made_again, (type(self), params, defaults, self._made_with), (self.state_dict(), own)
+        return _made_again, (type(self), params, defaults, self._made_with), (self.state_dict(), values, own)
 
-    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    def __setstate__(self, state: tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]) -> None:
         self.load_state_dict(state[0])
-        self.__dict__.update(state[1])
+        for group, values in zip(self.param_groups, state[1], strict=True):
+            group.update(values)  # with what a state does not hold
+        self.__dict__.update(state[2])
 
     def __copy__(self) -> Base:
         """A copy owns copies of the parameters, as copy.deepcopy makes them: two optimisers would train one array."""
@@ -165,7 +222,7 @@ class Base(Stateful, _core.Optimizer):
         return f"{type(self).__name__}({len(sizes)} arrays, {sum(sizes)} parameters, step {self.step_count}, {groups})"
 
 
-_SET_UP = {"_grouped", "_group_options", "_run_options", "_made_with"}
+_SET_UP = {"_grouped", "_defaults", "_group_options", "_run_options", "_made_with"}
 
 
 def _made_again(cls: type[Base], params: Any, defaults: dict[str, Any], made_with: dict[str, Any]) -> Base:
@@ -173,3 +230,18 @@ def _made_again(cls: type[Base], params: Any, defaults: dict[str, Any], made_wit
     optimizer = cls.__new__(cls)
     optimizer._set_up(params, defaults, **made_with, rng=0)
     return optimizer
+
+
+_ENDLESS = "params: expected arrays in lists, tuples and dicts, got a nest that contains itself"
+
+
+def _named(tree: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Return (path, array) for each parameter, in order."""
+    try:
+        named = list(leaves(tree, path))
+    except RecursionError:
+        raise ValueError(_ENDLESS) from None
+    for name, _ in named:
+        if "\0" in name or name.endswith(".npy"):
+            raise ValueError(f"params: expected keys that an npz file can hold, got {name!r}; rename it")
+    return named

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
+
+import numpy as np
 
 from fastopt import _core
 
 
 class ParamGroup(_core.Group, Mapping[str, Any]):
-    """Hyper-parameters of a group: ``group["lr"] = 1e-4`` checks the value, which holds from the next step on."""
+    """Hyper-parameters of a group: ``group["lr"] = 1e-4`` checks the value, which holds from the next step on.
+
+    Other keys, such as the ``initial_lr`` of a scheduler, are kept and change nothing. A name that may be meant for an
+    option, ``learning_rate`` or ``weight_decy``, is refused.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> group = fastopt.SGD([np.ones(2)], lr=0.5).param_groups[0]
+    >>> group.setdefault("initial_lr", group["lr"])
+    0.5
+    >>> group.update(lr=0.25, momentum=0.9)
+    >>> group["lr"], group["initial_lr"]
+    (0.25, 0.5)
+    """
 
     __slots__ = ("_check", "_fixed")
     _check: Callable[[dict[str, Any]], dict[str, Any]]
@@ -26,21 +43,23 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
         self._replace(None, self._checked(values))
 
     def _checked(self, values: dict[str, Any]) -> _core.Held:
-        """Return the pair that the compiled class holds: the values by name, and as the rule takes them."""
+        """Return what the compiled class holds: the options by name and as the rule takes them, and the other keys."""
         checked = self._check(values)
         # What the rule takes (kernels/fastopt.h): all numbers in order, both betas apart, and what no group changes.
         numbers = [x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,))]
-        return checked, (*numbers, *self._fixed)
+        others = {key: value for key, value in values.items() if key not in checked}
+        return checked, (*numbers, *self._fixed), others
 
     def _changed(self, held: _core.Held, values: dict[str, Any]) -> _core.Held:
-        unknown = values.keys() - held[0].keys()
-        if unknown:
-            raise KeyError(f"expected one of {', '.join(held[0])}, got {', '.join(sorted(unknown))}")
-        return self._checked({**held[0], **values})
+        wrong = misnamed(values, held[0])
+        if wrong:
+            raise KeyError(f"expected one of {', '.join(held[0])}, got {', '.join(wrong)}")
+        return self._checked({**held[0], **held[2], **values})
 
     @property
     def _values(self) -> dict[str, Any]:
-        return self._held[0]
+        options, _, others = self._held
+        return {**options, **others} if others else options
 
     @property
     def scalars(self) -> tuple[float, ...]:
@@ -59,10 +78,21 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
 
-    def update(self, values: dict[str, Any]) -> None:
-        """Set several values at once, all or none."""
-        while not self._replace(held := self._held, self._changed(held, values)):
+    def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **more: Any) -> None:
+        """Set several values at once, all or none: ``group.update(lr=0.1, weight_decay=0.0)``, or a dict of them."""
+        new = dict(values, **more)
+        while not self._replace(held := self._held, self._changed(held, new)):
             pass  # another thread has set another value in between
+
+    def setdefault(self, key: str, default: Any = None, /) -> Any:
+        """Return the value of a key, which is set to `default` if there is none."""
+        while True:
+            held = self._held
+            for values in (held[0], held[2]):
+                if key in values:
+                    return values[key]
+            if self._replace(held, self._changed(held, {key: default})):
+                return default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -75,7 +105,7 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
 
 
 class ParamGroups(tuple[ParamGroup, ...]):
-    """The groups of an optimiser: which there are is fixed, their values can be set by key."""
+    """The groups of an optimiser: which there are is fixed but for `add_param_group`, their values are set by key."""
 
     __slots__ = ()
 
@@ -91,9 +121,44 @@ class ParamGroups(tuple[ParamGroup, ...]):
 
 
 _FIXED = (
-    "the groups are fixed when the optimiser is made: make a new one for others, "
+    "the groups are fixed but for optimizer.add_param_group: make a new one for others, "
     'or set a value by its key, param_groups[0]["lr"] = 1e-4'
 )
+
+# ---- keys that no rule takes -----------------------------------------------------------------------------------------
+
+_OPTIONS = {
+    *("lr", "betas", "eps", "weight_decay", "momentum", "dampening", "nesterov"),
+    *("amsgrad", "maximize", "decoupled_weight_decay", "max_grad_norm", "skip_nonfinite", "ema_decay", "state_dtype"),
+    *("rng", "params", "rule"),
+}
+# What other packages call them.
+_SYNONYMS = {
+    *("learning_rate", "step_size", "alpha", "eta", "b1", "b2", "beta1", "beta2", "beta_1", "beta_2", "epsilon"),
+    *("rate", "lrs", "rl", "decay", "wd", "l2", "clip", "clip_norm", "grad_clip", "ema"),
+}
+_MEANT = sorted(name.replace("_", "") for name in _OPTIONS | _SYNONYMS)
+
+
+def misnamed(keys: Iterable[Any], options: Iterable[str]) -> list[str]:
+    """Those keys that are no option and may be meant for one: of this rule, of another, or of the whole optimiser."""
+    unknown = [key for key in keys if key not in options]
+    return sorted(str(key) for key in unknown if not isinstance(key, str) or not key.isidentifier() or _meant(key))
+
+
+def _meant(key: str) -> bool:
+    plain = key.lower().replace("_", "")
+    # 0.86 is above "max_momentum", which schedulers keep there, and below "momentun".
+    return key in _OPTIONS or bool(difflib.get_close_matches(plain, _MEANT, 1, 0.86))
+
+
+def storable(value: Any) -> Any:
+    """Return a number or text as Python's own, and None for what a state does not hold."""
+    array = np.asarray(value) if isinstance(value, int | float | str | np.generic | np.ndarray) else np.empty(0)
+    return array.item() if array.shape == () and array.dtype.kind in "biufU" else None
+
+
+# ---- what an optimiser is given --------------------------------------------------------------------------------------
 
 
 def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
@@ -105,14 +170,14 @@ def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[
     grouped = isinstance(params, list | tuple) and params and all(isinstance(g, dict) and "params" in g for g in params)
     if not grouped:
         return params, [(params, dict(defaults))]
-    groups = []
-    for index, group in enumerate(params):
-        own = {key: value for key, value in group.items() if key != "params"}
-        unknown = own.keys() - defaults.keys()
-        if unknown:
-            known = ", ".join(defaults)
-            raise ValueError(
-                f"params[{index}]: expected hyper-parameters among {known}, got {', '.join(sorted(unknown))}"
-            )
-        groups.append((group["params"], {**defaults, **own}))
+    groups = [(group["params"], own_options(f"params[{k}]", group, defaults)) for k, group in enumerate(params)]
     return [tree for tree, _ in groups], groups
+
+
+def own_options(name: str, group: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the hyper-parameters of a group as it was given; what it does not say is that of `defaults`."""
+    own = {key: value for key, value in group.items() if key != "params"}
+    wrong = misnamed(own, defaults)
+    if wrong:
+        raise ValueError(f"{name}: expected hyper-parameters among {', '.join(defaults)}, got {', '.join(wrong)}")
+    return {**defaults, **own}

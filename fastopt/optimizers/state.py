@@ -10,7 +10,7 @@ import numpy as np
 from fastopt import _core
 from fastopt._checks import integer
 from fastopt._tree import label
-from fastopt.optimizers.groups import ParamGroup
+from fastopt.optimizers.groups import ParamGroup, misnamed, storable
 
 
 class Stateful(_core.OptimizerState):
@@ -25,11 +25,12 @@ class Stateful(_core.OptimizerState):
         """Return a copy of the whole state: a flat dict of arrays and plain numbers, which ``np.savez`` can store.
 
         Keys are ``format``, 1; ``step_count`` and ``skipped_steps``; the options of the whole optimiser, such as
-        ``skip_nonfinite``; ``param_groups/<index>/<name>`` for the rule, its options and the hyper-parameters; and for
-        each parameter ``step/<path>`` and its states, such as ``exp_avg/<path>``, where the path is that of the array
-        in `params`; :class:`SGD` has ``steps_before_momentum_buffer/<path>`` too, the number of steps before momentum
-        was switched on. With `state_dtype` these are the codes (bfloat16 as uint16), and ``rounding_key`` is there too.
-        The parameters themselves are the caller's.
+        ``skip_nonfinite``; ``param_groups/<index>/<name>`` for the rule, its options, the hyper-parameters, and what
+        else is kept in a group if it is a number or text; and for each parameter ``step/<path>`` and its states, such
+        as ``exp_avg/<path>``, where the path is that of the array in `params`; :class:`SGD` has
+        ``steps_before_momentum_buffer/<path>`` too, the number of steps before momentum was switched on. With
+        `state_dtype` these are the codes (bfloat16 as uint16), and ``rounding_key`` is there too. The parameters
+        themselves are the caller's.
 
         Raises
         ------
@@ -41,7 +42,8 @@ class Stateful(_core.OptimizerState):
     def _by_key(
         self,
         counts: tuple[int, ...],
-        groups: list[dict[str, Any]],
+        groups: list[_core.Held],
+        names: list[str],
         steps: list[int],
         before: list[int],
         states: _core.States,
@@ -50,10 +52,13 @@ class Stateful(_core.OptimizerState):
         state = {"format": FORMAT, "step_count": step_count, "skipped_steps": skipped_steps, **self._run_options}
         if "state_dtype" in state:
             state["rounding_key"] = rounding_key
-        for index, group in enumerate(groups):
-            for key, value in {**self._group_options, **group}.items():
+        for index, (options, _, others) in enumerate(groups):
+            for key, value in {**self._group_options, **options}.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
-        for k, name in enumerate(self._names):
+            for key, value in others.items():
+                if (kept := storable(value)) is not None:
+                    state[f"param_groups/{index}/{key}"] = kept
+        for k, name in enumerate(names):
             state[label("step", name)] = steps[k]
             if self._may_rest:
                 state[label(self._before(states), name)] = before[k]
@@ -64,8 +69,8 @@ class Stateful(_core.OptimizerState):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that :meth:`state_dict` returned, or the file that ``np.savez(file, **state)`` made of it.
 
-        Going on from it gives the same bits as not having stopped. Hyper-parameters are taken over; a rule or options
-        that are not those of this optimiser are refused.
+        Going on from it gives the same bits as not having stopped. Hyper-parameters are taken over, and what else the
+        groups keep; a rule or options that are not those of this optimiser are refused.
 
         Raises
         ------
@@ -75,29 +80,31 @@ class Stateful(_core.OptimizerState):
         RuntimeError
             If a call of this optimiser is at work in another thread, or has called back; nothing is changed then.
         """
-        snapshot = self._snapshot("load_state_dict", False)
-        own = self._by_key(*snapshot)
+        counts, held, names, steps, before, states = self._snapshot("load_state_dict", False)
+        held = [(options, numbers, {}) for options, numbers, _ in held]  # of the rest the state's own are taken over
+        own = self._by_key(counts, held, names, steps, before, states)
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected what state_dict() returned, got {type(state).__name__}")
         fixed = ["format", *self._run_options]
-        fixed += [f"param_groups/{k}/{name}" for k in range(len(self.param_groups)) for name in self._group_options]
+        fixed += [f"param_groups/{k}/{name}" for k in range(len(held)) for name in self._group_options]
         for key in fixed:
             if key in state and (found := _loaded(key, state[key], own[key])) != own[key]:
                 raise ValueError(
                     f"state[{key!r}]: expected {own[key]!r}, as this optimiser was made, got {found!r}; make one so"
                 )
-        if state.keys() != own.keys():
-            missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        others = [_others(state, f"param_groups/{index}/", options) for index, (options, _, _) in enumerate(held)]
+        known = own.keys() | {f"param_groups/{index}/{key}" for index, some in enumerate(others) for key in some}
+        if state.keys() != known:
+            missing, unknown = sorted(known - state.keys()), sorted(state.keys() - known)
             raise ValueError(f"state: expected the keys of state_dict(), got missing {missing} and unknown {unknown}")
         new = {key: _loaded(key, state[key], own[key]) for key in own}
         groups = [
-            group._checked({key: new[f"param_groups/{index}/{key}"] for key in group})
-            for index, group in enumerate(self.param_groups)
+            group._checked({**{key: new[f"param_groups/{index}/{key}"] for key in options}, **others[index]})
+            for index, (group, (options, _, _)) in enumerate(zip(self.param_groups, held, strict=True))
         ]
-        states = snapshot[-1]
-        steps = [new[label("step", name)] for name in self._names]
-        before = [new.get(label(self._before(states), name), 0) for name in self._names]
-        for name, number, most in zip(self._names, before, steps, strict=True):
+        steps = [new[label("step", name)] for name in names]
+        before = [new.get(label(self._before(states), name), 0) for name in names]
+        for name, number, most in zip(names, before, steps, strict=True):
             if number > most:
                 key = label(self._before(states), name)
                 raise ValueError(f"state[{key!r}]: expected at most {most}, the number of its steps, got {number}")
@@ -106,7 +113,7 @@ class Stateful(_core.OptimizerState):
             groups,
             steps,
             before,
-            {kind: [new[label(kind, name)] for name in self._names] for kind in states},
+            {kind: [new[label(kind, name)] for name in names] for kind in states},
         )
 
     @staticmethod
@@ -137,3 +144,15 @@ def _loaded(key: str, value: Any, own: Any) -> Any:
     if kinds == "iu":
         return integer(f"state[{key!r}]", array.item(), 0, 2**64 if key == "rounding_key" else 2**63 - 1)
     return type(own)(array)
+
+
+def _others(state: Mapping[str, Any], prefix: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what else than the options a group keeps in a state, by name."""
+    found = {}
+    for key in state:
+        name = key.removeprefix(prefix) if isinstance(key, str) else key
+        if name != key and name not in options and not misnamed([name], options):
+            found[name] = storable(state[key])
+            if found[name] is None:
+                raise TypeError(f"state[{key!r}]: expected a number or a str, got {state[key]!r}")
+    return found

@@ -10,7 +10,7 @@ cdef struct transfer:
 cdef class Group:
     """The hyper-parameters of a group: by name, and as the rule takes them. One pair, which is only ever replaced whole."""
 
-    cdef readonly tuple _held  # (a dict that nobody changes, the numbers in the order of the rule)
+    cdef readonly tuple _held  # (a dict that nobody changes, the numbers in the order of the rule, a dict of what else is kept)
 
     def _replace(self, tuple old, tuple new):
         """Put `new` into the place of `old`; False when another thread was quicker and `old` is no longer there."""
@@ -82,24 +82,24 @@ cdef class OptimizerState:
         return {kind: handed_out(arrays) for kind, arrays in self._own.items()}
 
     def _snapshot(self, str what, bint copied):
-        """(counts and key, the groups' values, the step numbers, those before the states', the states): all of one moment;
-        views unless copied."""
+        """(counts and key, what the groups hold, the paths, the step numbers, those before the states', the states): all of
+        one moment; views unless copied."""
         cdef Py_ssize_t k
         self.enter(what, what + "()", changing=False)
         try:
             states = {kind: c_copies(arrays) if copied else handed_out(arrays) for kind, arrays in self._own.items()}
             groups, steps, before = [], [], []
             for group in self._groups:
-                groups.append((<Group>group)._held[0])
+                groups.append((<Group>group)._held)
             for k in range(self._count):
                 steps.append(self._steps[k])
                 before.append(self._steps_before[k])
-            return (self.step_count, self.skipped_steps, self._rounding_key), groups, steps, before, states
+            return (self.step_count, self.skipped_steps, self._rounding_key), groups, self._names, steps, before, states
         finally:
             self.leave()
 
     def _install(self, tuple counts, list groups, list steps, list before, dict states):
-        """Take over what _snapshot returned: all of it, or on an error nothing."""
+        """Take over what _snapshot returned, but for the paths: all of it, or on an error nothing."""
         cdef Py_ssize_t k, count = 0
         cdef int64_t step_count, skipped_steps
         cdef uint64_t rounding_key
@@ -157,6 +157,8 @@ cdef class OptimizerState:
         cdef Py_ssize_t k
         self.enter(what, f"a change of {what}")
         try:
+            if len(self._groups) != len(old):
+                return False
             for k in range(len(self._groups)):
                 if (<Group>self._groups[k])._held is not old[k] or type(new[k]) is not tuple:
                     return False

@@ -134,6 +134,16 @@ def load(rule: str, options: dict[str, Any]) -> Callable[[], Call]:
     return make
 
 
+def add_group(rule: str, options: dict[str, Any]) -> Callable[[], Call]:
+    def make() -> Call:
+        optimizer, params = optimiser(rule, options)
+        more = [full(1.0, 40, 50).T, strided(1.0, 30, 20)]
+        run = lambda: optimizer.add_param_group({"params": more, "lr": 0.25, "initial_lr": 0.5})  # noqa: E731
+        return Call(run, params + more, counts(optimizer))
+
+    return make
+
+
 def set_lr() -> Call:
     optimizer, params = optimiser("SGD", {})
     return Call(lambda: setattr(optimizer, "lr", 0.125), params, counts(optimizer))
@@ -164,6 +174,7 @@ def optimiser_calls() -> Iterator[tuple[str, Callable[[], Call]]]:
         for name, options in OPTIONS.items():
             yield f"step {rule} {name}", step(rule, options)
             yield f"load_state_dict {rule} {name}", load(rule, options)
+            yield f"add_param_group {rule} {name}", add_group(rule, options)
     yield "step skipped", step("Adam", OPTIONS["all"], np.nan)
     yield "step sparse", sparse_step
     yield "step many", many

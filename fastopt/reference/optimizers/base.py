@@ -43,7 +43,7 @@ class Base:
     ):
         self.params, groups = group_dicts(params, defaults)
         self.param_groups = [own for _, own in groups]
-        self._fixed = fixed  # hyper-parameters that no group changes
+        self._hyper, self._fixed = list(defaults), fixed  # hyper-parameters of a group, and what no group changes
         self._group = [own for tree, own in groups for _ in leaves(tree)]
         self._names = [name for name, _ in leaves(self.params)]
         self._steps = [0] * len(self._names)
@@ -94,7 +94,7 @@ class Base:
         self._steps[k] += 1
         step = self._steps[k]
         own_step = step - self._steps_before[k]
-        hyper = {**self._group[k], **self._fixed}
+        hyper = {**{name: self._group[k][name] for name in self._hyper}, **self._fixed}
         states = self._moving([of_kind[k] for of_kind in self._states.values()], hyper)
         if isinstance(grad, SparseRows):  # only these rows move
             rows, grad = summed_rows(grad)
