@@ -16,6 +16,7 @@ from fastopt import random as _random
 from fastopt._checks import FREE, alone, integer
 from fastopt._core import Distribution
 from fastopt.cem.arguments import averaged, checked_settings, in_default_float_mode, noise_variance, number_of_elites
+from fastopt.cem.fields import Field, Setting, Settings
 from fastopt.cem.result import STOPS, Result
 from fastopt.cem.state import restore, saved
 from fastopt.cem.workers import as_score, told_scores
@@ -35,16 +36,24 @@ class CEM:
 
     Attributes
     ----------
-    generation : int
-        Number of the generation that is asked for now, counted from 0 over all restarts.
+    generation, restart : int
+        Numbers of the generation that is asked for now, counted from 0 over all restarts, and of its restart.
     popsize : int
         Candidates of this generation; doubled at each restart.
     mean, std : ndarray
         Copies of the distribution's.
     x, fun : ndarray, float
         The best candidate so far and its score.
+    x_mean, fun_mean : ndarray, float
+        The mean that was scored last and its score.
     nfev : int
         Scores told.
+    settings : mapping
+        What the run was made with, by name.
+    seed : int
+        The key of the run's random numbers, which `rng` gave.
+
+    All of them are read only.
 
     Examples
     --------
@@ -58,12 +67,25 @@ class CEM:
     """
 
     __slots__ = (
-        *("settings", "seed", "generation", "nfev", "restart", "popsize", "fun", "x", "fun_mean", "x_mean"),
+        *("_settings", "_seed", "_generation", "_nfev", "_restart", "_popsize", "_fun", "_x", "_fun_mean", "_x_mean"),
         *("_rng", "_called", "_lower", "_upper", "_maximize", "_restarts", "_sign", "_constant_options", "_grain"),
         *("_std_stop", "_largest_std_stop", "_repeats", "_reserve", "_held", "_final_score", "_rule", "_elites"),
         *("_history", "_begun", "_replayed", "_distribution", "_average", "_best_of_restart", "_stale", "_bad"),
         *("_idle", "_n_elites", "_scores", "_told", "_told_mean", "__weakref__"),
     )
+
+    settings = Field[Settings]("What the run was made with, by name.", lambda run: Settings(run._settings))
+    seed = Field[int]("The key of the run's random numbers, which `rng` gave.")
+    generation = Field[int]("Number of the generation that is asked for now, counted from 0 over all restarts.")
+    restart = Field[int]("Number of the restart that it belongs to.")
+    popsize = Field[int]("Candidates of this generation; doubled at each restart.")
+    mean = Field[Array]("A copy of the distribution's mean.", lambda run: run._distribution.mean)
+    std = Field[Array]("A copy of its standard deviation in each dimension.", lambda run: run._distribution.std)
+    nfev = Field[int]("Scores told.")
+    x = Field[Array]("A copy of the best candidate so far; `x0` while there is none.")
+    fun = Field[float]("Its score; NaN while there is none.")
+    x_mean = Field[Array]("A copy of the mean that was scored last; `x0` while there is none.")
+    fun_mean = Field[float]("Its score; NaN while there is none.")
 
     # What fastopt.reference.CEM does in NumPy.
     _sample = staticmethod(_core.cem_candidates)
@@ -105,7 +127,7 @@ class CEM:
     @in_default_float_mode
     def _set_up(self, settings: dict[str, Any], seed: int, rng: tuple[int, int]) -> None:
         """Begin the run that these checked settings describe; `rng` is what the seed was derived from."""
-        self.settings, self.seed, self._rng = settings, seed, rng
+        self._settings, self._seed, self._rng = settings, seed, rng
         self._called: dict[str, Any] = {}  # further arguments of minimize_cem that a repetition needs
         bounds = settings["bounds"]
         self._lower: Array | None = None if bounds is None else bounds[:, 0].copy()
@@ -118,9 +140,9 @@ class CEM:
         self._largest_std_stop = float(self._std_stop.max())
         self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
         self._held = FREE
-        self.generation = self.nfev = self.restart = 0
-        self.fun, self.x = math.nan, settings["x0"].copy()
-        self.fun_mean, self.x_mean, self._final_score = math.nan, settings["x0"].copy(), math.nan
+        self._generation = self._nfev = self._restart = 0
+        self._fun, self._x = math.nan, settings["x0"].copy()
+        self._fun_mean, self._x_mean, self._final_score = math.nan, settings["x0"].copy(), math.nan
         self._rule: str | None = None
         # Of each generation that is finished; what follows those is left of a call that was broken off.
         self._elites: list[NDArray[np.int64]] = []  # with them a generation can be computed again
@@ -133,17 +155,17 @@ class CEM:
         self._await_scores()
 
     def _await_scores(self) -> None:
-        self.popsize = self._distribution.population
-        self._n_elites = self._elites_of(self.popsize)
-        self._scores, self._told = _none_told(self.popsize)
+        self._popsize = self._distribution.population
+        self._n_elites = self._elites_of(self._popsize)
+        self._scores, self._told = _none_told(self._popsize)
         self._told_mean: float | None = None
 
     def _elites_of(self, popsize: int) -> int:
-        return number_of_elites(popsize, self.settings["elite_frac"])
+        return number_of_elites(popsize, self._settings["elite_frac"])
 
     def _first_distribution(self, restart: int) -> Distribution:
         """Restart 0 begins at x0; the others at a candidate of the first distribution, drawn for the purpose."""
-        s = self.settings
+        s = self._settings
         n = s["x0"].size
         factor = np.eye(n, dtype=s["x0"].dtype) if s["covariance"] == "full" else None
         first = Distribution(
@@ -152,7 +174,7 @@ class CEM:
             factor,
             self._lower,
             self._upper,
-            self.seed,
+            self._seed,
             0xFFFFFFFF | restart << 32,
             s["popsize"] * 2**restart,
             s["antithetic"],
@@ -164,16 +186,6 @@ class CEM:
         return first.replaced(stream=restart << 32)
 
     # ---- ask and tell ------------------------------------------------------------------------------------------------
-
-    @property
-    def mean(self) -> Array:
-        """A copy of the distribution's mean."""
-        return self._distribution.mean.copy()
-
-    @property
-    def std(self) -> Array:
-        """A copy of the distribution's standard deviation in each dimension."""
-        return self._distribution.std.copy()
 
     def ask(self, first: int = 0, count: int | None = None) -> Array:
         """Return candidates first, first + 1, ... of this generation as the rows of a new array; all by default.
@@ -217,18 +229,18 @@ class CEM:
             If another thread is within `tell`, `result` or `to_dict` of this run: one call after the other; or if only
             scores that were told already have come for long, while others are missing.
         """
-        if generation is not None and integer("generation", generation, 0, self.generation + 1) < self.generation:
+        if generation is not None and integer("generation", generation, 0, self._generation + 1) < self._generation:
             return False
-        first = integer("first", first, 0, self.popsize + 1)
-        values = told_scores(scores, self.popsize - first, first)
+        first = integer("first", first, 0, self._popsize + 1)
+        values = told_scores(scores, self._popsize - first, first)
         mean_score = self._told_mean if fun_mean is None else as_score(fun_mean)
         stop = first + len(values)
-        if len(values) < self.popsize and not (self._told[:first].all() and self._told[stop:].all()):
+        if len(values) < self._popsize and not (self._told[:first].all() and self._told[stop:].all()):
             idle = self._idle + 1 if self._told[first:stop].all() else 0
             if idle >= IDLE_TELLS:
                 missing = np.flatnonzero(~self._told)
                 raise RuntimeError(
-                    f"tell: expected the scores that are missing, {len(missing)} of {self.popsize}, the first of "
+                    f"tell: expected the scores that are missing, {len(missing)} of {self._popsize}, the first of "
                     f"candidate {missing[0]}; got those of {first} to {stop - 1} again, as in the last {idle} calls"
                 )
             self._scores[first:stop], self._told[first:stop] = values, True
@@ -244,36 +256,36 @@ class CEM:
         d, sign = self._distribution, self._sign
         options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
         elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
-        generation, stale, bad = self.generation, self._stale + 1, 0 if len(elites) else self._bad + 1
-        nfev = self.nfev + (self.popsize + (fun_mean is not None)) * self._repeats
-        score, x_mean, mean_score = found, self.x_mean, self.fun_mean
+        generation, stale, bad = self._generation, self._stale + 1, 0 if len(elites) else self._bad + 1
+        nfev = self._nfev + (self._popsize + (fun_mean is not None)) * self._repeats
+        score, x_mean, mean_score = found, self._x_mean, self._fun_mean
         average = self._average
-        if self.settings["noisy"]:
+        if self._settings["noisy"]:
             average = averaged(average, following.mean, following.stream & 0xFFFFFFFF)
         if fun_mean is not None:
             x_mean, mean_score = d.mean, fun_mean
             if math.isfinite(fun_mean) and not sign * fun_mean >= sign * found:  # found may be NaN
-                score, best = fun_mean, self.popsize
-        best_of_restart, fun, x = self._best_of_restart, self.fun, self.x
+                score, best = fun_mean, self._popsize
+        best_of_restart, fun, x = self._best_of_restart, self._fun, self._x
         if best >= 0 and not sign * score >= sign * best_of_restart:  # which is NaN at first
             best_of_restart, stale = score, 0
             if not sign * score >= sign * fun:
                 fun, x = score, self._sample(d, best, 1)[0]
-        restart, row_of = self.restart, following
+        restart, row_of = self._restart, following
         rule, begins = self._look(following, fun, stale, bad, generation + 1, nfev, fun_mean is not None)
         if begins:
             restart += 1
             following = self._first_distribution(restart)
             best_of_restart, stale, bad = math.nan, 0, 0
             average = following.mean.astype(np.float64)
-        popsize, n_elites, next_scores, told = self.popsize, self._n_elites, self._scores, self._told
+        popsize, n_elites, next_scores, told = self._popsize, self._n_elites, self._scores, self._told
         if begins or in_parts:
             popsize = following.population
             n_elites = self._elites_of(popsize)
             next_scores, told = _none_told(popsize)
-        row = _row(self.restart, nfev, fun, found, mean_score, row_of.largest_std)
+        row = _row(self._restart, nfev, fun, found, mean_score, row_of.largest_std)
         if len(self._elites) != generation:  # which is deleted last: what is broken off here is done again
-            del self._begun[self.restart + 1 :], self._history[generation * len(row) :], self._elites[generation:]
+            del self._begun[self._restart + 1 :], self._history[generation * len(row) :], self._elites[generation:]
         self._elites.append(elites)
         self._history += row
         if begins:
@@ -281,22 +293,22 @@ class CEM:
         generation += 1
         # From here on nothing is called, so that no signal and no other thread comes in, and nothing needs memory.
         self._scores, self._told, self._told_mean, self._idle = next_scores, told, None, 0
-        self._distribution, self.popsize, self._n_elites = following, popsize, n_elites
-        self.nfev, self._stale, self._bad = nfev, stale, bad
-        self.fun, self.x, self._best_of_restart = fun, x, best_of_restart
-        self.fun_mean, self.x_mean, self._rule, self._average = mean_score, x_mean, rule, average
-        self.restart, self.generation = restart, generation
+        self._distribution, self._popsize, self._n_elites = following, popsize, n_elites
+        self._nfev, self._stale, self._bad = nfev, stale, bad
+        self._fun, self._x, self._best_of_restart = fun, x, best_of_restart
+        self._fun_mean, self._x_mean, self._rule, self._average = mean_score, x_mean, rule, average
+        self._restart, self._generation = restart, generation
 
     def _options(self, generation: int) -> tuple[Any, ...]:
         """The last arguments of a refit, for a generation of a restart."""
-        s = self.settings
+        s = self._settings
         added = noise_variance(s["extra_std"], generation)
         return s["refit_about"] == "new_mean", s["mean_lr"], s["std_lr"] or 0.0, added, s["min_std"]
 
     def _final(self) -> Distribution:
         """The distribution whose mean is the result's."""
         d = self._distribution
-        if not self.settings["noisy"]:
+        if not self._settings["noisy"]:
             return d
         x = self._average.astype(d.mean.dtype)
         if self._lower is not None and self._upper is not None:  # an average may lie outside by a rounding
@@ -305,22 +317,22 @@ class CEM:
 
     def _finish_mean(self, score: float) -> None:
         """The final mean was scored on its own, at the end."""
-        d, sign, fun, x = self._final(), self._sign, self.fun, self.x
+        d, sign, fun, x = self._final(), self._sign, self._fun, self._x
         best = self._best_of_restart
         if math.isfinite(score) and not sign * score >= sign * best:
             best = score
             if not sign * score >= sign * fun:
-                fun, x = score, self._sample(d, self.popsize, 1)[0]
-        nfev, x_mean = self.nfev + self._repeats, d.mean
-        self.nfev, self.fun_mean, self.x_mean = nfev, score, x_mean
-        self.fun, self.x, self._best_of_restart = fun, x, best
+                fun, x = score, self._sample(d, self._popsize, 1)[0]
+        nfev, x_mean = self._nfev + self._repeats, d.mean
+        self._nfev, self._fun_mean, self._x_mean = nfev, score, x_mean
+        self._fun, self._x, self._best_of_restart = fun, x, best
         self._final_score = score
 
     def _look(
         self, d: Distribution, fun: float, stale: int, bad: int, generation: int, nfev: int, scores_mean: bool
     ) -> tuple[str | None, bool]:
         """Apply the rules, in this order: return (the one that ends the run, whether the next restart begins)."""
-        s, begins = self.settings, False
+        s, begins = self._settings, False
         target = s["ftarget"]
         if target is not None and (fun >= target if self._maximize else fun <= target):
             return "ftarget", False
@@ -334,7 +346,7 @@ class CEM:
         if local is None and s["patience"] is not None and stale >= s["patience"]:
             local = "patience"
         if local is not None:
-            if self.restart >= self._restarts:
+            if self._restart >= self._restarts:
                 return local, False
             begins = True
         if s["maxiter"] is not None and generation >= s["maxiter"]:
@@ -364,27 +376,27 @@ class CEM:
         status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
         d = self._distribution
         fields = {
-            "x": self.x.copy(),
-            "fun": self.fun,
-            "nit": self.generation,
-            "nfev": self.nfev,
+            "x": self._x.copy(),
+            "fun": self._fun,
+            "nit": self._generation,
+            "nfev": self._nfev,
             "success": success,
             "status": status,
             "message": message,
-            "x_mean": self.x_mean.copy() if self.fun_mean == self.fun_mean else self.mean,
-            "fun_mean": self.fun_mean,
+            "x_mean": self._x_mean.copy() if self._fun_mean == self._fun_mean else self.mean,
+            "fun_mean": self._fun_mean,
             "std": self.std,
             "history": {
                 name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
                 for name, column in zip(HISTORY, self._history_rows().T, strict=True)
             },
             "settings": {
-                **{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.settings.items()},
+                **{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self._settings.items()},
                 "rng": self._rng,
                 **self._called,
             },
         }
-        if self.settings["noisy"]:
+        if self._settings["noisy"]:
             fields |= {"x": self._final().mean.copy(), "x_mean": self._final().mean.copy()}
             fields |= {"fun": self._final_score, "fun_mean": self._final_score}
         if d.factor is not None:
@@ -393,7 +405,8 @@ class CEM:
         return Result(fields, self.candidate)
 
     def _history_rows(self) -> NDArray[np.float64]:
-        return np.frombuffer(self._history, count=self.generation * len(HISTORY)).reshape(-1, len(HISTORY)).copy()
+        rows = bytes(self._history)  # a view would stay in a child that is forked meanwhile, and forbid further rows
+        return np.frombuffer(rows, count=self._generation * len(HISTORY)).reshape(-1, len(HISTORY)).copy()
 
     # ---- what was ----------------------------------------------------------------------------------------------------
 
@@ -403,13 +416,13 @@ class CEM:
         Number popsize is the generation's mean. A past generation's distribution is found by refitting from the start
         of its restart: what is kept of a generation is the numbers of its elites.
         """
-        d = self._past(integer("generation", generation, 0, self.generation + 1))
+        d = self._past(integer("generation", generation, 0, self._generation + 1))
         return self._sample(d, integer("i", i, 0, d.population + 1), 1)[0]
 
     def _past(self, generation: int) -> Distribution:
-        restart = sum(begun <= generation for begun in self._begun[: self.restart + 1]) - 1
+        restart = sum(begun <= generation for begun in self._begun[: self._restart + 1]) - 1
         start = self._begun[restart]
-        if restart == self.restart and generation == self.generation:
+        if restart == self._restart and generation == self._generation:
             return self._distribution
         at, d, replayed = start, None, self._replayed
         if replayed is not None and start <= replayed[0] <= generation:
@@ -467,8 +480,8 @@ class CEM:
 
     def __repr__(self) -> str:
         return (
-            f"CEM(dimensions={self.x.size}, popsize={self.popsize}, generation={self.generation}, "
-            f"restart={self.restart}, told={np.count_nonzero(self._told)}, fun={self.fun:g}, nfev={self.nfev}, "
+            f"CEM(dimensions={self._x.size}, popsize={self._popsize}, generation={self._generation}, "
+            f"restart={self._restart}, told={np.count_nonzero(self._told)}, fun={self._fun:g}, nfev={self._nfev}, "
             f"stop={self._rule!r})"
         )
 
@@ -478,3 +491,6 @@ def _none_told(popsize: int) -> tuple[NDArray[np.float64], NDArray[np.bool]]:
 
 
 _ARGUMENTS = [*inspect.signature(CEM.__init__).parameters][1:-1]  # without self and rng
+for _name in _ARGUMENTS:
+    if not hasattr(CEM, _name):
+        setattr(CEM, _name, Setting(_name))

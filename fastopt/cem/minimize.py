@@ -208,7 +208,7 @@ def minimize_with(
     repeats = cem._repeats = integer("n_repeats", n_repeats, 1, 2**20)
     cem._reserve = repeats  # the final mean is scored too
     cem._called = {"n_repeats": repeats, "vectorized": flag("vectorized", vectorized)}
-    s = cem.settings
+    s = cem._settings
     if s["maxiter"] is None and s["maxfev"] is None:
         s["maxfev"] = max(10_000 * cem.x.size, 100 * (cem.popsize + 1)) * repeats
     if s["maxfev"] is not None and s["maxfev"] < (cem.popsize + 2) * repeats:
@@ -261,7 +261,7 @@ def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | N
 
     def report(cem: CEM) -> bool:
         try:
-            said = callback(intermediate_result=cem._result()) if by_name else callback(cem.x.copy())
+            said = callback(intermediate_result=cem._result()) if by_name else callback(cem.x)
         except StopIteration:
             return False
         return not (isinstance(said, bool | np.bool) and said)

@@ -17,27 +17,27 @@ Array = NDArray[Any]
 
 FORMAT = 1
 COLUMNS = 6  # of the history
-NUMBERS = ("fun", "fun_mean", "_best_of_restart", "_final_score")  # NaN where there is none
-COUNTS = ("nfev", "_stale", "_bad", "_idle")
+NUMBERS = ("_fun", "_fun_mean", "_best_of_restart", "_final_score")  # NaN where there is none
+COUNTS = ("_nfev", "_stale", "_bad", "_idle")
 NONE_SO_FAR = {"_rule", "_told_mean"}  # left out where they are None, as settings are, which `unset` names
 MAY_BE_NONE = {"bounds", "maxiter", "maxfev", "std_lr", "ftarget", "patience"}
 
 
 def saved(cem: Any) -> dict[str, Any]:
     """What :meth:`CEM.to_dict` returns."""
-    d, elites = cem._distribution, cem._elites[: cem.generation]
-    settings = {key: value for key, value in cem.settings.items() if value is not None}
+    d, elites = cem._distribution, cem._elites[: cem._generation]
+    settings = {key: value for key, value in cem._settings.items() if value is not None}
     if isinstance(settings["extra_std"], tuple):
         settings["extra_std"] = np.array(settings["extra_std"], np.float64)
     return {
         "format": FORMAT,
         "dtype": str(d.mean.dtype),
-        "seed": cem.seed,
+        "seed": cem._seed,
         "rng": np.array(cem._rng, np.uint64),
         "repeats": cem._repeats,
         "reserve": cem._reserve,
-        "generation": cem.generation,
-        "unset": " ".join(sorted(key for key, value in cem.settings.items() if value is None)),
+        "generation": cem._generation,
+        "unset": " ".join(sorted(key for key, value in cem._settings.items() if value is None)),
         **{f"settings/{key}": v.copy() if isinstance(v, np.ndarray) else v for key, v in settings.items()},
         **{name: array.copy() for name, array in _distribution(d).items()},
         "elites": np.concatenate([*elites, np.empty(0, np.int64)]),
@@ -45,9 +45,9 @@ def saved(cem: Any) -> dict[str, Any]:
         "history": cem._history_rows(),
         "scores": cem._scores.copy(),
         "told": cem._told.copy(),
-        "begun": np.array(cem._begun[: cem.restart + 1], np.int64),
-        "x": cem.x.copy(),
-        "x_mean": cem.x_mean.copy(),
+        "begun": np.array(cem._begun[: cem._restart + 1], np.int64),
+        "x": cem._x.copy(),
+        "x_mean": cem._x_mean.copy(),
         "average": cem._average.copy(),
         **{name.lstrip("_"): getattr(cem, name) for name in (*NUMBERS, *COUNTS)},
         **{name[1:]: getattr(cem, name) for name in NONE_SO_FAR if getattr(cem, name) is not None},
@@ -96,8 +96,8 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
     rising = all(a < b for a, b in itertools.pairwise(begun))
     if not begun or begun[0] != 0 or not rising or begun[-1] > generation or len(begun) > settings["restarts"] + 1:
         raise ValueError(f"state['begun']: expected rising numbers from 0 to at most {generation}, got {begun}")
-    cem._begun, cem.restart, cem.generation = begun, len(begun) - 1, generation
-    first = cem._first_distribution(cem.restart)
+    cem._begun, cem._restart, cem._generation = begun, len(begun) - 1, generation
+    first = cem._first_distribution(cem._restart)
     new: dict[str, Any] = {
         name: entries.array(name, array.dtype, array.shape) for name, array in _distribution(first).items()
     }
@@ -105,8 +105,8 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
         raise ValueError(f"state['std']: expected no negative numbers and no NaN, got {new['std']}")
     cem._distribution = first.replaced(**new, stream=first.stream + generation - begun[-1])
     cem._await_scores()
-    cem._scores[:] = entries.array("scores", np.dtype(np.float64), (cem.popsize,))
-    cem._told[:] = entries.array("told", np.dtype(np.bool), (cem.popsize,))
+    cem._scores[:] = entries.array("scores", np.dtype(np.float64), (cem._popsize,))
+    cem._told[:] = entries.array("told", np.dtype(np.bool), (cem._popsize,))
     counts = entries.array("elite_counts", np.dtype(np.int64), (generation,))
     elites = entries.array("elites", np.dtype(np.int64), (int(counts.sum()),)) if (counts >= 0).all() else None
     sizes = settings["popsize"] * 2 ** np.repeat(np.arange(len(begun)), np.diff([*begun, generation]))
@@ -114,7 +114,7 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
         raise ValueError(f"state['elites']: expected numbers of candidates, elite_counts of them, got {elites}")
     cem._elites = [part.copy() for part in np.split(elites, np.cumsum(counts)[:-1])] if generation else []
     cem._history = bytearray(entries.array("history", np.dtype(np.float64), (generation, COLUMNS)).tobytes())
-    cem.x, cem.x_mean = (entries.array(name, dtype, (n,)) for name in ("x", "x_mean"))
+    cem._x, cem._x_mean = (entries.array(name, dtype, (n,)) for name in ("x", "x_mean"))
     cem._average = entries.array("average", np.dtype(np.float64), (n,))
     for name in NUMBERS:
         setattr(cem, name, entries.number(name.lstrip("_")))

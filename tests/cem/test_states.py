@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import fractions
+import inspect
 import pickle
 import random
+import re
 
 import numpy as np
 import pytest
@@ -217,8 +219,56 @@ def test_bounds_that_fix_everything():
     fastopt.CEM(np.float32([0.1, 0.2]), bounds=[(0, 0.1), (0, 1)])  # on the bound, as float32 rounds it
 
 
-def test_attributes_that_would_do_nothing_are_refused():
+FIELDS = {
+    *("settings", "seed", "generation", "restart", "popsize", "mean", "std", "nfev", "x", "fun", "x_mean", "fun_mean"),
+}
+SETTINGS = [*inspect.signature(fastopt.CEM).parameters][:-1]  # without rng
+
+
+@pytest.mark.parametrize("ops", [fastopt, fastopt.reference], ids=["fastopt", "reference"])
+@pytest.mark.parametrize("name", sorted({*FIELDS, *SETTINGS}))
+def test_attributes_that_would_do_nothing_are_refused(ops, name):
+    cem, twin = (ops.CEM(np.zeros(2), 1.0, rng=1) for _ in range(2))
+    read_only = "expected to be read only, since the run determines it"
+    why = read_only if name in FIELDS else "expected to stay as the run was made"
+    for make in (lambda: cem, lambda: ops.CEM.from_dict(cem.to_dict()), lambda: pickle.loads(pickle.dumps(cem))):
+        with pytest.raises(AttributeError, match=rf"^CEM\.{name}: {why}; .* CEM\.from_dict\(.*maxiter="):
+            setattr(make(), name, 5)
+    if name not in FIELDS:
+        with pytest.raises(AttributeError, match=rf"^CEM\.{name}: no attribute; it is settings\['{name}'\]"):
+            getattr(cem, name)
+        assert not hasattr(cem, name)
+        assert name in cem.settings
+    for one in (cem, twin):
+        one.tell(np.square(one.ask()).sum(axis=1))
+    assert_same_bits(cem.ask(), twin.ask())
+
+
+def test_unknown_attributes_are_refused():
     cem = fastopt.CEM(np.zeros(2), 1.0)
-    for name in ("maxiter", "sigma", "ftarget"):
+    for name in ("sigma", "max_iter"):
         with pytest.raises(AttributeError, match=name):
             setattr(cem, name, 5)
+
+
+def test_what_a_run_shows_cannot_change_it():
+    cem, twin = (fastopt.CEM(np.zeros(2), 1.0, restarts=3, rng=1) for _ in range(2))
+    for name in ("x", "x_mean", "mean", "std"):
+        getattr(cem, name)[...] = 99
+    cem.settings["x0"][...] = 99
+    for change in (lambda: cem.settings.__setitem__("maxiter", 1), lambda: cem.settings.__delitem__("maxiter")):
+        with pytest.raises(TypeError, match=r"^settings\['maxiter'\]: expected to stay as it is; .*from_dict"):
+            change()
+    assert fastopt.CEM(**{**cem.settings, "rng": 1}).seed == cem.seed
+    assert set(cem.settings) == set(SETTINGS)
+    assert "maxiter" in repr(cem.settings)
+    state, wanted = cem.to_dict(), twin.to_dict()
+    for key, value in wanted.items():
+        assert_same_bits(state[key], value, key)
+
+
+def test_each_attribute_says_what_it_is():
+    documented = {name for name in vars(fastopt.CEM) if inspect.getdoc(inspect.getattr_static(fastopt.CEM, name))}
+    assert documented >= FIELDS
+    assert {name for name in dir(fastopt.CEM(np.zeros(2))) if name[0] != "_"} >= FIELDS
+    assert all(re.search(rf"\b{name}\b", fastopt.CEM.__doc__) for name in FIELDS)
