@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,11 @@ class DropoutMask(NamedTuple):
 
     def to_array(self) -> NDArray[np.bool]:
         """Return the decisions as an array: True where an element is kept.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a field is none that a call has returned: one may make a mask by hand.
 
         Examples
         --------
@@ -134,8 +140,8 @@ def dropout_backward(grad: NDArray[Any], mask: DropoutMask, *, out: NDArray[Any]
     TypeError, ValueError
         As :func:`dropout`; ValueError if `grad` has another shape than the mask.
     """
-    _check_mask("mask", mask)
     _core.check_array(grad, "grad")
+    _check_mask("mask", mask, grad.shape)
     if grad.shape != mask.shape:
         raise ValueError(f"grad: expected shape {mask.shape} like mask, got {grad.shape}")
     return _core.dropout(grad, "grad", out, mask.p, mask.seed, mask.stream, DOMAIN_DROPOUT)
@@ -227,7 +233,8 @@ def bias_leaky_relu_dropout_backward(
     y : ndarray of float32 or float64, shape (..., columns)
         What the forward call returned, unmodified: a zero's sign tells a kept element from a dropped one.
     mask : DropoutMask
-        That of the forward call.
+        That of the forward call, of which p is used. Of another call's, another shape can be told and is refused; the
+        same shape and p do no harm, but another p is taken: gradients have its scale then.
     negative_slope : float
         That of the forward call.
     out : ndarray, optional
@@ -246,14 +253,15 @@ def bias_leaky_relu_dropout_backward(
     TypeError
         If `grad`, `y` or `out` is not an array of float32 or float64, their dtypes differ, or `mask` is not a mask.
     ValueError
-        If shapes differ, `out` is read-only or overlaps an input in part, or the slope is negative or not finite.
+        If shapes differ, that of the mask too, `out` is read-only or overlaps an input in part, the slope is negative
+        or not finite, or a field of the mask is none that a call has returned.
 
     Examples
     --------
     See :func:`bias_leaky_relu_dropout`.
     """
-    _check_mask("mask", mask)
     _core.check_array(y, "y")
+    _check_mask("mask", mask, y.shape)
     if y.shape != mask.shape:
         raise ValueError(f"y: expected shape {mask.shape} like mask, got {y.shape}")
     return _core.bias_leaky_relu_dropout_backward(grad, y, mask.p, negative_slope, out)
@@ -265,7 +273,7 @@ def mask_address(shape: tuple[int, ...], p: float, training: bool, rng: Any) -> 
     if not training:
         return DropoutMask(0, 0, 0.0, shape)
     if isinstance(rng, DropoutMask):
-        _check_mask("rng", rng)
+        _check_mask("rng", rng, shape)
         if (rng.p, rng.shape) != (p, shape):
             raise ValueError(
                 f"rng: expected a mask of p={p} and shape {shape}, got one of p={rng.p} and shape {rng.shape}; "
@@ -280,10 +288,20 @@ def mask_address(shape: tuple[int, ...], p: float, training: bool, rng: Any) -> 
         raise
 
 
-def _check_mask(name: str, mask: Any) -> None:
-    """Raise unless `mask` is one that dropout may have returned: anyone can make a NamedTuple."""
+def _check_mask(name: str, mask: Any, like: tuple[int, ...] | None = None) -> None:
+    """Raise unless `mask` is one that dropout may have returned: anyone can make a NamedTuple. `like` is the shape of
+    what it is used on, if there is something: one that equals it needs no look of its own."""
     if not isinstance(mask, DropoutMask):
         raise TypeError(f"{name}: expected the DropoutMask that dropout returned, got {type(mask).__name__}")
     integer(f"{name}.seed", mask.seed, 0, 2**64)
     integer(f"{name}.stream", mask.stream, 0, MAX_STREAM)
     finite_number(f"{name}.p", mask.p, 0, most=1)
+    shape = mask.shape
+    if isinstance(shape, tuple) and shape == like:
+        return
+    if not isinstance(shape, tuple) or not all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool) for n in shape
+    ):
+        raise TypeError(f"{name}.shape: expected a tuple of ints, got {shape!r}")
+    if len(shape) > 64 or min(shape, default=0) < 0 or math.prod(n or 1 for n in shape) >= 2**60:  # elements of 8 bytes
+        raise ValueError(f"{name}.shape: expected that of an array, got {shape}")

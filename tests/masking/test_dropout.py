@@ -255,6 +255,41 @@ def test_a_mask_made_by_hand_is_checked(mask):
             dropout(grad, mask.p, rng=mask)
 
 
+FORGED_SHAPES = {
+    "negative": ((2, -3), ValueError),
+    "None": (None, TypeError),
+    "int": (6, TypeError),
+    "list": ([2, 3], TypeError),
+    "str": ("23", TypeError),
+    "floats": ((2.5, 3.0), TypeError),
+    "flags": ((True, True), TypeError),
+    "array": (np.array([2, 3]), TypeError),
+    "too large": ((2**40, 2**40), ValueError),
+    "too large and empty": ((2**62, 0, 2**62), ValueError),
+    "too many": ((1,) * 65, ValueError),
+}
+
+
+@pytest.mark.parametrize(("shape", "error"), FORGED_SHAPES.values(), ids=FORGED_SHAPES.keys())
+def test_a_shape_made_by_hand_is_checked(shape, error):
+    mask, x, grad = DropoutMask(1, 2, 0.5, shape), np.ones((2, 3)), np.ones((2, 3))
+    with pytest.raises(error, match=r"^mask\.shape: expected .*, got "):
+        mask.to_array()
+    with pytest.raises(error, match=r"^rng\.shape: expected .*, got "):
+        dropout(x, 0.5, rng=mask, out=x)
+    with pytest.raises(error, match=r"^mask\.shape: expected .*, got "):
+        dropout_backward(grad, mask, out=grad)
+    with pytest.raises(error, match=r"^mask\.shape: expected .*, got "):
+        fastopt.bias_leaky_relu_dropout_backward(grad, x, mask, 0.1, out=grad)
+    assert_same_bits(x, np.ones((2, 3)))
+    assert_same_bits(grad, np.ones((2, 3)))
+
+
+def test_a_mask_of_numpy_numbers_is_the_same():
+    mask = DropoutMask(np.uint64(1), np.int64(2), np.float64(0.5), (np.int64(2), 3))
+    assert_same_bits(mask.to_array(), DropoutMask(1, 2, 0.5, (2, 3)).to_array())
+
+
 WRONG_CALLS = {
     "x kind": (lambda rng: dropout([1.0], rng=rng), TypeError),
     "x dtype": (lambda rng: dropout(np.ones(3, np.float16), rng=rng), TypeError),
