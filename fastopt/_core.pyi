@@ -1,22 +1,27 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 __version__: str
+__test__: dict[str, str]
 
-Held = tuple[dict[str, Any], tuple[float, ...], dict[str, Any]]
-States = dict[str, list[NDArray[Any]]]
-Snapshot = tuple[tuple[int, int, int], list[Held], list[str], list[int], list[int], States]
+_Held = tuple[dict[str, Any], tuple[float, ...], dict[str, Any]]
+_States = dict[str, list[NDArray[Any]]]
+_Snapshot = tuple[tuple[int, int, int], list[_Held], list[str], list[int], list[int], _States]
 
+@disjoint_base
 class Zeros:
-    def __init__(self, size: int) -> None: ...
+    def __new__(cls, size: int) -> Self: ...
 
+@disjoint_base
 class Group:
-    _held: Held
-    def _replace(self, old: Held | None, new: Held) -> bool: ...
+    _held: _Held
+    def _replace(self, old: _Held | None, new: _Held) -> bool: ...
 
+@disjoint_base
 class OptimizerState:
     params: Any
     param_groups: tuple[Any, ...]
@@ -29,15 +34,16 @@ class OptimizerState:
     _names: list[str]
     _rounding_key: int
     @property
-    def _states(self) -> States: ...
+    def _states(self) -> _States: ...
     @property
     def _averages(self) -> list[NDArray[Any]] | None: ...
-    def _snapshot(self, what: str, copied: bool) -> Snapshot: ...
+    def _snapshot(self, what: str, copied: bool) -> _Snapshot: ...
     def _install(
-        self, counts: tuple[int, int, int], groups: list[Held], steps: list[int], before: list[int], states: States
+        self, counts: tuple[int, int, int], groups: list[_Held], steps: list[int], before: list[int], states: _States
     ) -> None: ...
-    def _replace_groups(self, what: str, old: list[Held], new: list[Held]) -> bool: ...
+    def _replace_groups(self, what: str, old: list[_Held], new: list[_Held]) -> bool: ...
 
+@disjoint_base
 class Parameters(OptimizerState):
     def _bind(
         self,
@@ -65,9 +71,11 @@ class Parameters(OptimizerState):
         arrays: list[Any],
     ) -> bool: ...
 
+@disjoint_base
 class Optimizer(Parameters):
     def _step(self, grads: Any, grad_multiplier: float, zero_grads: bool) -> None: ...
 
+@disjoint_base
 class DefaultFloatMode:
     def __enter__(self) -> DefaultFloatMode: ...
     def __exit__(self, *error: object) -> None: ...
@@ -96,6 +104,7 @@ def fill_random_integers(
 def fill_permutation(out: NDArray[np.int64], seed: int, stream: int, domain: int) -> None: ...
 def cem_candidates(distribution: Distribution, first: int, count: int, indices: Any = ...) -> NDArray[Any]: ...
 
+@disjoint_base
 class Distribution:
     mean: NDArray[Any]
     std: NDArray[Any]
@@ -128,12 +137,14 @@ class Distribution:
     @property
     def where(self) -> str: ...
 
+@disjoint_base
 class CandidatesAhead:
-    def __init__(self, distribution: Distribution, first: int, count: int) -> None: ...
+    def __new__(cls, distribution: Distribution, first: int, count: int) -> Self: ...
     def __enter__(self) -> CandidatesAhead: ...
     def __exit__(self, *error: object) -> None: ...
-    def __getitem__(self, rows: slice) -> NDArray[Any]: ...
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
 
+@disjoint_base
 class CompiledScore:
     owner: Any
     def __init__(self, owner: Any, address: int, calls_python: bool) -> None: ...

@@ -63,7 +63,7 @@ def _compile(fun: Any, dtype: Any, args: tuple[Any, ...]) -> CompiledScore | Non
         return None  # called one candidate at a time, it says itself what is wrong
     # Called as Numba's own code calls it, by a convention that says what was raised. (A C callback prints that and goes
     # on, and compiled code that catches exceptions does not catch Python's.)
-    compiled = score.overloads[signature]
+    compiled: Any = score.overloads[signature]
     library = compiled.library
     address = library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
     return CompiledScore(score, address, _calls_python(library.get_llvm_str()))

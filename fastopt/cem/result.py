@@ -28,7 +28,49 @@ STOPS = {
 
 
 class Result(dict[str, Any]):
-    """What a run found: a dict whose keys are attributes, with the fields of SciPy's OptimizeResult."""
+    """What a run found: a dict whose keys are attributes, with the fields of SciPy's OptimizeResult.
+
+    Attributes
+    ----------
+    x, fun : ndarray, float
+        The best candidate and its score; of a run with `noisy` the averaged mean and its score.
+    nit, nfev : int
+        Generations, and evaluations of the function.
+    success, status, message : bool, int, str
+        Whether the run ended for a reason that counts as a success, and which: its number, its name and its words.
+    x_mean, fun_mean : ndarray, float
+        The final mean and its score, NaN if it has none.
+    std : ndarray
+        The final standard deviation in each dimension.
+    covariance : ndarray of float64
+        Of the final distribution, if it is full; else there is none.
+    history : dict of arrays
+        With an element for each generation: restart, nfev, fun, fun_generation, fun_mean, std (the largest).
+    settings : dict
+        What the run was made with, and what None was taken for: ``minimize_cem(fun, **result.settings)`` is it again.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> result = fastopt.minimize_cem(lambda x: np.square(x).sum(), [1.0, 2.0], rng=0)
+    >>> result.success, result["nit"] == result.nit == len(result.history["fun"])
+    (True, True)
+    """
+
+    # What type checkers know of the keys; an attribute is looked up among them.
+    x: NDArray[Any]
+    fun: float
+    nit: int
+    nfev: int
+    success: bool
+    status: int
+    message: str
+    x_mean: NDArray[Any]
+    fun_mean: float
+    std: NDArray[Any]
+    covariance: NDArray[np.float64]
+    history: dict[str, NDArray[Any]]
+    settings: dict[str, Any]
 
     def __init__(self, fields: dict[str, Any], candidate: Callable[[int, int], NDArray[Any]] | None = None) -> None:
         super().__init__(fields)

@@ -153,6 +153,8 @@ class AdamW(Adam):
     array([0.95])
     """
 
+    _implied = ("rule", "decoupled_weight_decay")
+
     def __init__(
         self,
         params: ArrayTree,

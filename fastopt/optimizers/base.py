@@ -29,6 +29,7 @@ class Base(Stateful, _core.Optimizer):
     """What all rules share in Python; the compiled class has the arrays, the states and the step."""
 
     _made_with: dict[str, Any]
+    _implied: tuple[str, ...] = ("rule",)  # options that the name of the class says
 
     def _set_up(
         self,
@@ -218,8 +219,12 @@ class Base(Stateful, _core.Optimizer):
 
     def __repr__(self) -> str:
         sizes = [array.size for array in next(iter(self._states.values()))]
-        groups = ", ".join(repr(group) for group in self.param_groups)
-        return f"{type(self).__name__}({len(sizes)} arrays, {sum(sizes)} parameters, step {self.step_count}, {groups})"
+        options = {**self._group_options, **self._run_options}
+        chosen = (
+            f"{k}={v!r}" for k, v in options.items() if v is not False and v != math.inf and k not in self._implied
+        )
+        parts = f"{len(sizes)} arrays", f"{sum(sizes)} parameters", f"step {self.step_count}"
+        return f"{type(self).__name__}({', '.join((*parts, *chosen, *map(repr, self.param_groups)))})"
 
 
 _SET_UP = {"_grouped", "_defaults", "_group_options", "_run_options", "_made_with"}

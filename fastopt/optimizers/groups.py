@@ -42,7 +42,7 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
         object.__setattr__(self, "_fixed", fixed)
         self._replace(None, self._checked(values))
 
-    def _checked(self, values: dict[str, Any]) -> _core.Held:
+    def _checked(self, values: dict[str, Any]) -> _core._Held:
         """Return what the compiled class holds: the options by name and as the rule takes them, and the other keys."""
         checked = self._check(values)
         # What the rule takes (kernels/fastopt.h): all numbers in order, both betas apart, and what no group changes.
@@ -50,7 +50,7 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
         others = {key: value for key, value in values.items() if key not in checked}
         return checked, (*numbers, *self._fixed), others
 
-    def _changed(self, held: _core.Held, values: dict[str, Any]) -> _core.Held:
+    def _changed(self, held: _core._Held, values: dict[str, Any]) -> _core._Held:
         wrong = misnamed(values, held[0])
         if wrong:
             raise KeyError(f"expected one of {', '.join(held[0])}, got {', '.join(wrong)}")

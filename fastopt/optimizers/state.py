@@ -42,11 +42,11 @@ class Stateful(_core.OptimizerState):
     def _by_key(
         self,
         counts: tuple[int, ...],
-        groups: list[_core.Held],
+        groups: list[_core._Held],
         names: list[str],
         steps: list[int],
         before: list[int],
-        states: _core.States,
+        states: _core._States,
     ) -> dict[str, Any]:
         step_count, skipped_steps, rounding_key = counts
         state = {"format": FORMAT, "step_count": step_count, "skipped_steps": skipped_steps, **self._run_options}
@@ -117,7 +117,7 @@ class Stateful(_core.OptimizerState):
         )
 
     @staticmethod
-    def _before(states: _core.States) -> str:
+    def _before(states: _core._States) -> str:
         """The key for how many steps a parameter had made before its states began."""
         return f"steps_before_{next(iter(states))}"
 

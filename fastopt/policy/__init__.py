@@ -16,14 +16,44 @@ no gradient. A row with a NaN, with plus infinity or with every action masked is
 and the action sampled from it is -1.
 """
 
-from fastopt.policy import advantage, categorical, gaussian, line_search
-from fastopt.policy.advantage import *
-from fastopt.policy.categorical import *
-from fastopt.policy.gaussian import *
-from fastopt.policy.line_search import *
+from fastopt.policy.advantage import (
+    discounted_returns,
+    gae,
+    normalize_advantage,
+)
+from fastopt.policy.categorical import (
+    categorical_entropy,
+    categorical_kl,
+    categorical_log_prob,
+    categorical_policy_gradient,
+    categorical_sample,
+)
+from fastopt.policy.gaussian import (
+    gaussian_entropy,
+    gaussian_kl,
+    gaussian_log_prob,
+    gaussian_policy_gradient,
+    gaussian_sample,
+)
+from fastopt.policy.line_search import (
+    LineSearchResult,
+    kl_line_search,
+)
 
-__all__: list[str] = []
-__all__ += advantage.__all__
-__all__ += categorical.__all__
-__all__ += gaussian.__all__
-__all__ += line_search.__all__
+__all__ = [
+    "LineSearchResult",
+    "categorical_entropy",
+    "categorical_kl",
+    "categorical_log_prob",
+    "categorical_policy_gradient",
+    "categorical_sample",
+    "discounted_returns",
+    "gae",
+    "gaussian_entropy",
+    "gaussian_kl",
+    "gaussian_log_prob",
+    "gaussian_policy_gradient",
+    "gaussian_sample",
+    "kl_line_search",
+    "normalize_advantage",
+]

@@ -319,6 +319,24 @@ def test_counts_and_representation():
     )
 
 
+CHOSEN = {
+    "Adam": (
+        {"amsgrad": True, "max_grad_norm": 0.5, "ema_decay": 0.0},
+        "amsgrad=True, max_grad_norm=0.5, ema_decay=0.0",
+    ),
+    "AdamW": ({"maximize": True, "state_dtype": "8bit", "rng": 1}, "maximize=True, state_dtype='8bit'"),
+    "SGD": ({"skip_nonfinite": True}, "skip_nonfinite=True"),
+}
+
+
+@pytest.mark.parametrize(("name", "chosen"), CHOSEN.items(), ids=CHOSEN.keys())
+def test_options_that_were_chosen_are_in_the_representation(name, chosen):
+    options, shown = chosen
+    optimizer = getattr(fastopt, name)([np.ones(2)], **options)
+    assert repr(optimizer).startswith(f"{name}(1 arrays, 2 parameters, step 0, {shown}, ParamGroup(lr=")
+    assert repr(fastopt.Adam([np.ones(2)], decoupled_weight_decay=True)).count("decoupled_weight_decay=True") == 1
+
+
 def test_step_returns_none():
     assert fastopt.Adam([np.ones(2)]).step([np.ones(2)]) is None
     assert fastopt.sgd_step(np.ones(2), np.ones(2), None, 1) is None
