@@ -25,7 +25,7 @@ class Adam(Base):
     ----------
     params : array, or arrays in lists, tuples and dicts, nested to any depth
         float32 or float64, all of one dtype; any shape and layout. Or a list of groups, each a dict with the key
-        ``"params"`` and the hyper-parameters in which the group differs from the arguments.
+        ``"params"`` and the hyper-parameters in which the group differs from the arguments; other keys are kept there.
     lr : float
         Learning rate, >= 0.
     betas : tuple of two floats
@@ -62,7 +62,7 @@ class Adam(Base):
     Attributes
     ----------
     param_groups : tuple of ParamGroup
-        Settable by key: ``optimizer.param_groups[0]["weight_decay"] = 0.0``.
+        Settable by key: ``optimizer.param_groups[0]["weight_decay"] = 0.0``. :meth:`add_param_group` adds one.
     lr : float
         Settable.
     params
