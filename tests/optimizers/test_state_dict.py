@@ -10,7 +10,6 @@ import pytest
 
 import fastopt
 from fastopt._tree import leaves
-from fastopt.optimizers.state import _loaded
 
 from ..support import DTYPES, assert_same_bits, laid_out, values
 
@@ -224,31 +223,6 @@ def test_a_state_that_does_not_fit_changes_nothing(change, error, message):
         optimizer.load_state_dict(change(other.state_dict()))
     assert_same_snapshots(snapshot(optimizer, params), before)
     assert optimizer.param_groups[0].scalars == scalars
-
-
-class Interrupted(BaseException):
-    """Raised as KeyboardInterrupt is, anywhere."""
-
-
-def test_a_text_is_read_after_a_load_that_was_interrupted_anywhere():
-    text = np.array("adam")
-    for at in range(1, 40):
-        events = 0
-
-        def event(frame, kind, argument, at=at):
-            nonlocal events
-            events += 1
-            if events == at:
-                raise Interrupted
-
-        try:
-            sys.setprofile(event)
-            _loaded("key", text, "adam")
-            sys.setprofile(None)
-        except Interrupted:  # which ends the profile
-            pass
-        assert _loaded("key", text, "adam") == "adam", at
-    assert events < at
 
 
 # ---- with the options ------------------------------------------------------------------------------------------------
