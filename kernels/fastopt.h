@@ -257,10 +257,26 @@ typedef struct {
     int nesterov;
 } sgd_scalars;
 
+/* g = grad * grad_scale;  g += weight_decay * p
+   v = alpha * v + (1 - alpha) * (g * g);   d = sqrt(v) + eps
+   centred: m as Adam's, and d = sqrt(v - m^2) + eps, where v - m^2 below 0, as rounding makes it, is 0
+   b = momentum * b + g / d;   p -= lr * b             A momentum of 0 has no b: p -= lr * (g / d).
+   Skipped terms and small v, m and b as for Adam. */
+typedef struct {
+    double grad_scale;
+    double weight_decay;
+    double alpha;
+    double one_minus_alpha;
+    double rate; /* (fastopt_average_rate(alpha)) */
+    double momentum;
+    double lr;
+    double eps; /* (counts as 2^-75 / sqrt(1 - alpha) at least, 2^-537 for double) */
+} rmsprop_scalars;
+
 /* One parameter array of an optimiser, updated in place with its states; in the same pass, where asked for,
    the average ema moves as in ema_args towards the new p, and grad = +0.0. States are in the order of the rule: momentum first (exp_avg of
-   Adam, momentum_buffer of SGD: not touched while its momentum is 0), then exp_avg_sq and max_exp_avg_sq; NULL for those
-   that a rule does not have. */
+   Adam, momentum_buffer of SGD and RMSprop: not touched while their momentum is 0), then exp_avg_sq and max_exp_avg_sq, or
+   RMSprop's square_avg and grad_avg; NULL for those that a rule does not have. */
 typedef struct {
     void *param; /* [size] */
     void *states[3]; /* [size], the last or NULL, uint16_t in *_bfloat16, uint8_t in *_8bit */
@@ -561,17 +577,21 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(random_normal, random_normal_args)   \
     KERNEL(random_integers, random_integers_args)
 
-#define FASTOPT_KERNELS_optimizers(KERNEL) \
-    KERNEL(adam, optimizer_args)           \
-    KERNEL(adam_bfloat16, optimizer_args)  \
-    KERNEL(adam_8bit, optimizer_args)      \
-    KERNEL(adam_rows, optimizer_rows_args) \
-    KERNEL(sgd, optimizer_args)            \
-    KERNEL(sgd_bfloat16, optimizer_args)   \
-    KERNEL(sgd_8bit, optimizer_args)       \
-    KERNEL(sgd_rows, optimizer_rows_args)  \
-    KERNEL(sum_rows, sum_rows_args)        \
-    KERNEL(ema, ema_args)                  \
+#define FASTOPT_KERNELS_optimizers(KERNEL)    \
+    KERNEL(adam, optimizer_args)              \
+    KERNEL(adam_bfloat16, optimizer_args)     \
+    KERNEL(adam_8bit, optimizer_args)         \
+    KERNEL(adam_rows, optimizer_rows_args)    \
+    KERNEL(sgd, optimizer_args)               \
+    KERNEL(sgd_bfloat16, optimizer_args)      \
+    KERNEL(sgd_8bit, optimizer_args)          \
+    KERNEL(sgd_rows, optimizer_rows_args)     \
+    KERNEL(rmsprop, optimizer_args)           \
+    KERNEL(rmsprop_bfloat16, optimizer_args)  \
+    KERNEL(rmsprop_8bit, optimizer_args)      \
+    KERNEL(rmsprop_rows, optimizer_rows_args) \
+    KERNEL(sum_rows, sum_rows_args)           \
+    KERNEL(ema, ema_args)                     \
     KERNEL(scale, scale_args)
 
 #define FASTOPT_KERNELS_policy(KERNEL)                                    \
@@ -600,7 +620,8 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
    fastopt_NAME_scalars. */
 #define FASTOPT_RULES(RULE) \
     RULE(adam)              \
-    RULE(sgd)
+    RULE(sgd)               \
+    RULE(rmsprop)
 
 /* A table a family and instruction set, indexed by element type: 0 float, 1 double. */
 #define FASTOPT_TABLE_OF(FAMILY) fastopt_##FAMILY##_table

@@ -27,8 +27,16 @@ typedef struct {
     double weight_decay;
     double nesterov; /* 0 or 1 */
 } sgd_hyper;
+typedef struct {
+    double lr;
+    double alpha;
+    double eps;
+    double weight_decay;
+    double momentum;
+} rmsprop_hyper;
 int fastopt_adam_scalars(void *adam_scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
 int fastopt_sgd_scalars(void *sgd_scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
+int fastopt_rmsprop_scalars(void *rmsprop_scalars, int64_t t, const double *hyper, double grad_scale, int element_type);
 /* For 0 < p < 1: threshold = round(65536 p) within 1..65535, scale = 1 / (1 - threshold / 65536). */
 void fastopt_dropout_scalars(double p, uint32_t *threshold, double *scale);
 /* Sums of squares, of the blocks of an array or of several arrays, added in order; and what is made of them, x having been

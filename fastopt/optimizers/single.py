@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._checks import finite_number, flag, integer
 from fastopt.optimizers.adam import checked_adam
+from fastopt.optimizers.rmsprop import checked_rmsprop
 from fastopt.optimizers.sgd import checked_sgd
 
 
@@ -128,6 +129,79 @@ def sgd_step(
         arrays.append(momentum_buffer)
         names.append("momentum_buffer")
     _core.step("sgd", arrays, names, integer("step", step, 1, 2**63), tuple(hyper.values()), scale)
+
+
+def rmsprop_step(
+    param: NDArray[Any],
+    grad: NDArray[Any],
+    square_avg: NDArray[Any],
+    momentum_buffer: NDArray[Any] | None = None,
+    grad_avg: NDArray[Any] | None = None,
+    *,
+    lr: float = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    maximize: bool = False,
+    grad_multiplier: float = 1.0,
+) -> None:
+    """Update one parameter array by one step of RMSprop; param, square_avg and what is given of the others in place.
+
+    ::
+
+        g = grad * grad_multiplier    -g when maximize;  + weight_decay * p
+        v = alpha * v + (1 - alpha) * (g * g)
+        d = sqrt(v) + eps
+        p -= lr * (g / d)
+
+        with grad_avg, centred:  m += (1 - alpha) * (g - m)      m = g - alpha * (g - m) when alpha < 1/2
+                                 d = sqrt(v - m * m) + eps
+        with momentum > 0:       b = momentum * b + g / d
+                                 p -= lr * b
+
+    as torch.optim.RMSprop defines it; v - m * m counts as 0 where rounding makes it less. What is stored of very small
+    numbers: see :class:`Adam`.
+
+    Parameters
+    ----------
+    param, grad, square_avg, momentum_buffer, grad_avg : ndarray
+        Of one shape and dtype, float32 or float64, none overlapping. The states start as zeros. momentum_buffer may be
+        None, or is left alone, where momentum is 0.
+    lr, alpha, eps, weight_decay, momentum, maximize
+        As :class:`RMSprop`.
+    grad_multiplier : float
+        Factor on the gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array or hyper-parameter is of the wrong kind or value; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt
+    >>> p, v = np.ones(2), np.zeros(2)
+    >>> fastopt.rmsprop_step(p, np.array([1.0, -4.0]), v, lr=0.1, alpha=0.75)
+    >>> p
+    array([0.8, 1.2])
+    """
+    hyper = checked_rmsprop(
+        {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+    )
+    if momentum_buffer is None and hyper["momentum"] != 0:
+        raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
+    states = {"momentum_buffer": momentum_buffer, "square_avg": square_avg, "grad_avg": grad_avg}
+    given = [name for name, array in states.items() if array is not None or name == "square_avg"]
+    _core.step(
+        "rmsprop",
+        [param, grad, *(states[name] for name in given)],
+        ["param", "grad", *given],
+        1,  # each step is alike
+        tuple(hyper.values()),
+        _grad_scale(maximize, grad_multiplier),
+        tuple(list(states).index(name) for name in given),
+    )
 
 
 def _grad_scale(maximize: bool, grad_multiplier: float) -> float:

@@ -12,7 +12,7 @@ namespace {
 // GCC makes a loop of its own without weight decay, as it does not where there is more to choose.
 template <class T, bool AMSGRAD, bool USUAL>
 struct adam_rule {
-    static constexpr int STATES = AMSGRAD ? 3 : 2;
+    static constexpr int STATES = FIRST | SECOND | (AMSGRAD ? THIRD : 0), SIGNED = FIRST;
     T grad_scale, decay, weight_decay, beta2, one_minus_beta2, lr, eps;
     averaging<T> first_average;
     gate<T> decays, steps;

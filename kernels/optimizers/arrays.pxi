@@ -1,8 +1,11 @@
 # The functions on single arrays: one step of a rule, averages, clipping.
 
 
-def step(str rule, list arrays, list names, int64_t step, tuple hyper, double grad_scale):
-    """One step of the rule on arrays = [param, grad, *states], of which all but grad are written."""
+def step(str rule, list arrays, list names, int64_t step, tuple hyper, double grad_scale, tuple places=(0, 1, 2)):
+    """One step of the rule on arrays = [param, grad, *states], of which all but grad are written.
+
+    `places` are those of the states in the order of the rule, for one that does without some of them.
+    """
     cdef const fastopt_rule* found = rule_named(rule)
     cdef rule_scalars scalars
     cdef optimizer_args args
@@ -25,7 +28,7 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     args.step.param = PyArray_DATA(<ndarray>work[0])
     args.step.grad = PyArray_DATA(<ndarray>work[1])
     for k in range(2, count):
-        args.step.states[k - 2] = PyArray_DATA(<ndarray>work[k])
+        args.step.states[<int>places[k - 2]] = PyArray_DATA(<ndarray>work[k])
     args.step.scalars = &scalars
     run(fastopt_rule_kernels(found, FASTOPT_WHOLE)[element_type(param)], &args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
     if not order:

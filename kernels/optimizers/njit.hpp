@@ -36,6 +36,25 @@ int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t
     return run(fastopt_kernels.optimizers->sgd[TYPE<T>], &args, n);
 }
 
+// With momentum_buffer NULL the momentum is 0; with grad_avg it is centred.
+template <class T>
+int64_t rmsprop_step(T* param, const T* grad, T* square_avg, T* momentum_buffer, T* grad_avg, int64_t n, double lr,
+                     double alpha, double eps, double weight_decay, double momentum, double grad_scale) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if (any_overlap({param, grad, square_avg, momentum_buffer, grad_avg}, bytes)) return OVERLAP;
+    const double hyper[] = {lr, alpha, eps, weight_decay, momentum};
+    rmsprop_scalars scalars;
+    if (fastopt_rmsprop_scalars(&scalars, 1, hyper, grad_scale, TYPE<T>) != 0) return EPS_TOO_SMALL;
+    optimizer_args args = {};
+    args.step.param = param;
+    args.step.grad = const_cast<T*>(grad);
+    args.step.states[0] = momentum_buffer;
+    args.step.states[1] = square_avg;
+    args.step.states[2] = grad_avg;
+    args.step.scalars = &scalars;
+    return run(fastopt_kernels.optimizers->rmsprop[TYPE<T>], &args, n);
+}
+
 template <class T>
 int64_t ema_update(T* average, const T* value, int64_t n, double decay) {
     if (overlap(average, value, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
@@ -82,6 +101,7 @@ double penalty(double total, double weight_decay, double scale) { return fastopt
 #define FASTOPT_SYMBOLS_optimizers \
     BOTH(1, adam_step), \
     BOTH(1, sgd_step), \
+    BOTH(1, rmsprop_step), \
     BOTH(1, ema_update), \
     BOTH(1, add_squares), \
     ONE(1, lost_squares), \

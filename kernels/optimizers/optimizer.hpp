@@ -1,5 +1,5 @@
-// What the optimisers share: the loop over a parameter, its gradient and its states. A rule (adam.hpp, sgd.hpp) says how
-// one element moves; the states are plain arrays here, or codes of fewer bits (small_states.hpp).
+// What the optimisers share: the loop over a parameter, its gradient and its states. A rule (adam.hpp, sgd.hpp, rmsprop.hpp)
+// says how one element moves; the states are plain arrays here, or codes of fewer bits (small_states.hpp).
 #pragma once
 
 #include "core/kernel.hpp"
@@ -44,11 +44,17 @@ FASTOPT_INLINE T raise_square(T x, T smallest) {
     return x < least ? least : x;  // NaN stays
 }
 
-// A state as it is stored, in its own type or in fewer bits of a float. The first of a rule has a sign, the others are
-// averages of squares.
-template <int K, class Stored, class T>
+// Which of its three states a rule reads and writes (STATES), and which have a sign (SIGNED); the others are averages of
+// squares. In fewer bits the first alone may have one.
+constexpr int FIRST = 1, SECOND = 2, THIRD = 4;
+
+template <int STATES, int K>
+constexpr bool AMONG = (STATES >> K & 1) != 0;
+
+// A state as it is stored, in its own type or in fewer bits of a float.
+template <bool SIGNED, class Stored, class T>
 FASTOPT_INLINE Stored stored(T x) {
-    if constexpr (K == 0) return flush_subnormal(static_cast<Stored>(x));
+    if constexpr (SIGNED) return flush_subnormal(static_cast<Stored>(x));
     else return static_cast<Stored>(raise_square(x, static_cast<T>(LEAST_SQUARE<Stored>)));
 }
 
@@ -60,15 +66,16 @@ struct plain_states {
 
     explicit plain_states(const optimizer_args& a)
         : whole{static_cast<T*>(a.step.states[0]), static_cast<T*>(a.step.states[1]), static_cast<T*>(a.step.states[2])} {}
-    template <int COUNT>
+    template <int STATES>
     FASTOPT_INLINE void begin(int64_t first, index) {
-        for (int k = 0; k < COUNT; ++k) array[k] = whole[k] + first;
+        for (int k = 0; k < 3; ++k)
+            if (STATES >> k & 1) array[k] = whole[k] + first;
     }
     template <int K>
     FASTOPT_INLINE T load(index i) const { return array[K][i]; }
-    template <int K>
-    FASTOPT_INLINE void store(index i, T x) { array[K][i] = stored<K, T>(x); }
-    template <int COUNT>
+    template <int K, bool SIGNED>
+    FASTOPT_INLINE void store(index i, T x) { array[K][i] = stored<SIGNED, T>(x); }
+    template <int STATES>
     FASTOPT_INLINE void finish(int64_t, index) {}
 };
 
@@ -131,14 +138,14 @@ void step_loop(const optimizer_args& a, int64_t begin, int64_t end) {
         FASTOPT_INDEPENDENT
         for (index i = 0; i < n; ++i) {
             T s0 = 0, s1 = 0, s2 = 0;
-            if constexpr (Rule::STATES > 0) s0 = states.template load<0>(i);
-            if constexpr (Rule::STATES > 1) s1 = states.template load<1>(i);
-            if constexpr (Rule::STATES > 2) s2 = states.template load<2>(i);
+            if constexpr (AMONG<Rule::STATES, 0>) s0 = states.template load<0>(i);
+            if constexpr (AMONG<Rule::STATES, 1>) s1 = states.template load<1>(i);
+            if constexpr (AMONG<Rule::STATES, 2>) s2 = states.template load<2>(i);
             const T p = rule(param[i], grad[i], s0, s1, s2);
             param[i] = p;
-            if constexpr (Rule::STATES > 0) states.template store<0>(i, s0);
-            if constexpr (Rule::STATES > 1) states.template store<1>(i, s1);
-            if constexpr (Rule::STATES > 2) states.template store<2>(i, s2);
+            if constexpr (AMONG<Rule::STATES, 0>) states.template store<0, AMONG<Rule::SIGNED, 0>>(i, s0);
+            if constexpr (AMONG<Rule::STATES, 1>) states.template store<1, AMONG<Rule::SIGNED, 1>>(i, s1);
+            if constexpr (AMONG<Rule::STATES, 2>) states.template store<2, AMONG<Rule::SIGNED, 2>>(i, s2);
             if constexpr (EMA) ema[i] = moved(ema[i], p);
             if constexpr (ZERO) grad[i] = 0;
         }
@@ -169,14 +176,16 @@ void step(const optimizer_args& a, int64_t begin, int64_t end) {
 template <class T, class Rule>
 void step_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
     constexpr int64_t AHEAD = 8, LINE = 64 / sizeof(T);
+    constexpr int PREFETCHED = Rule::STATES << 1 | 1;  // the parameter too
     const Rule rule(a.step.scalars);
     T* const arrays[3] = {static_cast<T*>(a.step.param), static_cast<T*>(a.step.states[0]),
                           static_cast<T*>(a.step.states[1])};
     for (int64_t k = begin; k < end; ++k) {
         if (k + AHEAD < end) {
-            for (int array = 0; array < 1 + Rule::STATES; ++array)
-                for (int64_t j = 0; j < a.width; j += LINE)
-                    __builtin_prefetch(arrays[array] + a.rows[k + AHEAD] * a.width + j, 1);
+            for (int array = 0; array < 3; ++array)
+                if (PREFETCHED >> array & 1)
+                    for (int64_t j = 0; j < a.width; j += LINE)
+                        __builtin_prefetch(arrays[array] + a.rows[k + AHEAD] * a.width + j, 1);
         }
         const int64_t first = a.rows[k] * a.width;
         const T* grad = static_cast<const T*>(a.step.grad) + k * a.width;
@@ -184,11 +193,11 @@ void step_rows(const optimizer_rows_args& a, int64_t begin, int64_t end) {
         FASTOPT_INDEPENDENT
         for (int64_t i = 0; i < a.width; ++i) {
             T s0 = 0, s1 = 0, s2 = 0;
-            if constexpr (Rule::STATES > 0) s0 = state0[i];
-            if constexpr (Rule::STATES > 1) s1 = state1[i];
+            if constexpr (AMONG<Rule::STATES, 0>) s0 = state0[i];
+            if constexpr (AMONG<Rule::STATES, 1>) s1 = state1[i];
             param[i] = rule(param[i], grad[i], s0, s1, s2);
-            if constexpr (Rule::STATES > 0) state0[i] = stored<0, T>(s0);
-            if constexpr (Rule::STATES > 1) state1[i] = stored<1, T>(s1);
+            if constexpr (AMONG<Rule::STATES, 0>) state0[i] = stored<AMONG<Rule::SIGNED, 0>, T>(s0);
+            if constexpr (AMONG<Rule::STATES, 1>) state1[i] = stored<AMONG<Rule::SIGNED, 1>, T>(s1);
         }
     }
 }

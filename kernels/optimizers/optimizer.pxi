@@ -75,8 +75,8 @@ cdef class Optimizer(Parameters):
         """The rows of SparseRows and their gradients, for an optimiser that can take them."""
         cdef str name = label("grads", self._names[k])
         if self._form != FASTOPT_WHOLE or "ema" in self._own or len(self._state_names) > 2:
-            raise ValueError(f"{name}: SparseRows need an optimiser without state_dtype, ema_decay and amsgrad: they leave "
-                             "the other rows as they are, and these would not")
+            raise ValueError(f"{name}: SparseRows need an optimiser without state_dtype, ema_decay and amsgrad (of "
+                             "RMSprop centered): they leave the other rows as they are, and these would not")
         if (<dict>(<tuple>self._hyper[self._parameters[k].group])[0])["weight_decay"] != 0:
             raise ValueError(f"{name}: SparseRows need weight_decay = 0: only the rows given move; put the parameter in a "
                              "group of its own")

@@ -9,9 +9,9 @@
 
 namespace {
 
-// The gradient whose share (1 - b2) * g^2 is just rounded to 0: so what has no denominator is no long step.
-double least_eps(double beta2, int element_type) {
-    return (element_type == 0 ? 0x1p-75 : 0x1p-537) / std::sqrt(1 - beta2);
+// The gradient whose share (1 - b2) * g^2 (of RMSprop (1 - alpha) * g^2) is just rounded to 0: so what has no denominator is no long step.
+double least_eps(double decay, int element_type) {
+    return (element_type == 0 ? 0x1p-75 : 0x1p-537) / std::sqrt(1 - decay);
 }
 
 // Half of the last place of the root of the smallest normal number: a smaller eps changes no denominator but 0.
@@ -53,6 +53,22 @@ extern "C" int fastopt_sgd_scalars(void* scalars, int64_t t, const double* hyper
     out->first_step = t == 1;
     out->nesterov = h.nesterov != 0;
     return vanishes(h.momentum, element_type) ? -1 : 0;
+}
+
+extern "C" int fastopt_rmsprop_scalars(void* scalars, int64_t, const double* hyper, double grad_scale, int element_type) {
+    default_float_mode mode;
+    rmsprop_scalars* out = static_cast<rmsprop_scalars*>(scalars);
+    const rmsprop_hyper& h = *reinterpret_cast<const rmsprop_hyper*>(hyper);
+    const double least = least_eps(in_mode(h.alpha), element_type);
+    out->grad_scale = grad_scale;
+    out->weight_decay = h.weight_decay;
+    out->alpha = h.alpha;
+    out->one_minus_alpha = in_mode(1 - in_mode(h.alpha));
+    out->rate = fastopt_average_rate(h.alpha);
+    out->momentum = h.momentum;
+    out->lr = h.lr;
+    out->eps = in_mode(h.eps) > least ? h.eps : least;
+    return in_mode(h.eps) < smallest_eps(element_type) ? offsetof(rmsprop_hyper, eps) / sizeof(double) + 1 : 0;
 }
 
 // In the order in which nothing overflows that the result does not.

@@ -8,7 +8,7 @@ namespace {
 
 template <class T, bool MOMENTUM>
 struct sgd_rule {
-    static constexpr int STATES = MOMENTUM ? 1 : 0;
+    static constexpr int STATES = MOMENTUM ? FIRST : 0, SIGNED = FIRST;
     T grad_scale, weight_decay, momentum, one_minus_dampening, lr;
     bool first_step, nesterov;
 

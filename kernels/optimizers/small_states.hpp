@@ -74,14 +74,16 @@ struct bfloat16_states {
                 static_cast<uint16_t*>(a.step.states[2])},
           chances(a) {}
 
-    template <int COUNT>
+    template <int STATES>
     FASTOPT_INLINE void prefetch_states(int64_t first) const {
-        for (int k = 0; k < COUNT; ++k) prefetch(whole[k] + first, BLOCK);
+        for (int k = 0; k < 3; ++k)
+            if (STATES >> k & 1) prefetch(whole[k] + first, BLOCK);
     }
 
-    template <int COUNT>
+    template <int STATES>
     FASTOPT_INLINE void begin(int64_t first, index) {
-        for (int k = 0; k < COUNT; ++k) codes[k] = whole[k] + first;
+        for (int k = 0; k < 3; ++k)
+            if (STATES >> k & 1) codes[k] = whole[k] + first;
         momentum_chance = chances.at(first, true);
         chance = chances.at(first, false);
     }
@@ -89,16 +91,17 @@ struct bfloat16_states {
     template <int K>
     FASTOPT_INLINE T load(index i) const { return static_cast<T>(bit_copy<float>(static_cast<uint32_t>(codes[K][i]) << 16)); }
 
-    template <int K>
+    template <int K, bool SIGNED>
     FASTOPT_INLINE void store(index i, T x) {
-        const float kept = stored<K, float>(x), value = K == 0 ? kept : __builtin_fabsf(kept);
+        static_assert(SIGNED == (K == 0));
+        const float kept = stored<SIGNED, float>(x), value = K == 0 ? kept : __builtin_fabsf(kept);
         const uint32_t bits = value == value ? bit_copy<uint32_t>(value) : NOT_A_NUMBER;
         const uint32_t up = ((K == 0 ? momentum_chance : chance) + BY_PLACE<16>.of[i]) >> 16;
         const uint32_t code = (bits + up) >> 16;
         codes[K][i] = static_cast<uint16_t>(code);
     }
 
-    template <int COUNT>
+    template <int STATES>
     FASTOPT_INLINE void finish(int64_t, index) {}
 };
 
@@ -122,16 +125,17 @@ struct eight_bit_states {
           exponents{a.exponents[0], a.exponents[1], a.exponents[2]},
           chances(a) {}
 
-    template <int COUNT>
+    template <int STATES>
     FASTOPT_INLINE void prefetch_states(int64_t first) const {
-        for (int k = 0; k < COUNT; ++k) prefetch(whole[k] + first, BLOCK);
+        for (int k = 0; k < 3; ++k)
+            if (STATES >> k & 1) prefetch(whole[k] + first, BLOCK);
     }
 
-    template <int COUNT>
+    template <int STATES>
     FASTOPT_INLINE void begin(int64_t first, index n) {
-        if constexpr (COUNT > 0) decode<0>(first, n);
-        if constexpr (COUNT > 1) decode<1>(first, n);
-        if constexpr (COUNT > 2) decode<2>(first, n);
+        if constexpr (AMONG<STATES, 0>) decode<0>(first, n);
+        if constexpr (AMONG<STATES, 1>) decode<1>(first, n);
+        if constexpr (AMONG<STATES, 2>) decode<2>(first, n);
     }
 
     template <int K>
@@ -163,19 +167,20 @@ struct eight_bit_states {
     template <int K>
     FASTOPT_INLINE T load(index i) const { return static_cast<T>(values[K][i]); }
 
-    template <int K>
+    template <int K, bool SIGNED>
     FASTOPT_INLINE void store(index i, T x) {
-        const float value = stored<K, float>(x);
+        static_assert(SIGNED == (K == 0));
+        const float value = stored<SIGNED, float>(x);
         const int32_t magnitude = static_cast<int32_t>(bit_copy<uint32_t>(value) & ~SIGN);
         largest[K] = magnitude > largest[K] ? magnitude : largest[K];
         values[K][i] = value;
     }
 
-    template <int COUNT>
+    template <int STATES>
     FASTOPT_INLINE void finish(int64_t first, index n) {
-        if constexpr (COUNT > 0) encode<0>(first, n);
-        if constexpr (COUNT > 1) encode<1>(first, n);
-        if constexpr (COUNT > 2) encode<2>(first, n);
+        if constexpr (AMONG<STATES, 0>) encode<0>(first, n);
+        if constexpr (AMONG<STATES, 1>) encode<1>(first, n);
+        if constexpr (AMONG<STATES, 2>) encode<2>(first, n);
     }
 
     template <int K>
@@ -183,7 +188,7 @@ struct eight_bit_states {
         const float* x = values[K];
         if (largest[K] > static_cast<int32_t>(INFINITE)) {  // a NaN counts as zero: it must not take its block along
             largest[K] = 0;
-            for (index i = 0; i < n; ++i) store<K>(i, static_cast<T>(x[i] == x[i] ? x[i] : 0));
+            for (index i = 0; i < n; ++i) store<K, K == 0>(i, static_cast<T>(x[i] == x[i] ? x[i] : 0));
         }
         int32_t top = (largest[K] + 0xFFFFF) >> 23;  // of the largest even when it is rounded up
         top = top < LOWEST_EXPONENT ? LOWEST_EXPONENT : top;

@@ -27,6 +27,12 @@ def _optimizer(name: str, zero_grads: bool = False, **options: Any) -> Callable[
     return run
 
 
+def _centered_without_buffer(
+    ops: ModuleType, param: np.ndarray, grad: np.ndarray, square_avg: np.ndarray, grad_avg: np.ndarray
+) -> None:
+    ops.rmsprop_step(param, grad, square_avg, None, grad_avg, alpha=0.9)
+
+
 def cases() -> Iterator[tuple[str, Case]]:
     adam: dict[str, Any] = {
         "": {},
@@ -56,9 +62,24 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "sgd_step first", Case(call("sgd_step", 1, momentum=0.9, dampening=0.5), 3, OPTIMIZER_GRAIN)
     yield "sgd_step no buffer", Case(call("sgd_step", None, 3, lr=0.1, weight_decay=0.01), 2, OPTIMIZER_GRAIN)
 
+    rmsprop: dict[str, Any] = {
+        "": {"weight_decay": 0.01},
+        " alpha 0": {"alpha": 0.0, "maximize": True},
+        " alpha small": {"alpha": 0.25, "grad_multiplier": 1 / 1024},
+        " lr 0": {"lr": 0.0, "weight_decay": 0.1},
+        " momentum": {"momentum": 0.9, "weight_decay": 0.01},
+        " momentum lr 0": {"lr": 0.0, "momentum": 0.9},
+    }
+    for name, options in rmsprop.items():
+        yield f"rmsprop_step{name}", Case(call("rmsprop_step", **options), 4, OPTIMIZER_GRAIN)
+        yield f"rmsprop_step{name} centered", Case(call("rmsprop_step", **options), 5, OPTIMIZER_GRAIN)
+    yield "rmsprop_step no buffer", Case(call("rmsprop_step", lr=0.1), 3, OPTIMIZER_GRAIN)
+    yield "rmsprop_step centered, no buffer", Case(_centered_without_buffer, 4, OPTIMIZER_GRAIN)
+
     yield "Adam", Case(_optimizer("Adam", weight_decay=0.01), 4, OPTIMIZER_GRAIN)
     yield "AdamW", Case(_optimizer("AdamW", maximize=True), 4, OPTIMIZER_GRAIN)
     yield "SGD", Case(_optimizer("SGD", momentum=0.9, nesterov=True), 4, OPTIMIZER_GRAIN)
+    yield "RMSprop", Case(_optimizer("RMSprop", weight_decay=0.01), 4, OPTIMIZER_GRAIN)
 
     everything: dict[str, Any] = {"max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.9}
     options: dict[str, Any] = {
@@ -75,6 +96,16 @@ def cases() -> Iterator[tuple[str, Case]]:
         "SGD plain average": {"ema_decay": 0.9, "zero_grads": True},
         "SGD bfloat16": {"momentum": 0.9, "state_dtype": "bfloat16", "rng": 5},
         "SGD 8bit": {"momentum": 0.9, "nesterov": True, "state_dtype": "8bit", "rng": 5},
+        "RMSprop centered": {"centered": True, "maximize": True},
+        "RMSprop everything": {"centered": True, "momentum": 0.9, "zero_grads": True, **everything},
+        "RMSprop average": {"ema_decay": 0.9, "alpha": 0.25, "momentum": 0.5},
+        "RMSprop bfloat16": {"state_dtype": "bfloat16", "rng": 5},
+        "RMSprop momentum bfloat16": {"momentum": 0.9, "state_dtype": "bfloat16", "rng": 5},
+        "RMSprop 8bit": {"state_dtype": "8bit", "rng": 5},
+        "RMSprop 8bit everything": {
+            **{"momentum": 0.9, "alpha": 0.25, "state_dtype": "8bit", "rng": 5, "zero_grads": True},
+            **everything,
+        },
     }
     for name, chosen in options.items():
         yield name, Case(_optimizer(name.split()[0], **chosen), 4, OPTIMIZER_GRAIN)
@@ -90,13 +121,20 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
     """The powers of Adam's betas are exact too, except in those that say others."""
     size, dtype = x.size, x.dtype.type
     dyadic = {"betas": (0.875, 0.9375), "eps": 2.0**-20}
-    everything = {"amsgrad": True, "max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.75}
+    options: dict[str, Any] = {"max_grad_norm": 0.5, "skip_nonfinite": True, "ema_decay": 0.75}
+    everything = {"amsgrad": True, **options}
 
     def stepped(step: Callable[..., None], count: int, *rest: Any, **options: Any) -> list[np.ndarray]:
         arrays = [exact_values(k, size, dtype) for k in range(1, count + 1)]
         if count == 4:
             arrays[3] = np.square(arrays[3])  # the average of squares; not exact for all, but rounded correctly
         step(*arrays, *rest, **options)
+        return arrays
+
+    def stepped_rmsprop(count: int, **options: Any) -> list[np.ndarray]:
+        arrays = [exact_values(k, size, dtype) for k in range(1, count + 1)]
+        arrays[2] = np.square(arrays[2])  # as above
+        fo.rmsprop_step(*arrays, momentum=0.0 if count == 3 else 0.75, **options)
         return arrays
 
     def trained(make: Callable[..., Any], **options: Any) -> list[np.ndarray]:
@@ -125,6 +163,14 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
         "Adam": lambda: trained(fo.Adam, weight_decay=0.25, **dyadic),
         "AdamW": lambda: trained(fo.AdamW, **dyadic),
         "SGD": lambda: trained(fo.SGD, momentum=0.875, nesterov=True),
+        "rmsprop_step": lambda: stepped_rmsprop(3, lr=0.125, alpha=0.875),
+        "rmsprop_step default": lambda: stepped_rmsprop(5),
+        "RMSprop": lambda: trained(fo.RMSprop, alpha=0.875, weight_decay=0.25),
+        "RMSprop centered": lambda: trained(fo.RMSprop, alpha=0.875, centered=True),
+        "RMSprop momentum": lambda: trained(fo.RMSprop, alpha=0.25, momentum=0.75),
+        "RMSprop everything": lambda: trained(fo.RMSprop, alpha=0.875, momentum=0.75, centered=True, **options),
+        "RMSprop bfloat16": lambda: trained(fo.RMSprop, alpha=0.875, momentum=0.75, state_dtype="bfloat16", rng=7),
+        "RMSprop 8bit": lambda: trained(fo.RMSprop, alpha=0.875, momentum=0.75, state_dtype="8bit", rng=7),
         "Adam everything": lambda: trained(fo.Adam, **dyadic, **everything),
         "Adam bfloat16": lambda: trained(fo.Adam, **dyadic, state_dtype="bfloat16", rng=7),
         "Adam 8bit": lambda: trained(fo.Adam, **dyadic, state_dtype="8bit", rng=7),
@@ -132,6 +178,7 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
         "SGD 8bit": lambda: trained(fo.SGD, momentum=0.875, state_dtype="8bit", rng=7),
         "SparseRows": lambda: stepped_rows(fo.Adam, **dyadic),
         "SparseRows SGD": lambda: stepped_rows(fo.SGD, momentum=0.875),
+        "SparseRows RMSprop": lambda: stepped_rows(fo.RMSprop, momentum=0.875, alpha=0.875),
         "ema_update": lambda: stepped(fo.ema_update, 2, 0.875),
         "ema_update below 1/2": lambda: stepped(fo.ema_update, 2, 0.125),
         "grad_norm": lambda: fo.grad_norm([x, grad]),

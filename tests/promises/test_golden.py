@@ -104,6 +104,38 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "7b32579853832e142f795f7df1c9a868d6f95e28410e793926ee3d0b9723dfe1",
         "5387a9c34df3ada58ae145e97c8577d2ddd19b4da48b1127cdbd6c1f40ffdacc",
     ),
+    "rmsprop_step": (
+        "5b5d3409fb2c82f7348524c903197d64ffa16f678fcbcb05d581036f487edd39",
+        "9091d6aa31a398345d4f91c9afecf632943748e374512bd819b92ba15e4adf2d",
+    ),
+    "rmsprop_step default": (
+        "5bb2e59e0725d8c581db8b401d7f71d95499556d19a534e22b9296a42cf476f4",
+        "64ab262433d3eee0f8c764e3d8a5d81d48d619e59e3ba8eee358b0d7bb978e64",
+    ),
+    "RMSprop": (
+        "809b0ef0c3073625d29846b8f92fcbe0bd7e3def2d419d1804ada277a62e1227",
+        "3f979aba041f3cbb93ccdcf149d065ee450675632c58b1aea70f19bbc60bebd2",
+    ),
+    "RMSprop centered": (
+        "01ec817c309e179af6850d46e91e81cb24e6c1f768fb793ffae75fe03e15711d",
+        "0041744a386506c8dffb3c4132396af70c9b110c8d09bedb9e8e0eecebbcc68b",
+    ),
+    "RMSprop momentum": (
+        "a558a8a493a434588a4486900d2b243447b0575d504e9acd21961042f86b57a6",
+        "bc5119eb89d67038eee70f49f0d6f52b106f9868b8b34f70c2fb246efec63224",
+    ),
+    "RMSprop everything": (
+        "48291463a4aae08792d2fb3dbf85b704f5e3ff38bbfb82c3686aaeca688b6565",
+        "24f9bd6758a6475269a168b1b7b92b26c385aa49f5215a367868b49ead218213",
+    ),
+    "RMSprop bfloat16": (
+        "04bf3dcca953447e5fa883200bbb258ade4719d61bdcebd8339aea0b8bde2fd2",
+        "29502b2505ee1a1db5c9a035c11c815911d77eaeccc93f95e15624f11a9eb230",
+    ),
+    "RMSprop 8bit": (
+        "ce148ff9417aa847b11a04c4f3ffd6e534f6a7f108a4d669319dcb026a0fe067",
+        "5249de7c08add7aaa65df80709c1a0e984b6443e11796a31dc7946309909d7cb",
+    ),
     "Adam everything": (
         "17f46996d07247ad79cf0f9cd2c426082ea6540c92a03c8c9e1352773f3c2d78",
         "23b46d70e6ae2e49ea9c1e251ab11feb00ab4a3f4ab4917733bba7555d823c8f",
@@ -131,6 +163,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
     "SparseRows SGD": (
         "f23ae775b2107b1206e1d5799ec0649bc856a3147a659c60c320263de8eee11c",
         "2f39181d0fe1134c97719c38e137cf4d997ee881622531b28f6a909888f792a0",
+    ),
+    "SparseRows RMSprop": (
+        "2ee57f8a4f6047b58f1182e782a23fb0d79389188e305890d94dc98798ffe015",
+        "a66a50bfac2a7d7180abb16aa1150c6792687f8a9ae07177999f0c2817209f8b",
     ),
     "ema_update": (
         "ad1cbf4fe9dd7b2976d61dbcc406af430c0af6830d60291f812b8c0bc347e877",

@@ -108,9 +108,9 @@ class Base:
         values = [state.load() for state in states]
         moved = self._step_function(param, grad, values, own_step, grad_scale, **hyper)
         self._steps_before[k] += own_step == 1 and not moved
-        for number, (state, value) in enumerate(zip(states, values, strict=True)):
+        for state, value in zip(states, values, strict=True):
             if self._state_dtype and moved:
-                state.store(value, self._chance(k, param, step, 0 if number == 0 else 1))
+                state.store(value, self._chance(k, param, step, 0 if state.signed else 1))
         if self._ema:
             assert self._ema_decay is not None
             ema_update(self._ema[k], param, self._ema_decay)

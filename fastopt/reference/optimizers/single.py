@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastopt.reference.core import Array
 from fastopt.reference.optimizers.adam import adam_update
+from fastopt.reference.optimizers.rmsprop import rmsprop_update
 from fastopt.reference.optimizers.sgd import sgd_update
 
 
@@ -45,3 +46,25 @@ def sgd_step(
     grad_scale = -grad_multiplier if maximize else grad_multiplier
     states = [] if momentum_buffer is None else [momentum_buffer]
     sgd_update(param, grad, states, step, grad_scale, lr, momentum, dampening, weight_decay, nesterov)
+
+
+def rmsprop_step(
+    param: Array,
+    grad: Array,
+    square_avg: Array,
+    momentum_buffer: Array | None = None,
+    grad_avg: Array | None = None,
+    *,
+    lr: float = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    maximize: bool = False,
+    grad_multiplier: float = 1.0,
+) -> None:
+    grad_scale = -grad_multiplier if maximize else grad_multiplier
+    buffer = [] if momentum_buffer is None or param.dtype.type(momentum) == 0 else [momentum_buffer]
+    mean = [] if grad_avg is None else [grad_avg]
+    states = [*buffer, square_avg, *mean]
+    rmsprop_update(param, grad, states, 1, grad_scale, lr, alpha, eps, weight_decay, momentum, bool(mean))
