@@ -20,7 +20,7 @@ from fastopt._njit.checks import (
 )
 from fastopt._njit.kernel import float64, int64, kernel
 
-EPS_TOO_SMALL = 2  # what adam_step of kernels/optimizers/njit.hpp returns for an eps that changes no denominator
+EPS_TOO_SMALL = 2  # what a step in kernels/optimizers/njit.hpp returns for an eps that changes no denominator
 
 TOO_LATE = 2**63  # a step number that the kernels cannot take, which np.uint64 can be
 
@@ -74,7 +74,8 @@ def _adam_step(
             raise Refused("exp_avg: expected shape {} like param, got {}", param.shape, exp_avg.shape)
         if exp_avg_sq.shape != param.shape:
             raise Refused("exp_avg_sq: expected shape {} like param, got {}", param.shape, exp_avg_sq.shape)
-        check_step(step, lr, weight_decay, grad_multiplier)
+        check_number_of_step(step)
+        check_shared(lr, weight_decay, grad_multiplier)
         if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
             raise Refused("betas: expected two numbers >= 0 and < 1, got {}", betas)
         if not 0 < eps < inf:
@@ -91,11 +92,15 @@ def _adam_step(
 
 
 @register_jitable
-def check_step(step, lr, weight_decay, grad_multiplier):
+def check_number_of_step(step):
     if step < 1:
         raise Refused("step: expected an int >= 1, got {}", step)
     if step >= TOO_LATE:
         raise Refused("step: expected an int < 2**63, got {}", step)
+
+
+@register_jitable
+def check_shared(lr, weight_decay, grad_multiplier):
     if not 0 <= lr < inf:
         raise Refused("lr: expected a finite number >= 0, got {}", lr)
     if not 0 <= weight_decay < inf:
@@ -150,7 +155,8 @@ def _sgd_step(
                 raise Refused("momentum_buffer: expected an array for momentum {}, got None", momentum)
         elif momentum_buffer.shape != param.shape:
             raise Refused("momentum_buffer: expected shape {} like param, got {}", param.shape, momentum_buffer.shape)
-        check_step(step, lr, weight_decay, grad_multiplier)
+        check_number_of_step(step)
+        check_shared(lr, weight_decay, grad_multiplier)
         if not 0 <= momentum < inf:
             raise Refused("momentum: expected a finite number >= 0, got {}", momentum)
         if not -inf < dampening < inf:
@@ -160,6 +166,78 @@ def _sgd_step(
         multiplier = -grad_multiplier if maximize else grad_multiplier
         if sgd_step(param, grad, momentum_buffer, step, lr, momentum, dampening, weight_decay, nesterov, multiplier):
             raise ValueError("param, grad, momentum_buffer: expected memory apart, got arrays that overlap")
+
+    return implementation
+
+
+rmsprop_step = kernel("rmsprop_step", 5, *[float64] * 6)
+
+
+@overload(optimizers.rmsprop_step)
+def _rmsprop_step(
+    param,
+    grad,
+    square_avg,
+    momentum_buffer=None,
+    grad_avg=None,
+    lr=1e-2,
+    alpha=0.99,
+    eps=1e-8,
+    weight_decay=0.0,
+    momentum=0.0,
+    maximize=False,
+    grad_multiplier=1.0,
+):
+    check_array("param", param, written=True)
+    check_array("grad", grad, param, "param")
+    check_array("square_avg", square_avg, param, "param", written=True)
+    if not is_none(momentum_buffer):
+        check_array("momentum_buffer", momentum_buffer, param, "param", written=True)
+    if not is_none(grad_avg):
+        check_array("grad_avg", grad_avg, param, "param", written=True)
+    check_numbers(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
+    check_numbers(grad_multiplier=grad_multiplier)
+    check_flags(maximize=maximize)
+
+    def implementation(
+        param,
+        grad,
+        square_avg,
+        momentum_buffer=None,
+        grad_avg=None,
+        lr=1e-2,
+        alpha=0.99,
+        eps=1e-8,
+        weight_decay=0.0,
+        momentum=0.0,
+        maximize=False,
+        grad_multiplier=1.0,
+    ):
+        if grad.shape != param.shape:
+            raise Refused("grad: expected shape {} like param, got {}", param.shape, grad.shape)
+        if square_avg.shape != param.shape:
+            raise Refused("square_avg: expected shape {} like param, got {}", param.shape, square_avg.shape)
+        if momentum_buffer is None:
+            if momentum != 0:
+                raise Refused("momentum_buffer: expected an array for momentum {}, got None", momentum)
+        elif momentum_buffer.shape != param.shape:
+            raise Refused("momentum_buffer: expected shape {} like param, got {}", param.shape, momentum_buffer.shape)
+        if grad_avg is not None and grad_avg.shape != param.shape:
+            raise Refused("grad_avg: expected shape {} like param, got {}", param.shape, grad_avg.shape)
+        check_shared(lr, weight_decay, grad_multiplier)
+        if not 0 <= alpha < 1:
+            raise Refused("alpha: expected a number >= 0 and < 1, got {}", alpha)
+        if not 0 < eps < inf:
+            raise Refused("eps: expected a finite number > 0, got {}", eps)
+        if not 0 <= momentum < inf:
+            raise Refused("momentum: expected a finite number >= 0, got {}", momentum)
+        multiplier = -grad_multiplier if maximize else grad_multiplier
+        arrays = (param, grad, square_avg, momentum_buffer, grad_avg)
+        wrong = rmsprop_step(*arrays, lr, alpha, eps, weight_decay, momentum, multiplier)
+        if wrong == EPS_TOO_SMALL:
+            raise Refused("eps: expected at least 2**-87 in float32, 2**-564 in float64, got {}", eps)
+        if wrong:
+            raise ValueError("param, grad and the states: expected memory apart, got arrays that overlap")
 
     return implementation
 

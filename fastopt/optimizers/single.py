@@ -186,9 +186,7 @@ def rmsprop_step(
     >>> p
     array([0.8, 1.2])
     """
-    hyper = checked_rmsprop(
-        {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
-    )
+    hyper = checked_rmsprop({"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum})
     if momentum_buffer is None and hyper["momentum"] != 0:
         raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
     states = {"momentum_buffer": momentum_buffer, "square_avg": square_avg, "grad_avg": grad_avg}

@@ -176,6 +176,15 @@ BOTH_TYPES = {
             **{"maximize": True, "grad_multiplier": 2.0},
         ),
     ),
+    "fastopt_1_rmsprop_step": (
+        (i, array, array, array, array, array, i, d, d, d, d, d, d),
+        lambda f, a, b, n: f(a, b, b + 8 * n, b + 16 * n, b + 24 * n, n, 0.1, 0.75, 1e-3, 0.01, 0.9, -2.0),
+        lambda a, b: fastopt.rmsprop_step(
+            *(a, b, np.zeros_like(a), np.zeros_like(a), np.zeros_like(a)),
+            **{"lr": 0.1, "alpha": 0.75, "eps": 1e-3, "weight_decay": 0.01, "momentum": 0.9},
+            **{"maximize": True, "grad_multiplier": 2.0},
+        ),
+    ),
     "fastopt_1_ema_update": (
         (i, array, array, i, d),
         lambda f, a, b, n: f(a, b, n, 0.75),
@@ -289,7 +298,7 @@ def test_overloads_have_the_arguments_of_the_public_functions():
     overloads = vars(activations) | vars(masking) | vars(random) | vars(optimizers)
     joined = {name for name in fastopt.__all__ if f"_{name}" in overloads}
     assert joined >= {"leaky_relu", "leaky_relu_backward", "dropout", "dropout_backward", "adam_step", "sgd_step"}
-    assert joined >= {"ema_update", "l2_penalty", "grad_norm"}
+    assert joined >= {"rmsprop_step", "ema_update", "l2_penalty", "grad_norm"}
     for name in joined:
         assert arguments(overloads[f"_{name}"]) == arguments(getattr(fastopt, name))
     joined = {name for name in policy.__all__ if f"_{name}" in vars(policy_overloads)}

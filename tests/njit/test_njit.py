@@ -74,6 +74,16 @@ def sgd(x, g):
     return p, q, b, average
 
 
+def rmsprop(x, g):
+    p, q, v, b, m = x.copy(), x.copy(), np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    fastopt.rmsprop_step(p, g, v)
+    fastopt.rmsprop_step(p, g, v, b, lr=0.1, alpha=0.25, momentum=0.9, weight_decay=0.01, maximize=True)
+    fastopt.rmsprop_step(p, g, v, b, m, eps=1e-3, momentum=0.5, grad_multiplier=3)
+    fastopt.rmsprop_step(q, g, m, grad_avg=v, alpha=0)
+    fastopt.rmsprop_step(q, g, m, None, v, lr=0)
+    return p, q, v, b, m
+
+
 def sums(x, g):
     norms = (
         fastopt.grad_norm(x),
@@ -105,7 +115,8 @@ def draws(x, g):
     return filled, normals, words, uniforms, gaussians, single, ints, order, rng.seed
 
 
-CASES = {case.__name__: case for case in (activations, dropout, fused_layer, adam, sgd, sums, sums_at_the_ends, draws)}
+OPS = (activations, dropout, fused_layer, adam, sgd, rmsprop, sums, sums_at_the_ends, draws)
+CASES = {case.__name__: case for case in OPS}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -242,6 +253,10 @@ NOT_COMPILED = {
     "betas: expected a tuple of two floats, got float64": lambda x: fastopt.adam_step(x, x, x, x, 1, betas=0.9),
     "lr: expected a float, got none": lambda x: fastopt.sgd_step(x, x, None, 1, lr=None),
     "momentum_buffer: expected an array of float32 or float64, got float64": lambda x: fastopt.sgd_step(x, x, 0.0, 1),
+    "grad_avg: expected float32 like param, got float64": (
+        lambda x: fastopt.rmsprop_step(x, x, x, None, x.astype(np.float64))
+    ),
+    "alpha: expected a float, got Tuple": lambda x: fastopt.rmsprop_step(x, x, x, alpha=()),
     "grads[1][0]: expected an array of float32 or float64, got float64": lambda x: fastopt.grad_norm((x, (1.0,))),
     "params[0]: expected a C-contiguous array, got array(float32, 2d, F)": lambda x: fastopt.l2_penalty([x.T], 0.1),
     "seed: expected an int inside @njit, got None": lambda x: Philox4x32().random(3, stream=0),
@@ -386,6 +401,25 @@ REFUSED = {
             ),
         ),
     ),
+    "rmsprop_step": (
+        lambda p, g, v, b, m, alpha, eps, momentum: fastopt.rmsprop_step(
+            p, g, v, b, m, alpha=alpha, eps=eps, momentum=momentum
+        ),
+        (
+            (*[X.copy() for _ in range(5)], 1.0, 1e-8, 0.0, "alpha: expected a number >= 0 and < 1, got 1.0"),
+            (*[X.copy() for _ in range(5)], 0.5, 0.0, 0.0, "eps: expected a finite number > 0, got 0.0"),
+            (
+                *[X.astype(np.float32) for _ in range(5)],
+                *(0.5, 1e-50, 0.0, "eps: expected at least 2**-87 in float32"),
+            ),
+            (*[X.copy() for _ in range(5)], 0.5, 1e-8, -0.5, "momentum: expected a finite number >= 0, got -0.5"),
+            (X.copy(), X[:2], X, X, X, 0.5, 1e-8, 0.0, "grad: expected shape (3, 4) like param, got (2, 4)"),
+            (X.copy(), X, X[:2], X, X, 0.5, 1e-8, 0.0, "square_avg: expected shape (3, 4) like param, got (2, 4)"),
+            (X.copy(), X, X, X[:2], X, 0.5, 1e-8, 0.0, "momentum_buffer: expected shape (3, 4) like param"),
+            (X.copy(), X, X, X, X[:2], 0.5, 1e-8, 0.0, "grad_avg: expected shape (3, 4) like param, got (2, 4)"),
+            (X.copy(), X, X, None, X, 0.5, 1e-8, 0.5, "momentum_buffer: expected an array for momentum 0.5, got None"),
+        ),
+    ),
     "ema_update": (
         lambda a, b, decay: fastopt.ema_update(a, b, decay),
         (
@@ -442,6 +476,8 @@ def test_overlap_is_refused():
         numba.njit(lambda a, b, c, d: fastopt.adam_step(c, a, b, d, 1)),
         numba.njit(lambda a, b, c, d: fastopt.sgd_step(a, b, None, 1)),
         numba.njit(lambda a, b, c, d: fastopt.sgd_step(c, a, b, 1)),
+        numba.njit(lambda a, b, c, d: fastopt.rmsprop_step(c, d, a, None, b)),
+        numba.njit(lambda a, b, c, d: fastopt.rmsprop_step(a, c, d, b)),
         numba.njit(lambda a, b, c, d: fastopt.ema_update(a, b, 0.5)),
     ]
     for call, shift in itertools.product(calls, (1, -1, 63)):

@@ -14,6 +14,7 @@ OPTIMIZERS = {
     "AdamW": lambda params, **options: fastopt.AdamW(params, lr=0.05, weight_decay=0.0, **options),
     "SGD": lambda params, **options: fastopt.SGD(params, lr=1e-3, momentum=0.95, **options),
     "Nesterov": lambda params, **options: fastopt.SGD(params, lr=1e-3, momentum=0.95, nesterov=True, **options),
+    "RMSprop": lambda params, **options: fastopt.RMSprop(params, lr=2e-4, momentum=0.95, **options),
 }
 each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 
@@ -35,8 +36,9 @@ def test_parabola(make, dtype, maximize):
 def test_rosenbrock(make):
     point = {"x": np.array(-1.2), "y": np.array(1.0)}
     optimizer = make(point)
-    # The valley's wall has a curvature of about 1,000: plain descent must be slow, Adam must not swing.
-    optimizer.lr = 2e-4 if isinstance(optimizer, fastopt.SGD) else 0.01
+    # The valley's wall has a curvature of about 1,000: plain descent must be slow, Adam must not swing. RMSprop's
+    # steps do not get shorter.
+    optimizer.lr = 2e-4 if isinstance(optimizer, fastopt.SGD | fastopt.RMSprop) else 0.01
     for _ in range(20_000):
         x, y = point["x"], point["y"]
         optimizer.step({"x": np.asarray(-2 * (1 - x) - 400 * x * (y - x * x)), "y": np.asarray(200 * (y - x * x))})

@@ -20,6 +20,7 @@ MAKERS = {
     "AdamW": lambda p: fastopt.AdamW(p, lr=0.1, maximize=True, skip_nonfinite=True),
     "8bit": lambda p: fastopt.Adam(p, lr=0.1, state_dtype="8bit", rng=3),
     "SGD": lambda p: fastopt.SGD(p, lr=0.1, momentum=0.5, nesterov=True),
+    "RMSprop": lambda p: fastopt.RMSprop(p, lr=0.1, momentum=0.5, centered=True, ema_decay=0.5),
     "groups": lambda p: fastopt.Adam([{"params": p, "lr": 0.2}, {"params": [], "betas": (0.5, 0.5)}]),
 }
 
@@ -96,7 +97,7 @@ def test_averages_have_the_form_of_the_parameters():
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "betas", "max_grad_norm", "step_count", "params", "grad_norm"])
-@pytest.mark.parametrize("kind", [fastopt.Adam, fastopt.AdamW, fastopt.SGD])
+@pytest.mark.parametrize("kind", [fastopt.Adam, fastopt.AdamW, fastopt.RMSprop, fastopt.SGD])
 def test_attributes_that_would_do_nothing_are_refused(kind, name):
     optimizer = kind([np.ones(3)])
     with pytest.raises(AttributeError, match=f"{kind.__name__}.{name}: expected lr, .*lr, .*are set by key"):

@@ -14,7 +14,7 @@ from ..support import assert_same_bits
 
 # ---- the parameters of an optimiser ----------------------------------------------------------------------------------
 
-OPTIMIZERS = [fastopt.Adam, fastopt.AdamW, fastopt.SGD]
+OPTIMIZERS = [fastopt.Adam, fastopt.AdamW, fastopt.RMSprop, fastopt.SGD]
 each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS)
 
 
@@ -485,7 +485,7 @@ def test_groups_cannot_be_changed_behind_the_step(make, change, error, message):
     with pytest.raises(AttributeError):
         optimizer.param_groups = []
     optimizer.param_groups[1]["lr"] = 0.25
-    assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 0.25]
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-2 if make is fastopt.RMSprop else 1e-3, 0.25]
     optimizer.step([[np.ones(3)], [np.ones(4)]])
     assert (w < 1).all()
     assert (b < 1).all()

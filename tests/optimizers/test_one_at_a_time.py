@@ -12,7 +12,11 @@ import fastopt
 
 from ..support import assert_same_bits, run_python
 
-RULES = {"Adam": fastopt.Adam, "SGD": lambda params, **o: fastopt.SGD(params, momentum=0.5, **o)}
+RULES = {
+    "Adam": fastopt.Adam,
+    "RMSprop": fastopt.RMSprop,
+    "SGD": lambda params, **o: fastopt.SGD(params, momentum=0.5, **o),
+}
 each_rule = pytest.mark.parametrize("make", RULES.values(), ids=RULES.keys())
 
 

@@ -14,7 +14,7 @@ import fastopt
 torch = pytest.importorskip("torch")
 
 STEPS = 200
-OURS = {"Adam": fastopt.Adam, "AdamW": fastopt.AdamW, "SGD": fastopt.SGD, "SparseAdam": fastopt.Adam}
+OURS = {name: getattr(fastopt, name) for name in ("Adam", "AdamW", "RMSprop", "SGD")} | {"SparseAdam": fastopt.Adam}
 
 
 def inputs():
@@ -54,7 +54,7 @@ def one_thread():
 
 def test_all_that_are_ours_are_there():
     assert {name for name, _ in INPUTS} == OURS.keys()
-    assert len(INPUTS) >= 23
+    assert len(INPUTS) >= 31
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,4 +1,4 @@
-"""Adam, AdamW and SGD against their definitions: hyper-parameters, nests, groups, missing gradients, idle parameters.
+"""All optimisers against their definitions: hyper-parameters, nests, groups, missing gradients, idle parameters.
 
 The bits of single steps in all sizes, layouts and values are in test_same_bits.py, state_dict in test_state_dict.py.
 """
@@ -21,6 +21,8 @@ OPTIMIZERS = {
     "AdamW": {},
     "SGD": {"momentum": 0.9, "nesterov": True},
     "SGD plain": {},
+    "RMSprop": {"weight_decay": 0.01},
+    "RMSprop centered": {"centered": True, "momentum": 0.9},
 }
 each_optimizer = pytest.mark.parametrize(
     ("name", "options"), [(key.split()[0], options) for key, options in OPTIMIZERS.items()], ids=OPTIMIZERS.keys()
@@ -281,6 +283,8 @@ def test_memory_maps(tmp_path, mode):
         ("AdamW", {"betas": (0.5, 0.5)}),
         ("SGD", {"momentum": 0.5}),
         ("SGD", {"momentum": -0.0}),
+        ("RMSprop", {"alpha": 0.5}),
+        ("RMSprop", {"alpha": 0.5, "momentum": 0.5, "centered": True}),
     ],
 )
 def test_states_of_idle_parameters_end_at_zero_or_at_the_smallest_number(dtype, name, options):
@@ -300,7 +304,7 @@ def test_states_of_idle_parameters_end_at_zero_or_at_the_smallest_number(dtype, 
             assert not np.any((state != 0) & (np.abs(state) < tiny)), key
             if dtype == np.float32 or "0.9" not in str(options):
                 # An average of squares stands in a denominator: it stays at twice the smallest normal number.
-                assert_same_bits(state, np.full(300, 2 * tiny if key == "exp_avg_sq/0" else 0, dtype), key)
+                assert_same_bits(state, np.full(300, 2 * tiny if "_sq/" in key or "square" in key else 0, dtype), key)
     assert_same_bits(param, twin_param)
     assert_same_optimizers(optimizer, twin)
 

@@ -1,4 +1,4 @@
-"""Every option of Adam and SGD, alone and in pairs: the bits of the reference; many steps and large arrays."""
+"""Every option of Adam, RMSprop and SGD, alone and in pairs: the bits of the reference; many steps and large arrays."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ OPTIONS = {
         "8bit": {"state_dtype": "8bit", "rng": 5},
         **SHARED,
     },
+    "RMSprop": {
+        "momentum": {"momentum": 0.75},
+        "centered": {"centered": True},
+        "alpha 0": {"alpha": 0.0},
+        "weight_decay": {"weight_decay": 0.1},
+        "bfloat16": {"state_dtype": "bfloat16", "rng": 5},
+        "8bit": {"state_dtype": "8bit", "rng": 5},
+        **SHARED,
+    },
     "SGD": {
         "momentum": {"momentum": 0.75},
         "dampening": {"momentum": 0.9, "dampening": 0.5},
@@ -46,7 +55,10 @@ OPTIONS = {
         **SHARED,
     },
 }
-EXCLUSIVE = ({"coupled", "decoupled"}, {"bfloat16", "8bit"}, {"dampening", "nesterov"})
+EXCLUSIVE = (
+    *({"coupled", "decoupled"}, {"bfloat16", "8bit"}, {"dampening", "nesterov"}),
+    *({"centered", "bfloat16"}, {"centered", "8bit"}),
+)
 PAIRS = [
     (name, chosen)
     for name, options in OPTIONS.items()
@@ -114,8 +126,12 @@ def test_every_pair_of_options_has_the_bits_of_the_reference(name, chosen, dtype
 @pytest.mark.parametrize(
     # Of a beta2 of 0.999 such a power is zero. This one's power to 2**31 is 0.6, and float32 rounds it to 1.
     ("name", "options"),
-    [("Adam", {"betas": (0.9, 1 - 2.0**-32), "eps": 1e-3}), ("SGD", {"momentum": 0.9, "dampening": 0.5})],
-    ids=["Adam", "SGD"],
+    [
+        ("Adam", {"betas": (0.9, 1 - 2.0**-32), "eps": 1e-3}),
+        ("SGD", {"momentum": 0.9, "dampening": 0.5}),
+        ("RMSprop", {}),
+    ],
+    ids=["Adam", "SGD", "RMSprop"],
 )
 @each_dtype
 @each_state_dtype

@@ -56,6 +56,7 @@ def test_zero_stays_exactly_zero(state_dtype, dtype, maximize):
     for make in (
         lambda w: fastopt.Adam([w], amsgrad=True, maximize=maximize, state_dtype=state_dtype, rng=1),
         lambda w: fastopt.SGD([w], momentum=0.9, maximize=maximize, state_dtype=state_dtype, rng=1),
+        lambda w: fastopt.RMSprop([w], momentum=0.9, maximize=maximize, state_dtype=state_dtype, rng=1),
     ):
         param = finite(1, 1000, dtype)
         before = param.copy()
@@ -315,7 +316,7 @@ def test_wrong_sources(rng):
 
 
 @pytest.mark.parametrize("state_dtype", ["float16", "bf16", "", "8BIT", 8, np.float16, np.uint8, True, [1]], ids=repr)
-@pytest.mark.parametrize("make", [fastopt.Adam, fastopt.AdamW, fastopt.SGD])
+@pytest.mark.parametrize("make", [fastopt.Adam, fastopt.AdamW, fastopt.RMSprop, fastopt.SGD])
 def test_wrong_state_dtypes(make, state_dtype):
     with pytest.raises(ValueError, match=r'^state_dtype: expected None, "bfloat16" or "8bit", got '):
         make([np.ones(3)], state_dtype=state_dtype)
@@ -343,9 +344,9 @@ def test_memory(dtype):
 
 @each_small
 @each_dtype
-@pytest.mark.parametrize("name", ["Adam", "SGD"])
+@pytest.mark.parametrize("name", ["Adam", "RMSprop", "SGD"])
 def test_a_nan_does_not_reach_its_neighbours(state_dtype, dtype, name):
-    options = {"state_dtype": state_dtype, "rng": 1} | ({"momentum": 0.9} if name == "SGD" else {"amsgrad": True})
+    options = {"state_dtype": state_dtype, "rng": 1} | ({"amsgrad": True} if name == "Adam" else {"momentum": 0.9})
     place = BLOCK + 17
     param, twin_param = finite(1, 600, dtype), finite(1, 600, dtype)
     optimizer, twin = getattr(fastopt, name)([param], **options), getattr(fastopt, name)([twin_param], **options)
@@ -402,6 +403,7 @@ def state_bits(optimizer, kind, dtype):
         ("Adam", {"betas": (0.957, 0.5)}),
         ("SGD", {"momentum": 0.9}),
         ("SGD", {"momentum": 0.957}),
+        ("RMSprop", {"momentum": 0.957, "alpha": 0.957}),
     ],
     ids=str,
 )
@@ -440,12 +442,13 @@ def test_idle_states_have_the_bits_of_the_reference(state_dtype, dtype):
 
 @each_small
 @each_dtype
-def test_momentum_0_leaves_its_state_alone(state_dtype, dtype):
+@pytest.mark.parametrize("name", ["RMSprop", "SGD"])
+def test_momentum_0_leaves_its_state_alone(name, state_dtype, dtype):
     # From the start, and switched off: codes and exponents stay as they are.
     for momentum in (0.0, 0.9):
         param, expected = finite(1, 300, dtype), finite(1, 300, dtype)
         options = {"momentum": momentum, "state_dtype": state_dtype, "rng": 1}
-        optimizer, twin = fastopt.SGD([param], **options), reference.SGD([expected], **options)
+        optimizer, twin = getattr(fastopt, name)([param], **options), getattr(reference, name)([expected], **options)
         for step in range(4):
             if step == 2:
                 optimizer.param_groups[0]["momentum"] = twin.param_groups[0]["momentum"] = 0.0

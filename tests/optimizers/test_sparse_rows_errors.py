@@ -112,6 +112,7 @@ def test_the_parameter_must_be_in_c_order():
 OTHER_ROWS_WOULD_MOVE = {
     "ema_decay": ("Adam", {"ema_decay": 0.5}, "without state_dtype, ema_decay and amsgrad"),
     "amsgrad": ("Adam", {"amsgrad": True}, "without state_dtype, ema_decay and amsgrad"),
+    "centered": ("RMSprop", {"centered": True}, r"without state_dtype, .*amsgrad \(of RMSprop centered\)"),
     "bfloat16": ("Adam", {"state_dtype": "bfloat16"}, "without state_dtype, ema_decay and amsgrad"),
     "8bit": ("SGD", {"state_dtype": "8bit", "momentum": 0.9}, "without state_dtype, ema_decay and amsgrad"),
     "coupled": (

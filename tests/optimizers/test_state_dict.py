@@ -17,6 +17,7 @@ MAKERS = {
     "Adam": lambda params: fastopt.Adam(params, weight_decay=0.01),
     "AdamW": lambda params: fastopt.AdamW(params, lr=0.5, maximize=True),
     "SGD": lambda params: fastopt.SGD(params, momentum=0.9, nesterov=True),
+    "RMSprop": lambda params: fastopt.RMSprop(params, momentum=0.9, centered=True),
     "groups": lambda params: fastopt.Adam([{"params": params, "betas": (0.5, 0.25)}, {"params": [], "lr": 1.0}]),
 }
 each_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
@@ -232,6 +233,7 @@ WITH_OPTIONS = {
     "Adam": (fastopt.Adam, {"amsgrad": True, "weight_decay": 0.1, **EVERY}),
     "AdamW": (fastopt.AdamW, {"maximize": True, **EVERY}),
     "SGD": (fastopt.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, **EVERY}),
+    "RMSprop": (fastopt.RMSprop, {"momentum": 0.9, "weight_decay": 0.1, **EVERY}),
     "SGD dampening": (fastopt.SGD, {"momentum": 0.9, "dampening": 0.5, "maximize": True}),
 }
 each_with_options = pytest.mark.parametrize(("make", "options"), WITH_OPTIONS.values(), ids=WITH_OPTIONS.keys())

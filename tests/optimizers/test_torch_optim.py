@@ -1,4 +1,4 @@
-"""Adam, AdamW and SGD make the steps of torch.optim, to rounding."""
+"""Adam, AdamW, RMSprop and SGD make the steps of torch.optim, to rounding."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ OPTIONS = {
         {"amsgrad": True, "weight_decay": 0.1, "maximize": True, "betas": (0.5, 0.5)},
     ],
     "AdamW": [{}, {"lr": 0.1, "weight_decay": 0.5}, {"maximize": True}, {"amsgrad": True}],
+    "RMSprop": [
+        {},
+        {"lr": 0.1, "alpha": 0.5, "eps": 1e-3},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"centered": True, "maximize": True},
+        {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "alpha": 0.75},
+        {"alpha": 0.25, "maximize": True},
+        {"alpha": 0.0, "momentum": 0.5},
+    ],
     "SGD": [
         {},
         {"momentum": 0.9},
@@ -84,7 +93,9 @@ def test_clip_grad_norm(dtype, max_norm):
         np.testing.assert_allclose(grad, tensor.grad.numpy(), **tolerance)
 
 
-@pytest.mark.parametrize(("name", "options"), [("Adam", {}), ("AdamW", {}), ("SGD", {"momentum": 0.9})], ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"), [("Adam", {}), ("AdamW", {}), ("RMSprop", {}), ("SGD", {"momentum": 0.9})], ids=str
+)
 def test_max_grad_norm_is_clipping_before_the_step(name, options):
     # With a loss scale: torch's gradients are scaled back before they are clipped.
     mine = random_grads(1)

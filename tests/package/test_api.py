@@ -75,7 +75,7 @@ def test_every_op_of_policy_has_a_twin_but_the_line_search():
     assert without == {"LineSearchResult", "kl_line_search"}
 
 
-@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "SGD"])
 def test_optimisers_have_the_methods_of_their_twins(name):
     shared = {"step", "state_dict"}
     assert shared <= methods(getattr(fastopt, name))
@@ -84,13 +84,13 @@ def test_optimisers_have_the_methods_of_their_twins(name):
         optimizer = make([np.ones(2)])
         optimizer.step([np.ones(2)])
         assert optimizer.step_count == 1
-        assert optimizer.lr == 1e-3
+        assert optimizer.lr == (1e-2 if name == "RMSprop" else 1e-3)
 
 
 def test_in_place_functions_say_so_in_their_first_line():
-    for name in ("adam_step", "sgd_step"):
+    for name in ("adam_step", "rmsprop_step", "sgd_step"):
         assert "in place" in inspect.getdoc(getattr(fastopt, name)).splitlines()[0]
-    for name in ("Adam", "AdamW", "SGD"):
+    for name in ("Adam", "AdamW", "RMSprop", "SGD"):
         assert "in place" in inspect.getdoc(getattr(fastopt, name)).splitlines()[0]
 
 
@@ -109,7 +109,8 @@ def test_examples_are_found():
         for test in finder.find(importlib.import_module(f"fastopt.{name}"))
         if test.examples
     }
-    assert {"leaky_relu", "dropout", "Philox4x32", "Adam", "AdamW", "SGD", "l2_penalty", "adam_step"} <= documented
+    assert {"leaky_relu", "dropout", "Philox4x32", "Adam", "AdamW", "RMSprop", "SGD", "rmsprop_step"} <= documented
+    assert {"l2_penalty", "adam_step"} <= documented
 
 
 def test_import_is_light():

@@ -76,11 +76,14 @@ def compare_every_op(dtype):
         assert_same_bits(*numbers, draw)
     numbers = [module.Philox4x32(7).integers(-3, 10**10, 99) for module in (fastopt, reference)]
     assert_same_bits(*numbers, "integers")
-    for make_optimizer in (lambda ops, p: ops.Adam([p], lr=0.1), lambda ops, p: ops.SGD([p], lr=0.1, momentum=0.9)):
+    momentum = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9}}
+    for name in ("Adam", "SGD", "RMSprop"):
         tables = [x.copy(), x.copy()]
         for module, table in zip((fastopt, reference), tables, strict=True):
             rows = np.array([3, 1, 3, 19])
-            make_optimizer(module, table).step([fastopt.SparseRows(rows, plain(2, (4, 5), dtype))])
+            getattr(module, name)([table], lr=0.1, **momentum.get(name, {})).step(
+                [fastopt.SparseRows(rows, plain(2, (4, 5), dtype))]
+            )
         assert_same_bits(*tables, "rows")
     for covariance, weights in itertools.product(("diag", "full"), ("log", "equal")):
         options = {"popsize": 20, "maxiter": 3, "rng": 1, "vectorized": True}

@@ -55,6 +55,7 @@ RULES = {
     "Adam": (fastopt.Adam, {"amsgrad": True}),
     "AdamW": (fastopt.AdamW, {}),
     "SGD": (fastopt.SGD, {"momentum": 0.5}),
+    "RMSprop": (fastopt.RMSprop, {"momentum": 0.5}),
 }
 OPTIONS = {
     "plain": {},
@@ -184,6 +185,7 @@ def optimiser_calls() -> Iterator[tuple[str, Callable[[], Call]]]:
     for layout in (full, strided):
         yield f"adam_step {layout.__name__}", single("adam_step", 4, 2, lr=0.5, make=layout)
         yield f"sgd_step {layout.__name__}", single("sgd_step", 3, 2, lr=0.5, momentum=0.5, make=layout)
+        yield f"rmsprop_step {layout.__name__}", single("rmsprop_step", 5, lr=0.5, momentum=0.5, make=layout)
         yield f"ema_update {layout.__name__}", single("ema_update", 2, 0.75, make=layout)
 
 
