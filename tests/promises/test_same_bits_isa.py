@@ -27,6 +27,7 @@ FILES = (
     "activations/test_inactive_fraction.py",
     "optimizers/test_l2.py",
     "optimizers/test_options.py",
+    "optimizers/test_rmsprop.py",
     "optimizers/test_clipping.py",
     "optimizers/test_zero_grads.py",
     "optimizers/test_averages.py",
