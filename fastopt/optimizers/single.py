@@ -121,8 +121,7 @@ def sgd_step(
     hyper = checked_sgd(
         {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
     )
-    if momentum_buffer is None and hyper["momentum"] != 0:
-        raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
+    _check_buffer(momentum_buffer, hyper["momentum"])
     scale = _grad_scale(maximize, grad_multiplier)
     arrays, names = [param, grad], ["param", "grad"]
     if momentum_buffer is not None:
@@ -187,8 +186,7 @@ def rmsprop_step(
     array([0.8, 1.2])
     """
     hyper = checked_rmsprop({"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum})
-    if momentum_buffer is None and hyper["momentum"] != 0:
-        raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
+    _check_buffer(momentum_buffer, hyper["momentum"])
     states = {"momentum_buffer": momentum_buffer, "square_avg": square_avg, "grad_avg": grad_avg}
     given = [name for name, array in states.items() if array is not None or name == "square_avg"]
     _core.step(
@@ -200,6 +198,13 @@ def rmsprop_step(
         _grad_scale(maximize, grad_multiplier),
         tuple(list(states).index(name) for name in given),
     )
+
+
+def _check_buffer(momentum_buffer: NDArray[Any] | None, momentum: float) -> None:
+    if momentum_buffer is None:
+        with _core.DefaultFloatMode():  # where a momentum that is subnormal is not 0, as for the kernel
+            if momentum != 0:
+                raise TypeError(f"momentum_buffer: expected an array for momentum {momentum}, got None")
 
 
 def _grad_scale(maximize: bool, grad_multiplier: float) -> float:

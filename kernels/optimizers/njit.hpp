@@ -25,7 +25,9 @@ template <class T>
 int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t step, double lr, double momentum,
                  double dampening, double weight_decay, int64_t nesterov, double grad_scale) {
     if (any_overlap({param, grad, momentum_buffer}, n * static_cast<int64_t>(sizeof(T)))) return OVERLAP;
-    const double hyper[] = {lr, momentum, dampening, weight_decay, nesterov != 0 ? 1.0 : 0.0};
+    // Without a buffer it is 0 for the caller, where a subnormal one may be that too.
+    const double hyper[] = {lr, momentum_buffer == nullptr ? 0.0 : momentum, dampening, weight_decay,
+                            nesterov != 0 ? 1.0 : 0.0};
     sgd_scalars scalars;
     fastopt_sgd_scalars(&scalars, step, hyper, grad_scale, TYPE<T>);
     optimizer_args args = {};
@@ -36,13 +38,13 @@ int64_t sgd_step(T* param, const T* grad, T* momentum_buffer, int64_t n, int64_t
     return run(fastopt_kernels.optimizers->sgd[TYPE<T>], &args, n);
 }
 
-// With momentum_buffer NULL the momentum is 0; with grad_avg it is centred.
+// With momentum_buffer NULL the momentum is 0, as in sgd_step; with grad_avg it is centred.
 template <class T>
 int64_t rmsprop_step(T* param, const T* grad, T* square_avg, T* momentum_buffer, T* grad_avg, int64_t n, double lr,
                      double alpha, double eps, double weight_decay, double momentum, double grad_scale) {
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     if (any_overlap({param, grad, square_avg, momentum_buffer, grad_avg}, bytes)) return OVERLAP;
-    const double hyper[] = {lr, alpha, eps, weight_decay, momentum};
+    const double hyper[] = {lr, alpha, eps, weight_decay, momentum_buffer == nullptr ? 0.0 : momentum};
     rmsprop_scalars scalars;
     if (fastopt_rmsprop_scalars(&scalars, 1, hyper, grad_scale, TYPE<T>) != 0) return EPS_TOO_SMALL;
     optimizer_args args = {};

@@ -120,6 +120,36 @@ def test_hyper_parameters_that_are_subnormal(flushing):
         assert_same_bits(array, expected)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_momentum_that_is_subnormal_has_no_buffer(compiled):
+    # It is 0 for whoever compares it in this mode and a number for the kernel, which would look for its buffer.
+    if compiled:
+        pytest.importorskip("numba")
+    run_python(
+        f"""
+        import numpy as np, torch, fastopt
+        steps = [
+            lambda p, g, v, m: fastopt.sgd_step(p, g, None, 1, momentum=m),
+            lambda p, g, v, m: fastopt.rmsprop_step(p, g, v, momentum=m),
+        ]
+        if {compiled}:
+            import numba
+            steps = [numba.njit(step) for step in steps]
+        arrays = [np.ones(5) for _ in range(3)]
+        for step in steps:
+            step(*arrays, 0.0)  # compiles, and is right
+            torch.set_flush_denormal(True)
+            try:
+                step(*arrays, 2.0**-1060)
+            except TypeError as error:
+                assert "momentum_buffer: expected an array for momentum" in str(error)
+            else:
+                assert {compiled}  # where all is as the mode has it
+            torch.set_flush_denormal(False)
+        """
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_ops_in_other_layouts(dtype, flushing):
     for name in ("Adam", "leaky_relu_backward 0.01", "dropout 0.3"):
