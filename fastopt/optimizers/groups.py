@@ -128,13 +128,13 @@ _FIXED = (
 # ---- keys that no rule takes -----------------------------------------------------------------------------------------
 
 _OPTIONS = {
-    *("lr", "betas", "eps", "weight_decay", "momentum", "dampening", "nesterov"),
+    *("lr", "alpha", "betas", "eps", "weight_decay", "momentum", "dampening", "nesterov", "centered"),
     *("amsgrad", "maximize", "decoupled_weight_decay", "max_grad_norm", "skip_nonfinite", "ema_decay", "state_dtype"),
     *("rng", "params", "rule"),
 }
 # What other packages call them.
 _SYNONYMS = {
-    *("learning_rate", "step_size", "alpha", "eta", "b1", "b2", "beta1", "beta2", "beta_1", "beta_2", "epsilon"),
+    *("learning_rate", "step_size", "eta", "b1", "b2", "beta1", "beta2", "beta_1", "beta_2", "epsilon"),
     *("rate", "lrs", "rl", "decay", "wd", "l2", "clip", "clip_norm", "grad_clip", "ema"),
 }
 _MEANT = sorted(name.replace("_", "") for name in _OPTIONS | _SYNONYMS)

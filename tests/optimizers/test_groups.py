@@ -23,6 +23,7 @@ MAKERS = {
     "SGD": lambda p: fastopt.SGD(p, lr=0.1, momentum=0.5, nesterov=True, max_grad_norm=0.5),
     "SGD 8bit": lambda p: fastopt.SGD(p, lr=0.1, momentum=0.5, state_dtype="8bit", rng=3, skip_nonfinite=True),
     "plain": lambda p: fastopt.SGD(p, lr=0.1),
+    "RMSprop": lambda p: fastopt.RMSprop(p, lr=0.1, momentum=0.5, centered=True, ema_decay=0.5),
 }
 each_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 each_layout = pytest.mark.parametrize("layout", ["C", "Fortran", "every other"])
@@ -81,7 +82,13 @@ def test_its_steps_are_those_of_torch():
     torch = pytest.importorskip("torch")
     mine = [finite(k, 5) for k in range(3)]
     theirs = [torch.tensor(array, requires_grad=True) for array in mine]
-    for name, options in (("Adam", {"betas": (0.5, 0.75)}), ("AdamW", {"amsgrad": True}), ("SGD", {"momentum": 0.9})):
+    cases = (
+        ("Adam", {"betas": (0.5, 0.75)}),
+        ("AdamW", {"amsgrad": True}),
+        ("RMSprop", {}),
+        ("SGD", {"momentum": 0.9}),
+    )
+    for name, options in cases:
         optimizer = getattr(fastopt, name)([{"params": mine[0]}], lr=0.1, **options)
         twin = getattr(torch.optim, name)([{"params": theirs[:1]}], lr=0.1, **options)
         for step in range(9):
@@ -263,7 +270,7 @@ KEPT = ["initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_moment
 
 
 @pytest.mark.parametrize("name", MISNAMED)
-@pytest.mark.parametrize("kind", [fastopt.Adam, fastopt.SGD])
+@pytest.mark.parametrize("kind", [fastopt.Adam, fastopt.RMSprop, fastopt.SGD])
 def test_a_name_that_may_be_meant_for_an_option_is_refused(kind, name):
     optimizer = kind([np.ones(3)])
     group = optimizer.param_groups[0]
