@@ -150,8 +150,8 @@ def dropout_backward(grad: NDArray[Any], mask: DropoutMask, *, out: NDArray[Any]
 def bias_leaky_relu_dropout(
     x: NDArray[Any],
     bias: NDArray[Any],
-    negative_slope: float,
-    p: float,
+    negative_slope: float = 0.01,
+    p: float = 0.5,
     *,
     training: bool = True,
     rng: Any = None,
@@ -169,9 +169,10 @@ def bias_leaky_relu_dropout(
     bias : ndarray, shape (columns,)
         Of the dtype of `x`.
     negative_slope : float
-        Finite and at least 0.
+        Finite and at least 0; 0.01 unless given, as in :func:`leaky_relu`.
     p : float
-        Probability of dropping, 0 <= p <= 1, with the grain of :func:`dropout`. With p = 0 nothing is dropped.
+        Probability of dropping, 0 <= p <= 1, with the grain and the default of :func:`dropout`. With p = 0 nothing is
+        dropped.
     training : bool
         If False nothing is dropped or scaled, and the mask has p = 0.
     rng : Philox4x32, optional
@@ -219,7 +220,12 @@ def bias_leaky_relu_dropout(
 
 
 def bias_leaky_relu_dropout_backward(
-    grad: NDArray[Any], y: NDArray[Any], mask: DropoutMask, negative_slope: float, *, out: NDArray[Any] | None = None
+    grad: NDArray[Any],
+    y: NDArray[Any],
+    mask: DropoutMask,
+    negative_slope: float = 0.01,
+    *,
+    out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the gradients of :func:`bias_leaky_relu_dropout` with respect to x and bias, in one pass.
 

@@ -111,7 +111,7 @@ def check_positive_slope(negative_slope):
 
 
 @overload(masking.bias_leaky_relu_dropout)
-def _bias_leaky_relu_dropout(x, bias, negative_slope, p, training=True, rng=None, out=None):
+def _bias_leaky_relu_dropout(x, bias, negative_slope=0.01, p=0.5, training=True, rng=None, out=None):
     check_array("x", x)
     check_array("bias", bias)
     if bias.dtype != x.dtype:
@@ -123,7 +123,7 @@ def _bias_leaky_relu_dropout(x, bias, negative_slope, p, training=True, rng=None
     check_rng(rng)
     check_output("out", out, x, "x")
 
-    def implementation(x, bias, negative_slope, p, training=True, rng=None, out=None):
+    def implementation(x, bias, negative_slope=0.01, p=0.5, training=True, rng=None, out=None):
         if bias.size != x.shape[-1]:
             raise Refused("bias: expected one number for each of the {} columns of x, got {}", x.shape[-1], bias.size)
         check_positive_slope(negative_slope)
@@ -139,7 +139,7 @@ def _bias_leaky_relu_dropout(x, bias, negative_slope, p, training=True, rng=None
 
 
 @overload(masking.bias_leaky_relu_dropout_backward)
-def _bias_leaky_relu_dropout_backward(grad, y, mask, negative_slope, out=None):
+def _bias_leaky_relu_dropout_backward(grad, y, mask, negative_slope=0.01, out=None):
     check_array("y", y)
     if y.ndim == 0:
         raise refuse("y", "an array of shape (..., columns)", y)
@@ -148,7 +148,7 @@ def _bias_leaky_relu_dropout_backward(grad, y, mask, negative_slope, out=None):
     check_numbers(negative_slope=negative_slope)
     check_output("out", out, grad, "grad")
 
-    def implementation(grad, y, mask, negative_slope, out=None):
+    def implementation(grad, y, mask, negative_slope=0.01, out=None):
         if y.shape != mask.shape:
             raise Refused("y: expected shape {} like mask, got {}", mask.shape, y.shape)
         if grad.shape != y.shape:

@@ -52,8 +52,8 @@ def _kept(mask: DropoutMask) -> NDArray[np.bool]:
 def bias_leaky_relu_dropout(
     x: Array,
     bias: Array,
-    negative_slope: float,
-    p: float,
+    negative_slope: float = 0.01,
+    p: float = 0.5,
     *,
     training: bool = True,
     rng: Any = None,
@@ -67,7 +67,7 @@ def bias_leaky_relu_dropout(
 
 
 def bias_leaky_relu_dropout_backward(
-    grad: Array, y: Array, mask: DropoutMask, negative_slope: float, *, out: Array | None = None
+    grad: Array, y: Array, mask: DropoutMask, negative_slope: float = 0.01, *, out: Array | None = None
 ) -> tuple[Array, Array]:
     dx = leaky_relu_backward(grad * grad.dtype.type(_scale(mask.p)), y, negative_slope)
     dropped = (y == 0) & ~np.signbit(y) | (mask.p == 1)

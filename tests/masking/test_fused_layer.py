@@ -55,6 +55,17 @@ def test_it_is_its_three_parts(dtype):
         np.testing.assert_allclose(dbias, dx.sum(axis=0, dtype=np.float64), rtol=1e-6, atol=1e-6)
 
 
+def test_the_defaults_are_those_of_its_parts():
+    x, bias, grad = data((40, 7), np.float64)
+    y, mask = forward(x, bias, rng=ADDRESS)
+    parts, parts_mask = fastopt.dropout(fastopt.leaky_relu(x + bias), rng=ADDRESS)
+    assert mask == parts_mask
+    assert np.array_equal(y, parts)
+    assert_same_bits(y, forward(x, bias, 0.01, 0.5, rng=ADDRESS)[0])
+    dx, _ = backward(grad, y, mask)
+    assert np.array_equal(dx, fastopt.leaky_relu_backward(fastopt.dropout_backward(grad, mask), x + bias))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("slope", [0.0, 0.1, 3.0])
 @pytest.mark.parametrize("p", [0.0, 0.5, 1 - 2.0**-20])

@@ -46,11 +46,12 @@ def fused_layer(x, g):
     bias = np.ascontiguousarray(g[:1]).ravel()[: x.shape[1]] if len(g) else np.ones(x.shape[1], x.dtype)
     y, mask = fastopt.bias_leaky_relu_dropout(x, bias, 0.01, 0.3, rng=(SEED, STREAM))
     dx, dbias = fastopt.bias_leaky_relu_dropout_backward(g, y, mask, 0.01)
+    usual, _ = fastopt.bias_leaky_relu_dropout_backward(g, *fastopt.bias_leaky_relu_dropout(x, bias, rng=(7, 8)))
     a, b, c = x.copy(), g.copy(), g.copy()
     _, none = fastopt.bias_leaky_relu_dropout(a, bias, 0, 0.3, training=False, rng=(0, 0), out=a)
     _, sums = fastopt.bias_leaky_relu_dropout_backward(b, a, none, 0, out=b)
     _, everything = fastopt.bias_leaky_relu_dropout(x, bias, 1, 1, rng=(7, 8), out=c)
-    return y, mask, dx, dbias, a, b, c, sums, fastopt.bias_leaky_relu_dropout_backward(g, c, everything, 1)
+    return y, mask, dx, dbias, usual, a, b, c, sums, fastopt.bias_leaky_relu_dropout_backward(g, c, everything, 1)
 
 
 def adam(x, g):
