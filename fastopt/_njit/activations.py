@@ -1,17 +1,29 @@
-"""Leaky ReLU and its gradient inside ``@njit``."""
+"""Leaky ReLU, its gradient and the count of inactive units inside ``@njit``."""
 
 from __future__ import annotations
 
 from math import inf
 
+import numpy as np
+from numba.core import types
+from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import overload, register_jitable
 
 from fastopt import activations
-from fastopt._njit.checks import Refused, check_array, check_numbers, check_output, new_or_checked
-from fastopt._njit.kernel import float64, kernel
+from fastopt._njit.checks import (
+    Refused,
+    check_array,
+    check_integers,
+    check_numbers,
+    check_output,
+    new_or_checked,
+    refuse,
+)
+from fastopt._njit.kernel import float64, int64, kernel
 
 leaky_relu = kernel("leaky_relu", 2, float64)
 leaky_relu_backward = kernel("leaky_relu_backward", 3, float64)
+inactive_fraction = kernel("inactive_fraction", 3, int64)
 
 
 @overload(activations.leaky_relu)
@@ -45,6 +57,47 @@ def _leaky_relu_backward(grad, x, negative_slope=0.01, out=None):
         if leaky_relu_backward(dx, grad, x, negative_slope):
             raise ValueError("out: expected grad or x itself or memory apart, got arrays that overlap in part")
         return dx
+
+    return implementation
+
+
+@overload(activations.inactive_fraction)
+def _inactive_fraction(x, axis=0):
+    check_array("x", x)
+    single = not isinstance(axis, types.BaseTuple)
+    if single:
+        check_integers(axis=axis)
+    elif len(axis) == 0 or not all(isinstance(part, types.Integer) for part in axis):
+        raise refuse("axis", "an int or a tuple of ints", axis)
+    dimensions, axes = x.ndim, 1 if single else len(axis)
+    if axes > dimensions:
+        raise refuse("axis", f"axes of the {dimensions} dimensions of x", axis)
+    no_order = (0,) * dimensions
+
+    def implementation(x, axis=0):
+        is_batch, order, place = np.zeros(dimensions, np.bool_), no_order, 0
+        for a in (axis,) if single else axis:
+            if not -dimensions <= a < dimensions or is_batch[a]:
+                raise Refused("axis: expected different axes of the {} dimensions of x, got {}", dimensions, axis)
+            is_batch[a] = True
+            order = tuple_setitem(order, place, a % dimensions)
+            place += 1
+        for a in range(dimensions):
+            if not is_batch[a]:
+                order = tuple_setitem(order, place, a)
+                place += 1
+        rows = x.transpose(order)  # those of the batch, each of all units
+        batch = 1
+        for n in rows.shape[:axes]:
+            batch *= n
+        if batch == 0:
+            raise Refused("x: expected a batch of at least one along axis {}, got shape {}", axis, x.shape)
+        fractions, counts = np.empty(rows.shape[axes:]), np.empty(rows.shape[axes:], np.int64)
+        if is_batch[:axes].all():
+            inactive_fraction(x, fractions, counts, batch)
+        else:
+            inactive_fraction(rows.copy(), fractions, counts, batch)
+        return fractions
 
     return implementation
 

@@ -1,8 +1,8 @@
-"""Steps of single arrays, averages, norms and penalties inside ``@njit``."""
+"""Steps, averages, norms, clipping and penalties of arrays and of nests of them inside ``@njit``."""
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite
 
 from numba.core import types
 from numba.extending import overload, register_jitable
@@ -10,7 +10,6 @@ from numba.extending import overload, register_jitable
 from fastopt import optimizers
 from fastopt._njit.checks import (
     Refused,
-    check_array,
     check_flags,
     check_integers,
     check_numbers,
@@ -19,12 +18,15 @@ from fastopt._njit.checks import (
     refuse,
 )
 from fastopt._njit.kernel import float64, int64, kernel
+from fastopt._njit.nests import check_arrays, table_of
 
 EPS_TOO_SMALL = 2  # what a step in kernels/optimizers/njit.hpp returns for an eps that changes no denominator
 
 TOO_LATE = 2**63  # a step number that the kernels cannot take, which np.uint64 can be
 
-adam_step = kernel("adam_step", 4, int64, *[float64] * 5, int64, float64)
+adam_scalars = (int64, *[float64] * 5, int64, float64)
+adam_step, adam_steps = kernel("adam_step", 4, *adam_scalars), kernel("adam_steps", 1, *adam_scalars)
+adam_table = table_of("param", "grad", "exp_avg", "exp_avg_sq")
 
 
 @overload(optimizers.adam_step)
@@ -42,10 +44,10 @@ def _adam_step(
     maximize=False,
     grad_multiplier=1.0,
 ):
-    check_array("param", param, written=True)
-    check_array("grad", grad, param, "param")
-    check_array("exp_avg", exp_avg, param, "param", written=True)
-    check_array("exp_avg_sq", exp_avg_sq, param, "param", written=True)
+    check_arrays("param", param, written=True)
+    check_arrays("grad", grad, param, "param")
+    check_arrays("exp_avg", exp_avg, param, "param", written=True)
+    check_arrays("exp_avg_sq", exp_avg_sq, param, "param", written=True)
     check_integers(step=step)
     check_numbers(lr=lr, eps=eps, weight_decay=weight_decay, grad_multiplier=grad_multiplier)
     check_flags(decoupled_weight_decay=decoupled_weight_decay, maximize=maximize)
@@ -53,6 +55,7 @@ def _adam_step(
         if not isinstance(betas, types.BaseTuple) or len(betas) != 2:
             raise refuse("betas", "a tuple of two floats", betas)
         check_numbers(**{"betas[0]": betas[0], "betas[1]": betas[1]})
+    nests = not isinstance(param, types.Array)
 
     def implementation(
         param,
@@ -68,12 +71,15 @@ def _adam_step(
         maximize=False,
         grad_multiplier=1.0,
     ):
-        if grad.shape != param.shape:
-            raise Refused("grad: expected shape {} like param, got {}", param.shape, grad.shape)
-        if exp_avg.shape != param.shape:
-            raise Refused("exp_avg: expected shape {} like param, got {}", param.shape, exp_avg.shape)
-        if exp_avg_sq.shape != param.shape:
-            raise Refused("exp_avg_sq: expected shape {} like param, got {}", param.shape, exp_avg_sq.shape)
+        if nests:
+            table = adam_table(param, grad, exp_avg, exp_avg_sq)
+        else:
+            if grad.shape != param.shape:
+                raise Refused("grad: expected shape {} like param, got {}", param.shape, grad.shape)
+            if exp_avg.shape != param.shape:
+                raise Refused("exp_avg: expected shape {} like param, got {}", param.shape, exp_avg.shape)
+            if exp_avg_sq.shape != param.shape:
+                raise Refused("exp_avg_sq: expected shape {} like param, got {}", param.shape, exp_avg_sq.shape)
         check_number_of_step(step)
         check_shared(lr, weight_decay, grad_multiplier)
         if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
@@ -81,8 +87,8 @@ def _adam_step(
         if not 0 < eps < inf:
             raise Refused("eps: expected a finite number > 0, got {}", eps)
         multiplier = -grad_multiplier if maximize else grad_multiplier
-        arrays = (param, grad, exp_avg, exp_avg_sq)
-        wrong = adam_step(*arrays, step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier)
+        scalars = (step, lr, betas[0], betas[1], eps, weight_decay, decoupled_weight_decay, multiplier)
+        wrong = adam_steps(table, *scalars) if nests else adam_step(param, grad, exp_avg, exp_avg_sq, *scalars)
         if wrong == EPS_TOO_SMALL:
             raise Refused("eps: expected at least 2**-87 in float32, 2**-564 in float64, got {}", eps)
         if wrong:
@@ -109,7 +115,9 @@ def check_shared(lr, weight_decay, grad_multiplier):
         raise Refused("grad_multiplier: expected a finite number, got {}", grad_multiplier)
 
 
-sgd_step = kernel("sgd_step", 3, int64, *[float64] * 4, int64, float64)
+sgd_scalars = (int64, *[float64] * 4, int64, float64)
+sgd_step, sgd_steps = kernel("sgd_step", 3, *sgd_scalars), kernel("sgd_steps", 1, *sgd_scalars)
+sgd_table = table_of("param", "grad", "momentum_buffer")
 
 
 @overload(optimizers.sgd_step)
@@ -126,14 +134,15 @@ def _sgd_step(
     maximize=False,
     grad_multiplier=1.0,
 ):
-    check_array("param", param, written=True)
-    check_array("grad", grad, param, "param")
+    check_arrays("param", param, written=True)
+    check_arrays("grad", grad, param, "param")
     if not is_none(momentum_buffer):
-        check_array("momentum_buffer", momentum_buffer, param, "param", written=True)
+        check_arrays("momentum_buffer", momentum_buffer, param, "param", written=True)
     check_integers(step=step)
     check_numbers(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
     check_numbers(grad_multiplier=grad_multiplier)
     check_flags(nesterov=nesterov, maximize=maximize)
+    nests = not isinstance(param, types.Array)
 
     def implementation(
         param,
@@ -148,12 +157,14 @@ def _sgd_step(
         maximize=False,
         grad_multiplier=1.0,
     ):
-        if grad.shape != param.shape:
+        if nests:
+            table = sgd_table(param, grad, momentum_buffer)
+        elif grad.shape != param.shape:
             raise Refused("grad: expected shape {} like param, got {}", param.shape, grad.shape)
         if momentum_buffer is None:
             if momentum != 0:
                 raise Refused("momentum_buffer: expected an array for momentum {}, got None", momentum)
-        elif momentum_buffer.shape != param.shape:
+        elif not nests and momentum_buffer.shape != param.shape:
             raise Refused("momentum_buffer: expected shape {} like param, got {}", param.shape, momentum_buffer.shape)
         check_number_of_step(step)
         check_shared(lr, weight_decay, grad_multiplier)
@@ -164,7 +175,8 @@ def _sgd_step(
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError("nesterov: expected momentum > 0 and dampening = 0")
         multiplier = -grad_multiplier if maximize else grad_multiplier
-        if sgd_step(param, grad, momentum_buffer, step, lr, momentum, dampening, weight_decay, nesterov, multiplier):
+        scalars = (step, lr, momentum, dampening, weight_decay, nesterov, multiplier)
+        if sgd_steps(table, *scalars) if nests else sgd_step(param, grad, momentum_buffer, *scalars):
             raise ValueError("param, grad, momentum_buffer: expected memory apart, got arrays that overlap")
 
     return implementation
@@ -242,21 +254,25 @@ def _rmsprop_step(
     return implementation
 
 
-ema_update = kernel("ema_update", 2, float64)
+ema_update, ema_updates = kernel("ema_update", 2, float64), kernel("ema_updates", 1, float64)
+ema_table = table_of("average", "value")
 
 
 @overload(optimizers.ema_update)
 def _ema_update(average, value, decay):
-    check_array("average", average, written=True)
-    check_array("value", value, average, "average")
+    check_arrays("average", average, written=True)
+    check_arrays("value", value, average, "average")
     check_numbers(decay=decay)
+    nests = not isinstance(average, types.Array)
 
     def implementation(average, value, decay):
-        if value.shape != average.shape:
+        if nests:
+            table = ema_table(average, value)
+        elif value.shape != average.shape:
             raise Refused("value: expected shape {} like average, got {}", average.shape, value.shape)
         if not 0 <= decay <= 1:
             raise Refused("decay: expected a number from 0 to 1, got {}", decay)
-        if ema_update(average, value, decay):
+        if ema_updates(table, decay) if nests else ema_update(average, value, decay):
             raise ValueError("value: expected memory apart from average, got arrays that overlap")
 
     return implementation
@@ -306,20 +322,35 @@ def all_squares(arrays):
     return total, scale
 
 
-def check_arrays(name, kind, *, or_none=False):
-    if isinstance(kind, types.BaseTuple):
-        for k, part in enumerate(kind):
-            check_arrays(f"{name}[{k}]", part, or_none=or_none)
-    elif isinstance(kind, types.List | types.ListType):
-        check_arrays(f"{name}[0]", kind.dtype, or_none=or_none)
-    elif not (or_none and isinstance(kind, types.NoneType)):
-        check_array(name, kind)
-
-
 @overload(optimizers.grad_norm)
 def _grad_norm(grads):
     check_arrays("grads", grads, or_none=True)
     return lambda grads: norm(*all_squares(grads))
+
+
+clip_grads = kernel("clip_grads", 1, float64, float64)
+grads_table = table_of("grads")
+
+
+@overload(optimizers.clip_grad_norm_)
+def _clip_grad_norm_(grads, max_norm, error_if_nonfinite=False):
+    check_arrays("grads", grads, or_none=True, written=True)
+    check_numbers(max_norm=max_norm)
+    check_flags(error_if_nonfinite=error_if_nonfinite)
+
+    def implementation(grads, max_norm, error_if_nonfinite=False):
+        if not 0 < max_norm < inf:
+            raise Refused("max_norm: expected a finite number > 0, got {}", max_norm)
+        total = norm(*all_squares(grads))
+        if error_if_nonfinite and not isfinite(total):
+            raise Refused(
+                "grads: expected a finite norm, got {}; error_if_nonfinite=False scales by it all the same", total
+            )
+        if clip_grads(grads_table(grads), total, max_norm):
+            raise ValueError("grads: expected memory apart, got arrays that overlap")
+        return total
+
+    return implementation
 
 
 @overload(optimizers.l2_penalty)

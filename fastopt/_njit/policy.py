@@ -28,11 +28,17 @@ NO_ACTION = 3  # what the functions of kernels/core/njit.cpp return for an actio
 
 categorical_kl = kernel("categorical_kl", 3, int64)
 gaussian_kl = kernel("gaussian_kl", 5, int64, int64, int64)
+categorical_log_prob = kernel("categorical_log_prob", 3, int64)
+gaussian_log_prob = kernel("gaussian_log_prob", 4, int64, int64)
+categorical_entropy = kernel("categorical_entropy", 2, int64)
+gaussian_entropy = kernel("gaussian_entropy", 2, int64)
 categorical_policy_gradient = kernel("categorical_policy_gradient", 5, int64, float64)
 gaussian_policy_gradient = kernel("gaussian_policy_gradient", 8, int64, float64)
 categorical_sample = kernel("categorical_sample", 2, int64, uint64, uint64, int64)
 gaussian_sample = kernel("gaussian_sample", 3, int64, int64, uint64, uint64, int64)
+discounted_returns = kernel("discounted_returns", 5, int64, float64)
 gae = kernel("gae", 7, int64, float64, float64)
+normalize_advantage = kernel("normalize_advantage", 2, float64)
 mean_of = kernel("mean", 1, result=float64)
 
 
@@ -70,6 +76,14 @@ def check_whole(name, kind, dtype, dimensions):
         raise refuse(name, "a C-contiguous array", kind, f"np.ascontiguousarray({name}) makes one")
     if kind.ndim != dimensions:
         raise refuse(name, f"{dimensions} dimensions", kind.ndim)
+
+
+def check_actions(kind, logits):
+    """Return whether they are int64 already, as the kernels take them."""
+    if not isinstance(kind, types.Array) or not isinstance(kind.dtype, types.Integer):
+        raise refuse("actions", "an array of integers", kind, "actions.astype(np.int64) makes one")
+    check_whole("actions", kind, kind.dtype, logits.ndim - 1)
+    return kind.dtype == int64
 
 
 def wants_per_sample(kind):
@@ -112,14 +126,16 @@ def check_columns(name, x, columns):
 def check_spread(name, x, mean, mean_name, shared):
     """A log_std has the shape of its mean, or its last axis alone."""
     check_columns(name, x, mean.shape[-1])
-    if not shared and x.size != mean.size:
-        raise Refused("{}: expected shape {} like {}, got {}", name, mean.shape, mean_name, x.shape)
+    if not shared:
+        check_shape(name, x, mean.shape, mean_name)
 
 
 @register_jitable
-def check_batch_shape(name, x, rows, like_name):
-    if x.size != rows:
-        raise Refused("{}: expected one for each of the {} rows of {}, got shape {}", name, rows, like_name, x.shape)
+def check_batch_shape(name, x, like, like_name):
+    if x.shape != like.shape[:-1]:
+        raise Refused(
+            "{}: expected shape {}, one for each row of {}, got {}", name, like.shape[:-1], like_name, x.shape
+        )
 
 
 @register_jitable
@@ -182,6 +198,63 @@ def _gaussian_kl(old_mean, old_log_std, new_mean, new_log_std, per_sample=False)
     return of_samples if wants_per_sample(per_sample) else mean
 
 
+# ---- log-probabilities and entropies ---------------------------------------------------------------------------------
+
+
+@overload(policy.categorical_log_prob)
+def _categorical_log_prob(logits, actions):
+    check_rows("logits", logits)
+    whole = check_actions(actions, logits)
+
+    def implementation(logits, actions):
+        rows_of("logits", logits)
+        check_batch_shape("actions", actions, logits, "logits")
+        log_prob, columns = np.empty(logits.shape[:-1], logits.dtype), logits.shape[-1]
+        chosen = actions if whole else actions.astype(np.int64)
+        if categorical_log_prob(log_prob, logits, chosen, columns):
+            raise Refused("actions: expected numbers from 0 to {}, got others", columns - 1)
+        return log_prob
+
+    return implementation
+
+
+@overload(policy.gaussian_log_prob)
+def _gaussian_log_prob(mean, log_std, actions):
+    check_rows("mean", mean)
+    shared = check_log_std("log_std", log_std, mean, "mean")
+    check_array("actions", actions, mean, "mean")
+
+    def implementation(mean, log_std, actions):
+        rows_of("mean", mean)
+        check_spread("log_std", log_std, mean, "mean", shared)
+        check_shape("actions", actions, mean.shape, "mean")
+        log_prob, columns = np.empty(mean.shape[:-1], mean.dtype), mean.shape[-1]
+        gaussian_log_prob(log_prob, mean, log_std, actions, columns, 0 if shared else columns)
+        return log_prob
+
+    return implementation
+
+
+@register_jitable
+def one_a_row(fill, name, x):
+    rows_of(name, x)
+    result = np.empty(x.shape[:-1], x.dtype)
+    fill(result, x, x.shape[-1])
+    return result
+
+
+@overload(policy.categorical_entropy)
+def _categorical_entropy(logits):
+    check_rows("logits", logits)
+    return lambda logits: one_a_row(categorical_entropy, "logits", logits)
+
+
+@overload(policy.gaussian_entropy)
+def _gaussian_entropy(log_std):
+    check_rows("log_std", log_std)
+    return lambda log_std: one_a_row(gaussian_entropy, "log_std", log_std)
+
+
 # ---- sampling --------------------------------------------------------------------------------------------------------
 
 
@@ -226,19 +299,20 @@ def _gaussian_sample(mean, log_std, rng=None, out=None):
 @overload(policy.categorical_policy_gradient)
 def _categorical_policy_gradient(logits, actions, advantages, entropy_coef=0.0, out=None):
     check_rows("logits", logits)
-    check_whole("actions", actions, types.int64, logits.ndim - 1)
+    whole = check_actions(actions, logits)
     check_batch("advantages", advantages, logits, "logits")
     check_numbers(entropy_coef=entropy_coef)
     check_output("out", out, logits, "logits")
 
     def implementation(logits, actions, advantages, entropy_coef=0.0, out=None):
         rows = filled_rows_of("logits", logits)
-        check_batch_shape("actions", actions, rows, "logits")
-        check_batch_shape("advantages", advantages, rows, "logits")
+        check_batch_shape("actions", actions, logits, "logits")
+        check_batch_shape("advantages", advantages, logits, "logits")
         check_entropy_coef(entropy_coef)
         dlogits = new_or_checked(out, logits)
         losses, columns = np.empty(rows, logits.dtype), logits.shape[-1]
-        wrong = categorical_policy_gradient(losses, dlogits, logits, advantages, actions, columns, entropy_coef)
+        chosen = actions if whole else actions.astype(np.int64)
+        wrong = categorical_policy_gradient(losses, dlogits, logits, advantages, chosen, columns, entropy_coef)
         if wrong == NO_ACTION:
             raise Refused("actions: expected numbers from 0 to {}, got others", columns - 1)
         if wrong:
@@ -262,7 +336,7 @@ def _gaussian_policy_gradient(mean, log_std, actions, advantages, entropy_coef=0
         rows = filled_rows_of("mean", mean)
         check_spread("log_std", log_std, mean, "mean", shared)
         check_shape("actions", actions, mean.shape, "mean")
-        check_batch_shape("advantages", advantages, rows, "mean")
+        check_batch_shape("advantages", advantages, mean, "mean")
         check_entropy_coef(entropy_coef)
         dmean, dlog_std, losses = np.empty_like(mean), np.empty_like(log_std), np.empty(rows, mean.dtype)
         columns = mean.shape[-1]
@@ -279,15 +353,40 @@ def _gaussian_policy_gradient(mean, log_std, actions, advantages, entropy_coef=0
 # ---- advantages ------------------------------------------------------------------------------------------------------
 
 
-@overload(policy.gae)
-def _gae(rewards, values, next_values, terminated, truncated, gamma, lam):
+def check_steps(rewards, terminated, truncated):
     check_array("rewards", rewards)
-    check_array("values", values, rewards, "rewards")
-    check_array("next_values", next_values, rewards, "rewards")
     if rewards.ndim == 0:
         raise refuse("rewards", "at least one dimension", "0")
     check_whole("terminated", terminated, types.boolean, rewards.ndim)
     check_whole("truncated", truncated, types.boolean, rewards.ndim)
+
+
+@overload(policy.discounted_returns)
+def _discounted_returns(rewards, terminated, truncated, gamma, next_values=None):
+    check_steps(rewards, terminated, truncated)
+    check_numbers(gamma=gamma)
+    if not is_none(next_values):
+        check_array("next_values", next_values, rewards, "rewards")
+
+    def implementation(rewards, terminated, truncated, gamma, next_values=None):
+        check_shape("terminated", terminated, rewards.shape, "rewards")
+        check_shape("truncated", truncated, rewards.shape, "rewards")
+        if next_values is not None:
+            check_shape("next_values", next_values, rewards.shape, "rewards")
+        if not 0 <= gamma <= 1:
+            raise Refused("gamma: expected a number from 0 to 1, got {}", gamma)
+        returns = np.empty_like(rewards)
+        discounted_returns(returns, rewards, next_values, terminated, truncated, len(rewards), gamma)
+        return returns
+
+    return implementation
+
+
+@overload(policy.gae)
+def _gae(rewards, values, next_values, terminated, truncated, gamma, lam):
+    check_steps(rewards, terminated, truncated)
+    check_array("values", values, rewards, "rewards")
+    check_array("next_values", next_values, rewards, "rewards")
     check_numbers(gamma=gamma, lam=lam)
 
     def implementation(rewards, values, next_values, terminated, truncated, gamma, lam):
@@ -302,5 +401,24 @@ def _gae(rewards, values, next_values, terminated, truncated, gamma, lam):
         advantages, returns = np.empty_like(rewards), np.empty_like(rewards)
         gae(advantages, returns, rewards, values, next_values, terminated, truncated, len(rewards), gamma, lam)
         return advantages, returns
+
+    return implementation
+
+
+@overload(policy.normalize_advantage)
+def _normalize_advantage(advantages, eps=1e-8, out=None):
+    check_array("advantages", advantages)
+    check_numbers(eps=eps)
+    check_output("out", out, advantages, "advantages")
+
+    def implementation(advantages, eps=1e-8, out=None):
+        if not 0 < eps < inf:
+            raise Refused("eps: expected a finite number > 0, got {}", eps)
+        if advantages.size == 0:
+            raise Refused("advantages: expected a batch of at least one, got shape {}", advantages.shape)
+        y = new_or_checked(out, advantages)
+        if normalize_advantage(y, advantages, eps):
+            raise ValueError("out: expected advantages itself or memory apart, got arrays that overlap in part")
+        return y
 
     return implementation

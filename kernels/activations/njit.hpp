@@ -3,6 +3,8 @@
 
 #include "core/njit.hpp"
 
+#include <algorithm>
+
 namespace {
 
 template <class T>
@@ -35,8 +37,22 @@ int64_t activation_backward(const fastopt_kernel* kernels, T* dx, const T* grad,
 
 ACTIVATION(leaky_relu)
 
+// fractions and counts have a place for each of n / rows columns; the element type of a name is that of its first array.
+template <class T>
+int64_t inactive_fraction(const T* x, double* fractions, int64_t* counts, int64_t n, int64_t rows) {
+    default_float_mode mode;
+    const int64_t columns = n / rows;
+    const double size = in_mode(static_cast<double>(rows));
+    std::fill(counts, counts + columns, 0);
+    const count_inactive_args args = {counts, x, columns};
+    run(fastopt_kernels.activations->count_inactive[TYPE<T>], &args, rows);
+    for (int64_t j = 0; j < columns; ++j) fractions[j] = in_mode(in_mode(static_cast<double>(counts[j])) / size);
+    return DONE;
+}
+
 }  // namespace
 
 #define FASTOPT_SYMBOLS_activations \
     BOTH(1, leaky_relu), \
-    BOTH(1, leaky_relu_backward)
+    BOTH(1, leaky_relu_backward), \
+    BOTH(1, inactive_fraction)

@@ -50,6 +50,22 @@ random_address address(uint64_t seed, uint64_t stream, int64_t domain) {
 
 int around_cache(const void* y, const void* x, int64_t bytes) { return bytes >= FASTOPT_NONTEMPORAL_BYTES && y != x; }
 
+// The sum of all blocks, added in order to 0, by a kernel of block sums; `mean` is for deviations from it. The caller has
+// set the mode.
+template <class T>
+double sum_about(const fastopt_kernel* kernels, const T* x, int64_t n, double mean = 0) {
+    constexpr int64_t BLOCKS = 64;
+    double sums[BLOCKS], sum = 0;
+    for (int64_t begin = 0; begin < n; begin += BLOCKS * FASTOPT_SUM_BLOCK) {
+        const sum_args args = {sums, x + begin, n - begin, mean};
+        const int64_t rest = (n - begin + FASTOPT_SUM_BLOCK - 1) / FASTOPT_SUM_BLOCK;
+        const int64_t blocks = rest < BLOCKS ? rest : BLOCKS;
+        kernels[TYPE<T>](&args, 0, blocks);
+        for (int64_t k = 0; k < blocks; ++k) sum += sums[k];
+    }
+    return in_mode(sum);
+}
+
 template <class Function>
 const void* address_of(Function* function) {
     return reinterpret_cast<const void*>(function);

@@ -3,6 +3,8 @@
 
 #include "core/njit.hpp"
 
+#include <cmath>
+
 namespace {
 
 template <class T>
@@ -18,15 +20,47 @@ int64_t gaussian_kl(T* kl, const T* old_mean, const T* old_log_std, const T* new
     return run(fastopt_kernels.policy->gaussian_kl[TYPE<T>], &args, rows);
 }
 
-// The actions have to be checked here: an action that is no column would be read past its row.
+// An action that is no column would be read past its row.
+bool are_columns(const int64_t* actions, int64_t rows, int64_t columns) {
+    for (int64_t k = 0; k < rows; ++k)
+        if (actions[k] < 0 || actions[k] >= columns) return false;
+    return true;
+}
+
+template <class T>
+int64_t categorical_log_prob(T* log_prob, const T* logits, const int64_t* actions, int64_t rows, int64_t columns) {
+    if (!are_columns(actions, rows, columns)) return NO_ACTION;
+    const categorical_log_prob_args args = {log_prob, logits, actions, columns, {}};
+    return run(fastopt_kernels.policy->categorical_log_prob[TYPE<T>], &args, rows);
+}
+
+template <class T>
+int64_t categorical_entropy(T* entropy, const T* logits, int64_t rows, int64_t columns) {
+    const categorical_entropy_args args = {entropy, logits, columns, {}};
+    return run(fastopt_kernels.policy->categorical_entropy[TYPE<T>], &args, rows);
+}
+
+template <class T>
+int64_t gaussian_log_prob(T* log_prob, const T* mean, const T* log_std, const T* actions, int64_t rows, int64_t columns,
+                          int64_t stride) {
+    const gaussian_log_prob_args args = {log_prob, mean,   log_std, actions, columns,
+                                         stride,   fastopt_gaussian_log_prob_constant(columns)};
+    return run(fastopt_kernels.policy->gaussian_log_prob[TYPE<T>], &args, rows);
+}
+
+template <class T>
+int64_t gaussian_entropy(T* entropy, const T* log_std, int64_t rows, int64_t columns) {
+    const gaussian_entropy_args args = {entropy, log_std, columns, fastopt_gaussian_entropy_constant(columns)};
+    return run(fastopt_kernels.policy->gaussian_entropy[TYPE<T>], &args, rows);
+}
+
 template <class T>
 int64_t categorical_policy_gradient(T* losses, T* dlogits, const T* logits, const T* advantages, const int64_t* actions,
                                     int64_t rows, int64_t columns, double entropy_coef) {
     const int64_t row_bytes = rows * static_cast<int64_t>(sizeof(T)), bytes = row_bytes * columns;
     if (dlogits != logits && overlap(dlogits, logits, bytes)) return OVERLAP;
     if (overlap(dlogits, bytes, advantages, row_bytes) || overlap(dlogits, bytes, actions, rows * 8)) return OVERLAP;
-    for (int64_t k = 0; k < rows; ++k)
-        if (actions[k] < 0 || actions[k] >= columns) return NO_ACTION;
+    if (!are_columns(actions, rows, columns)) return NO_ACTION;
     categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, columns, 0, 0, 0, {}};
     fastopt_categorical_gradient_scalars(&args, rows, entropy_coef);
     return run(fastopt_kernels.policy->categorical_policy_gradient[TYPE<T>], &args, rows);
@@ -81,18 +115,52 @@ int64_t gae(T* advantages, T* returns, const T* rewards, const T* values, const 
     return run(fastopt_kernels.policy->gae[TYPE<T>], &args, args.environments);
 }
 
-// Over blocks of FASTOPT_SUM_BLOCK elements, as fastopt_mean.
+// next_values may be null.
+template <class T>
+int64_t discounted_returns(T* returns, const T* rewards, const T* next_values, const uint8_t* terminated,
+                           const uint8_t* truncated, int64_t n, int64_t time, double gamma) {
+    const discounted_returns_args args = {returns, rewards, terminated, truncated, next_values, time,
+                                          n / (time > 0 ? time : 1), gamma};
+    return run(fastopt_kernels.policy->discounted_returns[TYPE<T>], &args, args.environments);
+}
+
 template <class T>
 double mean(const T* x, int64_t n) {
     default_float_mode mode;
-    double total = 0;
-    for (int64_t begin = 0; begin < n; begin += FASTOPT_SUM_BLOCK) {
-        double sum;
-        const sum_args args = {&sum, x + begin, n - begin, 0};
-        fastopt_kernels.core->sum_values[TYPE<T>](&args, 0, 1);
-        total += sum;
-    }
+    const double total = sum_about(fastopt_kernels.core->sum_values, x, n);
     return fastopt_mean(&total, 1, n);
+}
+
+// In the mode: fills in the scalars for numbers that have been multiplied by `scale`; returned is their sum of squares.
+template <class T>
+double standardize_scalars(standardize_args* args, const T* x, int64_t n, double eps, double scale) {
+    const double first = fastopt_first(x, TYPE<T>);
+    fastopt_standardize_mean(args, first, sum_about(fastopt_kernels.core->sum_values, x, n, first), n);
+    const double squares = sum_about(fastopt_kernels.core->sum_squared_deviations, x, n, args->mean);
+    fastopt_standardize_scale(args, squares, n, eps, scale);
+    return squares;
+}
+
+// n >= 1. Numbers whose squares are beyond the range are multiplied first, in y: see fastopt_square_scale.
+template <class T>
+int64_t normalize_advantage(T* y, const T* x, int64_t n, double eps) {
+    default_float_mode mode;
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if (y != x && overlap(y, x, bytes)) return OVERLAP;
+    standardize_args args = {y, x, 0, 0, 0};
+    const double squares = standardize_scalars(&args, x, n, eps, 1);
+    const bool finite = std::isfinite(squares);
+    double scale = 1;
+    if (sizeof(T) == sizeof(double) && (fastopt_lost_squares(squares) || !finite))
+        scale = fastopt_square_scale(fastopt_largest_magnitude(x, n, TYPE<T>, 0));
+    if (scale > 1 || (scale < 1 && !finite)) {  // equal numbers of any size are right as they are
+        if (y != x) std::memcpy(y, x, static_cast<size_t>(bytes));
+        const scale_args multiplied = {y, scale};
+        fastopt_kernels.optimizers->scale[TYPE<T>](&multiplied, 0, n);
+        args.x = y;
+        standardize_scalars(&args, static_cast<const T*>(y), n, eps, scale);
+    }
+    return run(fastopt_kernels.policy->standardize[TYPE<T>], &args, n);
 }
 
 }  // namespace
@@ -100,9 +168,15 @@ double mean(const T* x, int64_t n) {
 #define FASTOPT_SYMBOLS_policy \
     BOTH(1, categorical_kl), \
     BOTH(1, gaussian_kl), \
+    BOTH(1, categorical_log_prob), \
+    BOTH(1, categorical_entropy), \
+    BOTH(1, gaussian_log_prob), \
+    BOTH(1, gaussian_entropy), \
     BOTH(1, categorical_policy_gradient), \
     BOTH(1, gaussian_policy_gradient), \
     BOTH(1, categorical_sample), \
     BOTH(1, gaussian_sample), \
+    BOTH(1, discounted_returns), \
     BOTH(1, gae), \
+    BOTH(1, normalize_advantage), \
     BOTH(1, mean)
