@@ -30,6 +30,16 @@ def activations(x, g):
     return y, dx, a, b, c, fastopt.leaky_relu(negative_slope=0.5, x=x, out=np.empty_like(x))
 
 
+def inactive_units(x, g):
+    x = x if x.size else np.ones((2, 3), x.dtype)
+    cube = x.reshape(x.shape[0], -1, 1)
+    return (
+        fastopt.inactive_fraction(x),
+        fastopt.inactive_fraction(cube, axis=-1),
+        fastopt.inactive_fraction(cube, (2, 0)),
+    )
+
+
 def dropout(x, g):
     y, mask = fastopt.dropout(x, rng=(SEED, STREAM))
     dx = fastopt.dropout_backward(g, mask)
@@ -116,7 +126,7 @@ def draws(x, g):
     return filled, normals, words, uniforms, gaussians, single, ints, order, rng.seed
 
 
-OPS = (activations, dropout, fused_layer, adam, sgd, rmsprop, sums, sums_at_the_ends, draws)
+OPS = (activations, inactive_units, dropout, fused_layer, adam, sgd, rmsprop, sums, sums_at_the_ends, draws)
 CASES = {case.__name__: case for case in OPS}
 
 
@@ -224,6 +234,11 @@ NOT_COMPILED = {
         lambda x: fastopt.leaky_relu_backward(x.astype(np.float64), x)
     ),
     "negative_slope: expected a float, got unicode_type": lambda x: fastopt.leaky_relu(x, "0.1"),
+    "axis: expected an int or a tuple of ints, got float64": lambda x: fastopt.inactive_fraction(x, 1.0),
+    "axis: expected an int or a tuple of ints, got Tuple()": lambda x: fastopt.inactive_fraction(x, ()),
+    "axis: expected axes of the 2 dimensions of x, got UniTuple(int64 x 3)": (
+        lambda x: fastopt.inactive_fraction(x, (0, 1, 0))
+    ),
     "negative_slope: expected a float, got bool": lambda x: fastopt.leaky_relu(x, x.size > 3),
     "out: expected an array of float32 or float64, got": lambda x: fastopt.leaky_relu(x, out=(x, x)),
     "rng: expected a (seed, stream) pair of ints inside @njit, got None": lambda x: fastopt.dropout(x, 0.5),
@@ -297,6 +312,15 @@ REFUSED = {
     "leaky_relu_backward": (
         lambda g, x, out: fastopt.leaky_relu_backward(g, x, out=out),
         ((X[:2], X, X.copy(), "grad: expected shape (3, 4) like x, got (2, 4)"),),
+    ),
+    "inactive_fraction": (
+        lambda x, axis: fastopt.inactive_fraction(x, axis),
+        (
+            (X, 2, "axis: expected different axes of the 2 dimensions of x, got 2"),
+            (X, -3, "axis: expected different axes of the 2 dimensions of x, got -3"),
+            (X, (1, -1), "axis: expected different axes of the 2 dimensions of x, got (1, -1)"),
+            (X[:0], 0, "x: expected a batch of at least one along axis 0, got shape (0, 4)"),
+        ),
     ),
     "dropout": (
         lambda x, p, seed, stream: fastopt.dropout(x, p, rng=(seed, stream), out=x)[0],

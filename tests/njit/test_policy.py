@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import fastopt
 from fastopt import policy
 
 from ..support import DTYPES, assert_same_results
@@ -40,7 +41,79 @@ def samples(x, y, k, b, actions, flags):
 
 
 def single_observations(x, y, k, b, actions, flags):
-    return policy.categorical_sample(x[0], ADDRESS), policy.gaussian_sample(x[0], k, ADDRESS)
+    action = policy.categorical_sample(x[0], ADDRESS)
+    drawn = np.zeros(3, np.int64)
+    drawn[1] = action  # as into the buffer of an episode
+    loss = policy.categorical_policy_gradient(x[0], action, np.array(b[0]))
+    log_probs = policy.categorical_log_prob(x[0], action), policy.gaussian_log_prob(x[0], k, y[0])
+    return (
+        action,
+        drawn,
+        np.full(1, x[0][action]),
+        loss,
+        log_probs,
+        policy.categorical_entropy(x[0]),
+        policy.gaussian_sample(x[0], k, ADDRESS),
+    )
+
+
+def log_probabilities(x, y, k, b, actions, flags):
+    categorical = policy.categorical_log_prob(x, actions), policy.categorical_entropy(x)
+    gaussian = policy.gaussian_log_prob(x, k, y), policy.gaussian_log_prob(x, y, y)
+    return categorical, gaussian, policy.gaussian_entropy(y), policy.gaussian_entropy(k)
+
+
+def small_integers(x, y, k, b, actions, flags):
+    few = actions.astype(np.int32), actions.astype(np.uint8)
+    log_probs = policy.categorical_log_prob(x, few[0]), policy.categorical_log_prob(x, few[1])
+    return log_probs, policy.categorical_policy_gradient(x, few[0], b), policy.categorical_log_prob(x[:0], few[1][:0])
+
+
+def masked(x, y, k, b, actions, flags):
+    """Rows with masked actions, of which one may be all, and a NaN."""
+    logits = np.where(flags, x.dtype.type(-np.inf), x)
+    logits[-1, -1] = np.nan
+    return policy.categorical_log_prob(logits, actions), policy.categorical_entropy(logits)
+
+
+def returns(x, y, k, b, actions, flags):
+    terminated, truncated = flags[:, 0].copy(), ~flags[:, 0]
+    flat = policy.discounted_returns(b, terminated, truncated, 1, next_values=b)
+    both = (
+        policy.discounted_returns(x, flags, ~flags, 0.9, next_values=y),
+        policy.discounted_returns(x, flags, flags, 0),
+    )
+    return both, flat, policy.discounted_returns(x[:0], flags[:0], flags[:0], 0.5)
+
+
+def normalized(x, y, k, b, actions, flags):
+    into, own = np.empty_like(x), x.copy()
+    policy.normalize_advantage(x, eps=1e-3, out=into)
+    policy.normalize_advantage(own, out=own)
+    equal = np.full(5, x.dtype.type(0.1))
+    return (
+        policy.normalize_advantage(x),
+        into,
+        own,
+        policy.normalize_advantage(b, eps=1),
+        policy.normalize_advantage(equal),
+    )
+
+
+def normalized_at_the_ends(x, y, k, b, actions, flags):
+    """Numbers whose squares overflow, or underflow, and those that are no numbers."""
+    huge, tiny = x * x.dtype.type(2.0**100), x * x.dtype.type(2.0**-120)
+    far = x.astype(np.float64) * 2.0**1000, x.astype(np.float64) * 2.0**-600
+    own = far[0].copy()
+    policy.normalize_advantage(own, out=own)
+    infinite = np.where(flags, x.dtype.type(np.inf), x)
+    ends = policy.normalize_advantage(far[0]), policy.normalize_advantage(far[1]), own
+    return (
+        ends,
+        policy.normalize_advantage(huge),
+        policy.normalize_advantage(tiny),
+        policy.normalize_advantage(infinite),
+    )
 
 
 def advantages(x, y, k, b, actions, flags):
@@ -62,7 +135,7 @@ CASES = {
     case.__name__: case
     for case in (
         *(divergences, categorical_gradients, gaussian_gradients, samples, single_observations, advantages),
-        ends_of_the_range,
+        *(log_probabilities, small_integers, masked, returns, normalized, normalized_at_the_ends, ends_of_the_range),
     )
 }
 
@@ -106,7 +179,33 @@ AT_RUN_TIME = {
     "action": (lambda: policy.categorical_policy_gradient(X, A + 4, B), "actions: expected numbers from 0 to 3"),
     "advantages": (
         lambda: policy.categorical_policy_gradient(X, A, B[:5]),
-        "advantages: expected one for each of the 6",
+        r"advantages: expected shape \(6,\), one for each row of logits, got \(5",
+    ),
+    "log_prob action": (lambda: policy.categorical_log_prob(X, A - 1), "actions: expected numbers from 0 to 3"),
+    "large action": (
+        lambda: policy.categorical_log_prob(X, np.full(6, 2**64 - 1, np.uint64)),
+        "actions: expected numbers from 0 to 3",
+    ),
+    "log_prob shape": (
+        lambda: policy.categorical_log_prob(np.zeros((2, 3, 4)), np.zeros((3, 2), np.int64)),
+        r"actions: expected shape \(2, 3\), one for each row of logits, got \(3, 2",
+    ),
+    "log_prob no actions": (lambda: policy.categorical_log_prob(X[:0].reshape(6, 0), A), "at least one action"),
+    "entropy": (lambda: policy.gaussian_entropy(X[:0].reshape(6, 0)), "log_std: .* at least one action"),
+    "gaussian actions": (
+        lambda: policy.gaussian_log_prob(X, K, X[:5]),
+        r"actions: expected shape \(6, 4\) like mean, got \(5",
+    ),
+    "log_std shape": (
+        lambda: policy.gaussian_log_prob(np.zeros((2, 3, 4)), np.zeros((3, 2, 4)), np.zeros((2, 3, 4))),
+        r"log_std: expected shape \(2, 3, 4\) like mean, got \(3, 2, 4",
+    ),
+    "eps": (lambda: policy.normalize_advantage(B, eps=0.0), "eps: expected a finite number > 0, got 0.0"),
+    "no advantages": (lambda: policy.normalize_advantage(B[:0]), "advantages: expected a batch of at least one"),
+    "discount": (lambda: policy.discounted_returns(X, F, F, -0.5), "gamma: expected a number from 0 to 1, got -0.5"),
+    "next_values": (
+        lambda: policy.discounted_returns(X, F, F, 0.5, next_values=X[1:]),
+        r"next_values: expected shape \(6, 4\) like rewards, got \(5",
     ),
     "entropy_coef": (
         lambda: policy.gaussian_policy_gradient(X, K, X, B, entropy_coef=np.inf),
@@ -123,7 +222,15 @@ AT_RUN_TIME = {
 WHEN_COMPILED = {
     "kind": (lambda: policy.categorical_kl(X, 1.0), "new_logits: expected an array of float32 or float64"),
     "dtype": (lambda: policy.categorical_kl(X, X.astype(np.float32)), "new_logits: expected float64 like old_logits"),
-    "actions": (lambda: policy.categorical_policy_gradient(X, B, B), "actions: expected an array of int64"),
+    "actions": (lambda: policy.categorical_policy_gradient(X, B, B), "actions: expected an array of integers"),
+    "flags as actions": (
+        lambda: policy.categorical_log_prob(X, F[:, 0].copy()),
+        "actions: expected an array of integers",
+    ),
+    "one action": (lambda: policy.categorical_log_prob(K, 1), "actions: expected an array of integers"),
+    "dimensions": (lambda: policy.categorical_log_prob(X, F.astype(np.int32)), "actions: expected 1 dimensions, got 2"),
+    "returns": (lambda: policy.discounted_returns(X, F, F, 0.5, 1.0), "next_values: expected an array of float32 or"),
+    "in order": (lambda: policy.normalize_advantage(X.T), "advantages: expected a C-contiguous array"),
     "flags": (lambda: policy.gae(X, X, X, F, X, 0.9, 0.9), "truncated: expected an array of bool"),
     "rng": (lambda: policy.categorical_sample(X, 5), "rng: expected a .seed, stream. pair of ints inside @njit"),
     "out": (lambda: policy.gaussian_sample(X, K, (1, 2), out=X.copy()), "out: expected None inside @njit"),
@@ -149,3 +256,52 @@ def test_per_sample_must_be_known_when_compiled():
     compiled = numba.njit(lambda x, flag: policy.categorical_kl(x, x, per_sample=flag))
     with pytest.raises(numba.core.errors.TypingError, match="per_sample: expected True or False written out"):
         compiled(X, True)
+
+
+def test_an_out_that_overlaps_in_part_is_refused():
+    buffer = np.arange(9.0)
+    compiled = numba.njit(lambda x, y: policy.normalize_advantage(x, out=y))
+    with pytest.raises(ValueError, match="out: expected advantages itself or memory apart"):
+        compiled(buffer[:8], buffer[1:])
+    assert_same_results(buffer, np.arange(9.0))
+
+
+# ---- the README's loop -----------------------------------------------------------------------------------------------
+
+
+def objective(weights, states, actions, advantages, old, logits):
+    """What the README's `evaluate` returns."""
+    new = np.dot(states, weights)
+    ratio = np.exp(policy.categorical_log_prob(new, actions) - old)
+    return np.mean(ratio * advantages), policy.categorical_kl(logits, new)
+
+
+def experience(weights, states, seed, stream):
+    logits = np.dot(states, weights)
+    actions = policy.categorical_sample(logits, (seed, stream))
+    rewards = ((states[:, 0] > 0) == actions).astype(np.float32)
+    advantages = policy.normalize_advantage(rewards)
+    old = policy.categorical_log_prob(logits, actions)
+    _, dlogits = policy.categorical_policy_gradient(logits, actions, advantages)
+    return logits, actions, advantages, old, -np.dot(states.T, dlogits), rewards.mean()
+
+
+def test_the_policy_loop_of_the_readme_compiles():
+    """All but its line search, whose `evaluate` may be compiled."""
+    pytest.importorskip("scipy")  # np.dot asks for its BLAS
+    gather, score = numba.njit(experience), numba.njit(objective)
+    states = fastopt.Philox4x32(seed=0).standard_normal((2000, 4), dtype="float32", stream=0)
+    weights = np.zeros((4, 2), np.float32)
+    for update in range(20):
+        *batch, direction, reward = gather(weights, states, 0, update + 1)
+        logits, actions, advantages, old = batch
+        same = experience(weights, states, 0, update + 1)
+        assert_same_results((actions, advantages), same[1:3])
+        result = policy.kl_line_search(
+            [weights],
+            [direction],
+            lambda: score(weights, states, actions, advantages, old, logits),  # noqa: B023
+            max_kl=0.01,
+        )
+        assert result.kl <= 0.01
+    assert reward > 0.9
