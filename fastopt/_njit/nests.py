@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import re
 
 import numpy as np
 from numba.core import types
@@ -51,85 +51,68 @@ def check_arrays(name, kind, like=None, like_name="", *, or_none=False, written=
 # ---- in compiled code ------------------------------------------------------------------------------------------------
 
 
-def count_arrays(nest):
-    """For compiled code only."""
-    raise NotImplementedError
-
-
-@overload(count_arrays)
-def _count_arrays(nest):
-    if isinstance(nest, types.Array):
-        return lambda nest: 1
-    if isinstance(nest, types.NoneType) or (isinstance(nest, types.BaseTuple) and len(nest) == 0):
-        return lambda nest: 0
-    if isinstance(nest, types.BaseTuple):
-        return lambda nest: count_arrays(nest[0]) + count_arrays(nest[1:])
-
-    def implementation(nest):
-        count = 0
-        for part in nest:
-            count += count_arrays(part)
-        return count
-
-    return implementation
-
-
-@functools.cache
-def column_of(name, like_name):
-    """Return what puts where the arrays of a nest of that name lie into a column of the table; it checks shapes.
-
-    The names are part of its code: as arguments they would cost more than the rest.
-    """
-
-    def fill(table, row, column, nest, like):
-        """From `row` on; returned is the row after them. For compiled code only."""
-        raise NotImplementedError
-
-    @overload(fill)
-    def _fill(table, row, column, nest, like):
-        if isinstance(nest, types.NoneType) or (isinstance(nest, types.BaseTuple) and len(nest) == 0):
-            return lambda table, row, column, nest, like: row
-        if isinstance(nest, types.BaseTuple):
-            return lambda table, row, column, nest, like: fill(
-                table, fill(table, row, column, nest[0], like[0]), column, nest[1:], like[1:]
-            )
-        return of_array(nest) if isinstance(nest, types.Array) else of_list
-
-    def of_array(nest):
-        element_type = 0 if nest.dtype == types.float32 else 1
-
-        def implementation(table, row, column, nest, like):
-            if nest.shape != like.shape:
-                raise Refused("{}: expected shape {} like {}, got {}", name, like.shape, like_name, nest.shape)
-            table[row * ROW + column] = nest.ctypes.data
-            table[row * ROW + SIZE] = nest.size
-            table[row * ROW + ELEMENT_TYPE] = element_type
-            return row + 1
-
-        return implementation
-
-    def of_list(table, row, column, nest, like):
-        if len(nest) != len(like):
-            raise Refused("{}: expected {} arrays like {}, got {}", name, len(like), like_name, len(nest))
-        for k in range(len(nest)):
-            row = fill(table, row, column, nest[k], like[k])
-        return row
-
-    return fill
+@register_jitable
+def check_same(name, got, like_name, wanted, what):
+    if got != wanted:
+        raise Refused("{}: expected {} {} like {}, got {}", name, what, wanted, like_name, got)
 
 
 def table_of(*names):
-    """Return what makes the table of nests of these names, in the form of the first; of four, the others are None."""
-    rest = [""] * (ADDRESSES - len(names))
-    fill_a, fill_b, fill_c, fill_d = (column_of(name, names[0]) for name in (*names, *rest))
+    """Return what makes the table of nests of these names, in the form of the first; shapes and lengths are checked.
 
-    @register_jitable
-    def table(a, b=None, c=None, d=None):
-        result = np.zeros(count_arrays(a) * (ROW + ADDRESSES), np.int64)
-        fill_a(result, 0, 0, a, a)
-        fill_b(result, 0, 1, b, a)
-        fill_c(result, 0, 2, c, a)
-        fill_d(result, 0, 3, d, a)
-        return result
+    It takes four nests: None where there are fewer. Its code is written for their kinds, line after line: functions
+    for parts of a nest take ten seconds to compile for six arrays, and count the references to each part when they run.
+    """
+
+    def table(a, b, c, d):
+        """For compiled code only."""
+        raise NotImplementedError
+
+    @overload(table)
+    def _table(a, b, c, d):
+        present = [
+            letter for letter, kind in zip("abcd", (a, b, c, d), strict=True) if not isinstance(kind, types.NoneType)
+        ]
+        name_of = dict(zip("abcd", names, strict=False))
+
+        def checks(path, attribute, what):
+            place = re.sub(r"k\d+", "...", path)
+            for letter in present[1:]:
+                got, wanted = (attribute.format(one + path) for one in (letter, "a"))
+                yield f"check_same('{name_of[letter]}{place}', {got}, '{names[0]}{place}', {wanted}, '{what}')"
+
+        def fill(path, kind):
+            yield from checks(path, "{}.shape", "shape")
+            for letter in present:
+                yield f"table[place + {'abcd'.index(letter)}] = {letter}{path}.ctypes.data"
+            yield f"table[place + {SIZE}] = a{path}.size"
+            yield f"table[place + {ELEMENT_TYPE}] = {0 if kind.dtype == types.float32 else 1}"
+            yield f"place += {ROW}"
+
+        lines = [
+            "count = 0",
+            *written(a, "", lambda path, kind: ["count += 1"]),
+            f"table, place = np.zeros(count * {ROW + ADDRESSES}, np.int64), 0",
+            *written(a, "", fill, lambda path: checks(path, "len({})", "length")),
+            "return table",
+        ]
+        code = {"np": np, "check_same": check_same}
+        exec("\n    ".join(["def table(a, b, c, d):", *lines]), code)
+        return code["table"]
 
     return table
+
+
+def written(kind, path, of_array, of_list=lambda path: ()):
+    """The lines of code that `of_array` writes for each array of a nest `a`, and `of_list` before each of its lists."""
+    if is_list(kind):
+        index = f"k{path.count('[')}"
+        yield from of_list(path)
+        yield f"for {index} in range(len(a{path})):"
+        for line in written(kind.dtype, f"{path}[{index}]", of_array, of_list):
+            yield f"    {line}"
+    elif isinstance(kind, types.BaseTuple):
+        for k, part in enumerate(kind):
+            yield from written(part, f"{path}[{k}]", of_array, of_list)
+    elif isinstance(kind, types.Array):
+        yield from of_array(path, kind)

@@ -158,7 +158,7 @@ def _sgd_step(
         grad_multiplier=1.0,
     ):
         if nests:
-            table = sgd_table(param, grad, momentum_buffer)
+            table = sgd_table(param, grad, momentum_buffer, None)
         elif grad.shape != param.shape:
             raise Refused("grad: expected shape {} like param, got {}", param.shape, grad.shape)
         if momentum_buffer is None:
@@ -267,7 +267,7 @@ def _ema_update(average, value, decay):
 
     def implementation(average, value, decay):
         if nests:
-            table = ema_table(average, value)
+            table = ema_table(average, value, None, None)
         elif value.shape != average.shape:
             raise Refused("value: expected shape {} like average, got {}", average.shape, value.shape)
         if not 0 <= decay <= 1:
@@ -346,7 +346,7 @@ def _clip_grad_norm_(grads, max_norm, error_if_nonfinite=False):
             raise Refused(
                 "grads: expected a finite norm, got {}; error_if_nonfinite=False scales by it all the same", total
             )
-        if clip_grads(grads_table(grads), total, max_norm):
+        if clip_grads(grads_table(grads, None, None, None), total, max_norm):
             raise ValueError("grads: expected memory apart, got arrays that overlap")
         return total
 

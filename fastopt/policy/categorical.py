@@ -130,7 +130,8 @@ def categorical_sample(logits: Array, rng: Any = None) -> NDArray[np.int64]:
     ndarray of int64, shape (...)
         The first k with e_0 + ... + e_k > u * (e_0 + e_1 + ...), where e = exp(logits - largest), the sums are float64
         and u is uniform between 0 and 1: (word + 1/2) * 2**-32 of one 32-bit word for float32, so that each action's
-        probability is kept to 2**-32, and 53 bits for float64. -1 where a row is no distribution.
+        probability is kept to 2**-32, and 53 bits for float64. -1 where a row is no distribution. Of one row of logits
+        it is one action, without axes, which serves as an index.
 
     Raises
     ------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -17,8 +19,9 @@ SHAPES = (64, 7), (7,), (2, 3, 4), (0, 3), ()
 
 def steps(params, grads, exp_avg, exp_avg_sq):
     for step in (1, 2, 10**9):
-        fastopt.adam_step(params, grads, exp_avg, exp_avg_sq, step, weight_decay=0.01, decoupled_weight_decay=True)
-    fastopt.adam_step(params, grads, exp_avg, exp_avg_sq, 3, betas=(0.5, 0.75), maximize=True, grad_multiplier=0.5)
+        fastopt.adam_step(
+            params, grads, exp_avg, exp_avg_sq, step, weight_decay=0.01, maximize=True, grad_multiplier=0.5
+        )
     fastopt.sgd_step(params, grads, None, 3, lr=0.1)
     fastopt.sgd_step(params, grads, exp_avg, 4, momentum=0.9, nesterov=True)
     fastopt.ema_update(exp_avg_sq, params, 0.9)
@@ -128,14 +131,14 @@ def fresh():
 
 
 LATER = {
-    "grad: expected shape (5,) like param, got (3,)": lambda: (fresh(), (A, SHORT), fresh(), fresh()),
-    "exp_avg_sq: expected shape (5,) like param, got (3,)": lambda: (
+    "grad[1]: expected shape (5,) like param[1], got (3,)": lambda: (fresh(), (A, SHORT), fresh(), fresh()),
+    "exp_avg_sq[1]: expected shape (5,) like param[1], got (3,)": lambda: (
         fresh(),
         fresh(),
         fresh(),
         (A.copy(), SHORT.copy()),
     ),
-    "exp_avg: expected 2 arrays like param, got 1": lambda: [
+    "exp_avg: expected length 2 like param, got 1": lambda: [
         numba.typed.List([A.copy() for _ in range(count)]) for count in (2, 2, 1, 2)
     ],
     "expected memory apart, got arrays that overlap": lambda: (
@@ -213,3 +216,18 @@ def test_what_clipping_refuses():
     with pytest.raises(ValueError, match="grads: expected memory apart, got arrays that overlap"):
         compiled((BUFFER[:5], BUFFER[4:]), 1.0, False)
     assert_same_bits(grads[1], np.ones(3))
+
+
+def test_an_error_inside_prange_ends_a_share_of_the_loop():
+    """What the README says of it; whether there is a SystemError depends on the thread."""
+
+    def run(x, p):
+        for k in numba.prange(len(x)):
+            fastopt.dropout(x[k], p[k], rng=(1, k), out=x[k])
+
+    x, p = np.ones((40, 9)), np.ones(40)
+    p[7] = 1.5
+    with contextlib.suppress(SystemError):
+        numba.njit(parallel=True)(run)(x, p)
+    assert not x[0].any()
+    assert x[7].all()
