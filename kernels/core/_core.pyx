@@ -13,11 +13,14 @@ from fastopt._tree import SparseRows, same_structure
 
 cimport cython
 cimport numpy as cnp
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.unicode cimport PyUnicode_AsUTF8
-from libc.math cimport NAN, isfinite, signbit
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.math cimport NAN, isfinite, signbit, sqrt
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_CARRAY, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_FARRAY,
@@ -63,5 +66,7 @@ include "optimizers/state.pxi"
 include "optimizers/rules.pxi"
 include "optimizers/parameters.pxi"
 include "optimizers/optimizer.pxi"
+include "optimizers/dlpack.pxi"
+include "optimizers/tensors.pxi"
 include "optimizers/arrays.pxi"
 include "core/machine.pxi"

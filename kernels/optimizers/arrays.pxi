@@ -12,7 +12,7 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     cdef Py_ssize_t k, other, count = len(arrays)
     cdef int order = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
     cdef ndarray array, param = checked(arrays[0], names[0])
-    rule_scalars_of(found, &scalars, hyper, param, step, grad_scale)
+    rule_scalars_of(found, &scalars, hyper, element_type(param), step, grad_scale)
     for k in range(1, count):
         checked_like(arrays[k], names[k], param, names[0])
     for k in range(count):

@@ -276,7 +276,7 @@ cdef class Optimizer(Parameters):
                     or before[k] != before[previous]:
                 rests = rule_scalars_of(
                     self._rule, &self._scalars[k], <tuple>(<tuple>self._hyper[self._parameters[k].group])[1],
-                    <ndarray>self._views[k], steps[k] - before[k] + 1, grad_scale)
+                    element_type(<ndarray>self._views[k]), steps[k] - before[k] + 1, grad_scale)
                 previous = k
             self._parameters[k].rests = rests
             self._args[k].step.scalars = &self._scalars[previous]

@@ -149,7 +149,7 @@ cdef class Parameters(OptimizerState):
         for k in range(count):
             self.take_states(k)
         for group in self._groups:
-            rule_scalars_of(self._rule, &self._scalars[0], (<Group>group)._held[1], first, 1, 1)
+            rule_scalars_of(self._rule, &self._scalars[0], (<Group>group)._held[1], element_type(first), 1, 1)
         self.list_written()
         self._count = count
         return 0

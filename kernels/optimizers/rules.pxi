@@ -13,7 +13,7 @@ cdef const fastopt_rule* rule_named(str name) except NULL:
     return rule
 
 
-cdef int rule_scalars_of(const fastopt_rule* rule, rule_scalars* out, tuple hyper, ndarray param, int64_t t,
+cdef int rule_scalars_of(const fastopt_rule* rule, rule_scalars* out, tuple hyper, int kind, int64_t t,
                          double grad_scale) except -1:
     """Compute the scalars of step t from the rule's hyper-parameters, all of them numbers: whether the states rest."""
     cdef double numbers[MOST_HYPER]
@@ -22,9 +22,9 @@ cdef int rule_scalars_of(const fastopt_rule* rule, rule_scalars* out, tuple hype
         raise ValueError(f"hyper: expected {rule.hyper} numbers, got {len(hyper)}")
     for k in range(rule.hyper):
         numbers[k] = hyper[k]
-    cdef int zero = rule.scalars(out, t, numbers, grad_scale, element_type(param))
+    cdef int zero = rule.scalars(out, t, numbers, grad_scale, kind)
     if zero > 0:
-        least = "2**-87 = 6.5e-27" if element_type(param) == 0 else "2**-564 = 1.7e-170"
-        raise ValueError(f"{_hyper_names[rule.name.decode()][zero - 1]}: expected at least {least} in {param.dtype}, where a "
+        least = "2**-87 = 6.5e-27" if kind == 0 else "2**-564 = 1.7e-170"
+        raise ValueError(f"{_hyper_names[rule.name.decode()][zero - 1]}: expected at least {least} in {'float64' if kind else 'float32'}, where a "
                          f"smaller one changes no denominator, got {hyper[zero - 1]}")
     return zero < 0

@@ -1,0 +1,256 @@
+"""What all of torch's optimisers share here: the step over tensors in place, hooks, states, errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import optimizer as torch_optimizer
+
+from fastopt import _core
+from fastopt._checks import finite_number, flag
+from fastopt._tree import SparseRows
+
+_PLAIN = (torch.nn.Parameter, Tensor)
+_DL_FLOAT = 2
+_profiler_enabled = torch._C._autograd._profiler_enabled
+_increment_version = torch.autograd.graph.increment_version
+
+
+def _described(tensor: Tensor) -> tuple[int, int, int, int, Any]:
+    """A tensor as TensorStep sees it where torch lends no table of C functions (before 2.10)."""
+    floating = tensor.layout == torch.strided and tensor.is_floating_point() and not tensor.is_neg()
+    code = _DL_FLOAT if floating and tensor.dtype != torch.bfloat16 else 0
+    device = 1 if tensor.device.type == "cpu" else 0
+    sizes = np.array([*tensor.shape, *(tensor.stride() if floating else tensor.shape)], np.int64)
+    return tensor.data_ptr() if floating else 0, device, code, 8 * tensor.element_size(), sizes
+
+
+_core.reach_tensors(getattr(Tensor, "__dlpack_c_exchange_api__", None), _described)
+
+
+class Fused(torch.optim.Optimizer):
+    """An optimiser of torch whose step is one compiled call, in place on the memory of its tensors."""
+
+    _rule: ClassVar[str]
+    _keys: ClassVar[tuple[str, ...]]  # of a group, by which the rule goes
+    _counts: ClassVar[bool] = True  # whether "step" is among the states
+    _eps_as_given: ClassVar[bool] = False  # whether Adam's eps is added without a bias correction, as SparseAdam does
+    _step_supports_amp_scaling = True  # GradScaler leaves its scale and what it found to the step
+
+    def _take_options(
+        self,
+        max_grad_norm: float | None,
+        skip_nonfinite: bool,
+        ema_decay: float | None,
+        **without_effect: bool,
+    ) -> None:
+        """Keep the options that torch does not have. They are no part of param_groups, whose keys are torch's."""
+        for name, value in without_effect.items():
+            if value:
+                raise ValueError(f"{name}: expected False, got {value!r}: the step runs on the CPU and is not recorded")
+        self._max_norm = math.inf
+        self.max_grad_norm = max_grad_norm
+        self._skip_nonfinite = flag("skip_nonfinite", skip_nonfinite)
+        self._ema_decay = None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1)
+        self.grad_norm: float | None = None
+        self.skipped_steps = 0
+        self._make_step()
+
+    def _make_step(self) -> None:
+        self._tensor_step = _core.TensorStep(
+            self._rule, self._keys, _PLAIN, _increment_version, counts=self._counts, eps_as_given=self._eps_as_given
+        )
+
+    @property
+    def max_grad_norm(self) -> float | None:
+        """Clip the gradients' common norm to this, as `clip_grad_norm_` does; None does not. Settable."""
+        return None if math.isinf(self._max_norm) else self._max_norm
+
+    @max_grad_norm.setter
+    def max_grad_norm(self, value: float | None) -> None:
+        self._max_norm = math.inf if value is None else finite_number("max_grad_norm", value, above=0)
+
+    @property
+    def skip_nonfinite(self) -> bool:
+        """Whether a step whose gradients have a NaN or infinity is skipped."""
+        return self._skip_nonfinite
+
+    @property
+    def ema_decay(self) -> float | None:
+        """Decay of the averages of the parameters; None without them."""
+        return self._ema_decay
+
+    @property
+    def ema_params(self) -> list[Tensor] | None:
+        """The averages of the parameters in the order of the groups: ``state[p]["ema"]``. None without `ema_decay`."""
+        if self._ema_decay is None:
+            return None
+        of = {p: self.state[p].get("ema") for p in self.state}
+        return [p.detach() if of.get(p) is None else of[p] for group in self.param_groups for p in group["params"]]
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters in place by one step.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the loss and the gradients again, with gradients enabled; its result is returned.
+
+        Raises
+        ------
+        RuntimeError, TypeError, ValueError
+            If a tensor is of another device, dtype or layout than this optimiser takes, or a group has a value that it
+            cannot. No parameter and no state is changed then.
+        """
+        if (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or torch_optimizer._global_optimizer_pre_hooks
+            or torch_optimizer._global_optimizer_post_hooks
+            or _profiler_enabled()
+        ) and type(self).step is Fused.step:  # a subclass's own is wrapped by torch, which calls them then
+            return _hooked_step(self, *(() if closure is None else (closure,)))
+        return self._take_step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch wraps a step that is not, in 6 microseconds
+    step._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        multiplier = 1.0
+        if "found_inf" in self.__dict__ or "grad_scale" in self.__dict__:
+            found_inf, grad_scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
+            if found_inf is not None and float(found_inf) != 0:
+                return loss
+            multiplier = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
+        taken, norm = self._tensor_step.step(
+            self, self.param_groups, self.state, multiplier, self._max_norm, self._skip_nonfinite, self._ema_decay
+        )
+        if norm is not None:
+            self.grad_norm = norm
+        if not taken:
+            self.skipped_steps += 1
+        return loss
+
+    def _numbers(self, group: dict[str, Any]) -> tuple[tuple[float, ...], bool, tuple[str, ...]]:
+        """(the numbers that the rule takes, whether to ascend, the names of the states), of a group as it is now."""
+        raise NotImplementedError
+
+    def _made(self, param: Tensor, name: str) -> Tensor:
+        """A state as torch makes it, before the first step in which it is needed."""
+        if name == "step":
+            dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+            return torch.zeros((), dtype=dtype)
+        if name == "ema":
+            return param.detach().clone(memory_format=torch.preserve_format)
+        return torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
+
+    def _plain(
+        self, tensors: list[Any], group: dict[str, Any], copies: list[tuple[Tensor, Tensor]]
+    ) -> tuple[list[Tensor], bool, Any]:
+        """(tensors of one dense layout in place of a parameter, its gradient and states; whether they are shards; the
+        numbers of the rows that the gradient is of, or None).
+
+        What the kernel writes instead of a tensor itself goes to `copies`, as (tensor, its copy).
+        """
+        sharded = any(hasattr(tensor, "_local_tensor") for tensor in tensors)
+        found = [_real(getattr(tensor, "_local_tensor", tensor).detach()) for tensor in tensors]
+        param, rows = found[0], None
+        sparse = found[1].layout != torch.strided
+        if sparse:
+            found[1], rows = self._of_sparse(found[1], param, group)
+        for k, tensor in enumerate(found):
+            name = ("params", "grads", "state")[min(k, 2)]
+            _check_tensor(tensor, name)
+            if tensor.dtype != param.dtype or (tensor.shape != param.shape and not (k == 1 and rows is not None)):
+                raise RuntimeError(
+                    f"{name}: expected {param.dtype} of shape {tuple(param.shape)} like its parameter, "
+                    f"got {tensor.dtype} of {tuple(tensor.shape)}"
+                )
+        model = torch.empty_like(
+            param, memory_format=torch.preserve_format if rows is None else torch.contiguous_format
+        )  # dense, whatever param is
+        for k, tensor in enumerate(found):
+            if (k != 1 or rows is None) and tensor.stride() != model.stride():
+                found[k] = torch.empty_like(model).copy_(tensor)
+                if k != 1:
+                    copies.append((tensor, found[k]))
+        return found, sharded, rows
+
+    def _of_sparse(self, grad: Tensor, param: Tensor, group: dict[str, Any]) -> tuple[Tensor, Any]:
+        """A dense gradient and None, or (the values of rows, their numbers)."""
+        raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
+
+    def _norm_of(self, grads: list[Tensor]) -> float:
+        """The common norm of gradients of which only shards are here."""
+        norm = torch.nn.utils.get_total_norm(grads)
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        try:
+            added = self.param_groups[-1]
+            for param in added["params"]:
+                _check_tensor(_real(getattr(param, "_local_tensor", param).detach()), "params")
+            self._numbers(added)
+        except BaseException:
+            del self.param_groups[-1]
+            raise
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients, or set them to zero: as torch's, without its record where no profiler is on."""
+        if not set_to_none or _profiler_enabled():
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.grad = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: self.__dict__[name] for name in _OWN if name in self.__dict__}
+        return {**super().__getstate__(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_tensor_step" not in self.__dict__:
+            self._make_step()
+
+
+_OWN = ("_max_norm", "_skip_nonfinite", "_ema_decay", "grad_norm", "skipped_steps")
+_hooked_step = torch.optim.Optimizer.profile_hook_step(Fused._take_step)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """A complex tensor as one of real numbers, as torch's optimisers see it."""
+    if not tensor.is_complex():
+        return tensor.resolve_neg() if tensor.is_neg() else tensor
+    return torch.view_as_real(tensor.resolve_conj())
+
+
+def _check_tensor(tensor: Tensor, name: str) -> None:
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{name}: expected tensors on the CPU, got one on {tensor.device}; use torch.optim for it")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name}: expected dense tensors, got one of layout {tensor.layout}")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; use torch.optim for it")
+
+
+def rows_of(grad: Tensor, param: Tensor) -> tuple[Tensor, Any]:
+    """(values, numbers) of the distinct rows of a sparse gradient, which has one sparse dimension."""
+    values = grad._values()
+    sparse = SparseRows(grad._indices()[0].numpy(), values.reshape(len(values), -1).detach().numpy())
+    rows, sums = _core.distinct_rows(sparse, "grads", param.detach().numpy())
+    return torch.from_numpy(sums), rows
+
+
+def tensors_of(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)

@@ -1,0 +1,400 @@
+# One step over the tensors of a torch optimiser in one call. No address is kept from one step to the next: each is asked for
+# again, so that memory may move in between.
+
+cdef enum:
+    PARAM = 0
+    GRAD = 1
+    STATES = 2
+
+cdef struct tensors_of_parameter:
+    dl_tensor parts[6]      # PARAM, GRAD, the states and, behind them, the average if there is one
+    dl_tensor step          # its count of steps, one float; its data is NULL where Python has the number
+    const void* of_param    # addresses in the last step, whose overlaps are known
+    const void* of_grad
+    const void* of_state
+    int64_t size
+    const int64_t* rows     # that a sparse gradient is of, or NULL
+    int64_t t               # the number of this step
+    int group
+    int count               # of parts
+    bint averaged
+
+cdef struct memory_piece:
+    uintptr_t low
+    uintptr_t high
+    bint written
+
+
+cdef int by_address(const void* a, const void* b) noexcept nogil:
+    cdef uintptr_t one = (<memory_piece*>a).low, other = (<memory_piece*>b).low
+    return (one > other) - (one < other)
+
+
+cdef class TensorStep:
+    """A step by a rule of kernels/fastopt.h over torch's parameters, gradients and states.
+
+    The owner is asked for what is rare: `_numbers(group)` when a group has changed: (the rule's numbers, whether to ascend, the
+    names of the states); `_made(param, name)` for a state that is missing; `_plain(tensors, copies)` for tensors that no kernel
+    takes as they are; `_norm_of(grads)` where they are shards.
+    """
+
+    cdef const fastopt_rule* _rule
+    cdef tuple _keys                # of a group, by which the rule goes
+    cdef bint _counts               # whether each parameter has its number of steps among the states
+    cdef bint _eps_as_given         # whether Adam's eps goes without the bias correction of the root beside it
+    cdef tuple _plain_types
+    cdef object _raise_versions
+    cdef list _seen                 # of each group: (the values of its keys, what _numbers made of them)
+    cdef Py_ssize_t _room
+    cdef Py_ssize_t _count          # parameters with a gradient in this step
+    cdef tensors_of_parameter* _tensors
+    cdef optimizer_args* _args
+    cdef optimizer_rows_args* _rows_args
+    cdef rule_scalars* _scalars
+    cdef fastopt_job* _jobs
+    cdef memory_piece* _pieces
+    cdef Py_ssize_t _known          # parameters whose overlaps are known
+    cdef bint _overlap
+    cdef bint _busy
+    cdef int64_t _forks
+
+    def __init__(self, str rule, tuple keys, tuple plain_types, raise_versions, *, bint counts, bint eps_as_given):
+        self._rule = rule_named(rule)
+        self._keys, self._plain_types, self._raise_versions = keys, plain_types, raise_versions
+        self._counts, self._eps_as_given = counts, eps_as_given
+        self._seen = []
+
+    def __dealloc__(self):
+        free(self._tensors)
+        self.free_room()
+
+    cdef void free_room(self) noexcept:
+        free(self._args)
+        free(self._rows_args)
+        free(self._scalars)
+        free(self._jobs)
+        free(self._pieces)
+        self._args, self._rows_args, self._scalars, self._jobs, self._pieces = NULL, NULL, NULL, NULL, NULL
+
+    def step(self, owner, list groups, state, double multiplier, double max_norm, bint skip_nonfinite, ema_decay):
+        """Take a step: all of it, or on an error nothing. Returned is (whether it was taken, the gradients' norm or None)."""
+        if self._busy and self._forks == fastopt_forks():
+            raise RuntimeError("step: this optimiser is in the middle of a step, in another thread or in what a step has called")
+        self._busy, self._forks = True, fastopt_forks()
+        try:
+            return self.take_step(owner, groups, state, multiplier, max_norm, skip_nonfinite, ema_decay)
+        finally:
+            self._busy = False
+
+    cdef tuple take_step(self, owner, list groups, state, double multiplier, double max_norm, bint skip_nonfinite, ema_decay):
+        cdef list keep = []     # what the records point into
+        cdef list params = []
+        cdef list grads = []
+        cdef list numbers = []  # of each group
+        cdef list entries = []  # (parameter, its states) that are new
+        cdef list made = []     # (a parameter's states, name, value) that are new
+        cdef list counted = []  # (a parameter's states, its number of steps) where that is a number of Python's
+        cdef list copies = []   # (tensor, the copy that the kernel writes)
+        cdef Py_ssize_t k, place = 0
+        cdef dict group, own
+        cdef tensors_of_parameter* r
+        cdef double norm
+        cdef bint shards = False
+        cdef object number = None
+        self._count = 0
+        for k in range(len(groups)):
+            group = <dict>groups[k]
+            numbers.append(self.numbers_of(owner, k, group))
+            for p in <list>group["params"]:
+                grad = p.grad
+                if grad is None:
+                    continue
+                own = states_of(state, p, &place)
+                if own is None:
+                    own = {}
+                    entries.append((p, own))
+                self.make_room()
+                r = &self._tensors[self._count]
+                r.group = <int>k
+                if self.take_tensors(owner, r, p, grad, own, group, (<tuple>numbers[k])[2], ema_decay is not None, keep, made, copies, counted):
+                    shards = True
+                params.append(p)
+                grads.append(grad)
+                self._count += 1
+        if skip_nonfinite or isfinite(max_norm):
+            norm = multiplier * <double>owner._norm_of(grads) if shards else self.norm(grads, multiplier, keep)
+            number = norm
+            if skip_nonfinite and not isfinite(norm):
+                return False, number
+            if isfinite(max_norm):
+                multiplier = fastopt_clipped_scale(multiplier, norm, max_norm)
+        cdef bint apart = not self.overlaps()
+        if not apart:  # what the job of one parameter writes, that of another may read
+            for k in range(self._count):
+                if self._tensors[k].rows != NULL:
+                    continue
+                grad = grads[k].clone()
+                keep.append(grad)
+                reach(grad, &self._tensors[k].parts[GRAD], keep)
+                if not same_layout(&self._tensors[k].parts[PARAM], &self._tensors[k].parts[GRAD]):
+                    raise RuntimeError("params: expected memory of their own, got parameters that overlap others or gradients")
+        self.fill_jobs(numbers, multiplier, -1 if ema_decay is None else <double>ema_decay)
+        self._raise_versions(params)
+        for p, own in entries:
+            state[p] = own
+        for own, name, value in made:
+            own[name] = value
+        # Nothing is written before here.
+        if apart:
+            run_jobs(self._jobs, self._count)
+        else:
+            for k in range(self._count):
+                run_jobs(&self._jobs[k], 1)
+        for k in range(self._count):
+            r = &self._tensors[k]
+            if r.step.data != NULL and r.step.bits == 32:
+                (<float*>r.step.data)[0] = <float>r.t
+            elif r.step.data != NULL:
+                (<double*>r.step.data)[0] = <double>r.t
+        for own, t in counted:
+            own["step"] = t
+        for tensor, copy in copies:
+            tensor.copy_(copy)
+        return True, number
+
+    cdef tuple numbers_of(self, owner, Py_ssize_t index, dict group):
+        """What the owner makes of a group's values; asked for again only when one of them is another object."""
+        cdef tuple seen, values, kept
+        cdef Py_ssize_t k
+        cdef bint same = index < len(self._seen)
+        if same:
+            seen = <tuple>self._seen[index]
+            values = <tuple>seen[0]
+            for k in range(len(self._keys)):
+                if group.get(self._keys[k]) is not values[k]:
+                    same = False
+                    break
+            if same:
+                return <tuple>seen[1]
+        found = owner._numbers(group)
+        kept = tuple([group.get(key) for key in self._keys])
+        for value in kept:  # what may change in place is looked at each time
+            if not unchanging(value):
+                return found
+        if index == len(self._seen):
+            self._seen.append((kept, found))
+        elif index < len(self._seen):
+            self._seen[index] = (kept, found)
+        return found
+
+    cdef int make_room(self) except -1:
+        """Room for one more parameter."""
+        cdef Py_ssize_t room
+        cdef void* moved
+        if self._count < self._room:
+            return 0
+        room = max(16, 2 * self._room)
+        self._known = 0
+        moved = realloc(self._tensors, room * sizeof(tensors_of_parameter))
+        if moved == NULL:
+            raise MemoryError
+        self._tensors = <tensors_of_parameter*>moved
+        self._room = 0  # of what follows, until all of it is there
+        self.free_room()
+        self._args = <optimizer_args*>calloc(room, sizeof(optimizer_args))
+        self._rows_args = <optimizer_rows_args*>calloc(room, sizeof(optimizer_rows_args))
+        self._scalars = <rule_scalars*>calloc(room, sizeof(rule_scalars))
+        self._jobs = <fastopt_job*>calloc(room, sizeof(fastopt_job))
+        self._pieces = <memory_piece*>calloc(6 * room, sizeof(memory_piece))
+        if not (self._args and self._rows_args and self._scalars and self._jobs and self._pieces):
+            raise MemoryError
+        memset(&self._tensors[self._count], 0, (room - self._count) * sizeof(tensors_of_parameter))
+        self._room = room
+        return 0
+
+    cdef bint take_tensors(self, owner, tensors_of_parameter* r, p, grad, dict own, dict group, tuple names, bint averaged, list keep, list made,
+                           list copies, list counted) except -1:
+        """Fill in a record; return whether the tensors are shards of larger ones."""
+        cdef Py_ssize_t k
+        cdef list tensors = [p, grad]
+        cdef bint plain = type(p) in self._plain_types and type(grad) in self._plain_types, shard = False
+        r.t = 2
+        r.step.data = NULL
+        if self._counts:
+            self.count_step(owner, r, p, own, keep, made, counted)
+        for name in names if not averaged else (*names, "ema"):
+            value = own.get(name)
+            if value is None:
+                if not self._counts:
+                    r.t = 1  # of a momentum that begins
+                value = owner._made(p, name)
+                made.append((own, name, value))
+            tensors.append(value)
+        r.rows = NULL
+        if plain:
+            try:
+                plain = self.reach_all(r, tensors, keep)
+            except Exception:  # of what has no plain memory, such as a sparse gradient
+                plain = False
+        if not plain:
+            tensors, shard, rows = owner._plain(tensors, group, copies)
+            keep.append((tensors, rows))
+            if rows is not None:
+                r.rows = <const int64_t*>PyArray_DATA(<ndarray?>rows)
+            if not self.reach_all(r, tensors, keep):
+                raise TypeError("params: expected dense tensors of float32 or float64 in the processor's memory")
+        r.averaged = averaged
+        r.size = size_of(&r.parts[PARAM])
+        return shard
+
+    cdef int count_step(self, owner, tensors_of_parameter* r, p, dict own, list keep, list made, list counted) except -1:
+        """Read the number of steps that a parameter has taken."""
+        cdef object number = own.get("step")
+        if number is None:
+            number = owner._made(p, "step")
+            made.append((own, "step", number))
+            keep.append(number)
+        if isinstance(number, (int, float)):
+            r.t = <int64_t>number + 1
+            counted.append((own, type(number)(r.t)))
+            return 0
+        reach(number, &r.step, keep)
+        if r.step.device_type != DL_CPU or r.step.code != DL_FLOAT or size_of(&r.step) != 1 or r.step.data == NULL:
+            raise TypeError(f"state['step']: expected a tensor of one float in the processor's memory, got {number!r}")
+        cdef double t
+        if r.step.bits == 32:
+            t = (<float*>r.step.data)[0]
+        elif r.step.bits == 64:
+            t = (<double*>r.step.data)[0]
+        else:
+            raise TypeError(f"state['step']: expected float32 or float64, got {number.dtype}")
+        if not 0 <= t < 1e18:
+            raise ValueError(f"state['step']: expected the number of steps taken, got {t}")
+        r.t = <int64_t>t + 1
+        return 0
+
+    cdef bint reach_all(self, tensors_of_parameter* r, list tensors, list keep) except -1:
+        """Reach parameter, gradient, states and average; False when no kernel takes them as they are."""
+        cdef Py_ssize_t k
+        r.count = <int>len(tensors)
+        for k in range(r.count):
+            reach(tensors[k], &r.parts[k], keep)
+            if not (kernels_take(&r.parts[k]) if k == PARAM or k == GRAD and r.rows != NULL
+                    else same_layout(&r.parts[PARAM], &r.parts[k])):
+                return False
+            if r.parts[k].data == NULL and size_of(&r.parts[k]) > 0:
+                raise RuntimeError(f"params: expected tensors with memory, got a {type(tensors[k]).__name__} that has none")
+        return True
+
+    cdef double norm(self, list grads, double multiplier, list keep) except? -1:
+        """The norm of all gradients, times the multiplier: tensor by tensor, each in C order."""
+        cdef Py_ssize_t k
+        cdef dl_tensor* grad
+        cdef dl_tensor in_order
+        cdef list views = []
+        for k in range(self._count):
+            grad = &self._tensors[k].parts[GRAD]
+            if not c_contiguous(grad):
+                ordered = grads[k].contiguous()
+                keep.append(ordered)
+                reach(ordered, &in_order, keep)
+                grad = &in_order
+            views.append(flat_view(grad))
+        cdef ndarray sums = np.empty(self._count)
+        cdef double scale = squares_of(views, <double*>PyArray_DATA(sums))
+        return fastopt_norm(multiplier, <double*>PyArray_DATA(sums), self._count, scale)
+
+    cdef bint overlaps(self) noexcept:
+        """Whether anything that a job writes is part of what another reads or writes. Known while the addresses stay."""
+        cdef Py_ssize_t k, pieces = 0
+        cdef int part
+        cdef tensors_of_parameter* r
+        cdef bint known = self._known == self._count
+        cdef uintptr_t any_high = 0, written_high = 0
+        cdef const void* state
+        for k in range(self._count):
+            r = &self._tensors[k]
+            state = r.parts[STATES].data if r.count > STATES else NULL
+            known = known and r.of_param == r.parts[PARAM].data and r.of_grad == r.parts[GRAD].data and r.of_state == state
+            r.of_param, r.of_grad, r.of_state = r.parts[PARAM].data, r.parts[GRAD].data, state
+        if known:
+            return self._overlap
+        for k in range(self._count):
+            r = &self._tensors[k]
+            for part in range(r.count):
+                self._pieces[pieces].low = <uintptr_t>r.parts[part].data
+                self._pieces[pieces].high = <uintptr_t>r.parts[part].data + size_of(&r.parts[part]) * (r.parts[part].bits // 8)
+                self._pieces[pieces].written = part != GRAD
+                pieces += self._pieces[pieces].high > self._pieces[pieces].low
+        qsort(self._pieces, pieces, sizeof(memory_piece), by_address)
+        self._overlap = False
+        for k in range(pieces):
+            if self._pieces[k].low < (any_high if self._pieces[k].written else written_high):
+                self._overlap = True
+            any_high = max(any_high, self._pieces[k].high)
+            if self._pieces[k].written:
+                written_high = max(written_high, self._pieces[k].high)
+        self._known = self._count
+        return self._overlap
+
+    cdef int fill_jobs(self, list numbers, double multiplier, double ema_decay) except -1:
+        """Fill in a job for each parameter; no state is reached here, so that nothing has changed when an error is raised."""
+        cdef Py_ssize_t k, previous = -1
+        cdef int part, kind
+        cdef tensors_of_parameter* r
+        cdef tensors_of_parameter* before = NULL
+        cdef tuple of_group
+        for k in range(self._count):
+            r = &self._tensors[k]
+            kind = r.parts[PARAM].bits == 64
+            if before == NULL or before.group != r.group or before.t != r.t or before.parts[PARAM].bits != r.parts[PARAM].bits:
+                of_group = <tuple>numbers[r.group]
+                hyper = of_group[0]
+                if self._eps_as_given:
+                    lr, beta1, beta2, eps, *others = hyper
+                    hyper = (lr, beta1, beta2, eps / sqrt(1 - fastopt_power(beta2, r.t)), *others)
+                rule_scalars_of(self._rule, &self._scalars[k], <tuple>hyper, kind, r.t, -multiplier if of_group[1] else multiplier)
+                previous, before = k, r
+            memset(&self._args[k], 0, sizeof(optimizer_args))
+            self._args[k].step.param = r.parts[PARAM].data
+            self._args[k].step.grad = r.parts[GRAD].data
+            for part in range(STATES, r.count - r.averaged):
+                self._args[k].step.states[part - STATES] = r.parts[part].data
+            if r.averaged:
+                self._args[k].step.ema = r.parts[r.count - 1].data
+                self._args[k].step.ema_rate = fastopt_average_rate(ema_decay)
+            self._args[k].step.scalars = &self._scalars[previous]
+            self._jobs[k].kernel = fastopt_rule_kernels(self._rule, FASTOPT_WHOLE)[kind]
+            self._jobs[k].args = &self._args[k]
+            self._jobs[k].size = r.size
+            self._jobs[k].grain = OPTIMIZER_GRAIN
+            if r.rows != NULL:
+                self._rows_args[k] = optimizer_rows_args(step=self._args[k].step, rows=r.rows, width=r.parts[PARAM].shape[1])
+                self._jobs[k].kernel = fastopt_rule_kernels(self._rule, FASTOPT_ROWS)[kind]
+                self._jobs[k].args = &self._rows_args[k]
+                self._jobs[k].size = r.parts[GRAD].shape[0]
+                self._jobs[k].grain = max(1, OPTIMIZER_GRAIN // 2 // max(1, self._rows_args[k].width))
+        return 0
+
+
+cdef inline bint unchanging(value):
+    return value is None or isinstance(value, (bool, int, float)) or type(value) is tuple and all(map(unchanging, value))
+
+
+cdef dict states_of(state, p, Py_ssize_t* place):
+    """The states of a parameter, or None. They stand in the order of the parameters, as a rule, and are looked for there first:
+    the hash of a tensor is a function in Python."""
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t here = place[0]
+    while isinstance(state, dict) and PyDict_Next(state, &here, &key, &value):
+        if <void*>key == <void*>p:
+            place[0] = here
+            return <dict?><object>value
+    return state.get(p)
+
+
+
+def distinct_rows(sparse, str name, like):
+    """(distinct row numbers, their gradients) of SparseRows of a parameter like this array."""
+    return coalesced(sparse, name, <ndarray?>like, "params")
