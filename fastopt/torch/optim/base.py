@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
@@ -31,6 +32,15 @@ def _described(tensor: Tensor) -> tuple[int, int, int, int, Any]:
 
 
 _core.reach_tensors(getattr(Tensor, "__dlpack_c_exchange_api__", None), _described)
+
+
+def _not_compiled(function: Any) -> None:
+    """Have torch.compile call a function as it is, without the microsecond of `torch.compiler.disable` around it."""
+    function._torchdynamo_disable = True
+    with contextlib.suppress(ImportError, AttributeError):  # of other versions, which compile what it calls
+        from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
+
+        set_code_exec_strategy(function.__code__, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP))
 
 
 class Fused(torch.optim.Optimizer):
@@ -118,7 +128,7 @@ class Fused(torch.optim.Optimizer):
         return self._take_step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch wraps a step that is not, in 6 microseconds
-    step._torchdynamo_disable = True  # type: ignore[attr-defined]
+    _not_compiled(step)
 
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
@@ -187,7 +197,9 @@ class Fused(torch.optim.Optimizer):
 
     def _of_sparse(self, grad: Tensor, param: Tensor, group: dict[str, Any]) -> tuple[Tensor, Any]:
         """A dense gradient and None, or (the values of rows, their numbers)."""
-        raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
+        raise RuntimeError(
+            f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead"
+        )
 
     def _norm_of(self, grads: list[Tensor]) -> float:
         """The common norm of gradients of which only shards are here."""

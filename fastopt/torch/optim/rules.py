@@ -98,9 +98,7 @@ class AdamW(_AdamRule, torch.optim.AdamW):
         self._take_options(
             max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
         )
-        super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, fused=fused
-        )
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, fused=fused)
 
 
 class SGD(Fused, torch.optim.SGD):

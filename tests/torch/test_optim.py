@@ -1,0 +1,550 @@
+"""torch's optimisers with a compiled step: everything around the step is torch's, and works as there."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import fastopt
+
+torch = pytest.importorskip("torch")
+optim = pytest.importorskip("fastopt.torch.optim")
+
+RULES = [
+    ("Adam", {}),
+    ("Adam", {"amsgrad": True, "weight_decay": 0.1}),
+    ("AdamW", {}),
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
+]
+each_rule = pytest.mark.parametrize(("name", "options"), RULES, ids=lambda x: str(x))
+
+
+def parameters(seed=0, dtype=torch.float32, shapes=((3, 4), (4,), (2, 3, 5))):
+    rng = np.random.default_rng(seed)
+    return [torch.nn.Parameter(torch.tensor(rng.standard_normal(shape), dtype=dtype)) for shape in shapes]
+
+
+def give_gradients(params, seed):
+    rng = np.random.default_rng(seed)
+    for p in params:
+        p.grad = torch.tensor(rng.standard_normal(p.shape), dtype=p.dtype)
+
+
+def train(optimizer, params, steps, first=0):
+    for step in range(first, first + steps):
+        give_gradients(params, step)
+        optimizer.step()
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one.detach().numpy(), other.detach().numpy())
+
+
+# ---- the same bits as the NumPy side ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@each_rule
+@pytest.mark.parametrize("ours", [{}, {"max_grad_norm": 0.5}, {"ema_decay": 0.9, "skip_nonfinite": True}], ids=str)
+def test_the_bits_of_the_numpy_side(name, options, ours, dtype):
+    params = parameters(dtype=dtype)
+    arrays = [p.detach().numpy().copy() for p in params]
+    optimizer, twin = getattr(optim, name)(params, **options, **ours), getattr(fastopt, name)(arrays, **options, **ours)
+    for step in range(5):
+        give_gradients(params, step)
+        if step == 3 and "skip_nonfinite" in ours:
+            params[1].grad[2] = np.nan
+        twin.step([p.grad.numpy() for p in params])
+        optimizer.step()
+        assert_same(params, map(torch.from_numpy, arrays))
+        assert optimizer.grad_norm == twin.grad_norm or np.isnan(optimizer.grad_norm) and np.isnan(twin.grad_norm)
+    assert optimizer.skipped_steps == twin.skipped_steps
+    if "ema_decay" in ours:
+        assert_same(optimizer.ema_params, map(torch.from_numpy, twin.ema_params))
+
+
+# ---- hooks, closures, schedulers -------------------------------------------------------------------------------------
+
+
+def test_closures_run_with_gradients():
+    (w,) = params = parameters(shapes=((3,),))
+    optimizer = optim.SGD(params, lr=0.1)
+
+    def closure():
+        assert torch.is_grad_enabled()
+        optimizer.zero_grad()
+        loss = (w * w).sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        before = w.clone()
+        assert optimizer.step(closure).item() == (before * before).sum().item()
+    torch.testing.assert_close(w.detach(), before * 0.8)
+
+
+def test_hooks_of_the_optimizer_and_of_all():
+    all_optimizers = sys.modules["torch.optim.optimizer"]
+    params = parameters()
+    optimizer = optim.Adam(params)
+    give_gradients(params, 0)
+    seen = []
+    handles = [
+        optimizer.register_step_pre_hook(lambda o, args, kwargs: seen.append("before")),
+        optimizer.register_step_post_hook(lambda o, args, kwargs: seen.append("after")),
+        all_optimizers.register_optimizer_step_pre_hook(lambda o, args, kwargs: seen.append("before all")),
+        all_optimizers.register_optimizer_step_post_hook(lambda o, args, kwargs: seen.append("after all")),
+    ]
+    optimizer.step()
+    assert seen == ["before all", "before", "after", "after all"]
+    for handle in handles:
+        handle.remove()
+    optimizer.step()
+    assert len(seen) == 4
+
+
+def test_hooks_run_once_in_a_subclass():
+    class Own(optim.Adam):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    params = parameters()
+    optimizer = Own(params)
+    give_gradients(params, 0)
+    seen = []
+    optimizer.register_step_pre_hook(lambda o, args, kwargs: seen.append(1))
+    optimizer.step()
+    assert seen == [1]
+
+
+def test_the_profiler_records_a_step():
+    params = parameters()
+    optimizer = optim.Adam(params)
+    give_gradients(params, 0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+        optimizer.zero_grad()
+    names = {event.key for event in profile.key_averages()}
+    assert {"Optimizer.step#Adam.step", "Optimizer.zero_grad#Adam.zero_grad"} <= names
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda o: torch.optim.lr_scheduler.StepLR(o, 2, gamma=0.5),
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 7),
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=12),  # changes the momentum or betas too
+        lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, patience=0),
+    ],
+)
+@each_rule
+def test_schedulers(name, options, made):
+    params, others = parameters(), parameters()
+    options = {"momentum": 0.8, **options} if name == "SGD" else options
+    optimizer, twin = getattr(optim, name)(params, **options), getattr(torch.optim, name)(others, **options)
+    schedulers = made(optimizer), made(twin)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a scheduler before its optimiser
+        for step in range(10):
+            train(optimizer, params, 1, step)
+            train(twin, others, 1, step)
+            for scheduler in schedulers:
+                scheduler.step(*(1.0,) * isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau))
+    assert optimizer.param_groups[0]["lr"] == twin.param_groups[0]["lr"] != options.get("lr", 1e-3)
+    for one, other in zip(params, others, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+def test_a_learning_rate_that_is_a_tensor(name):
+    lr, params, others = torch.tensor(0.1), parameters(), parameters()
+    optimizer, twin = (
+        getattr(optim, name)(params, lr=lr),
+        getattr(fastopt, name)([p.detach().numpy() for p in others], lr=0.1),
+    )
+    twin.lr = float(lr)
+    give_gradients(params, 0)
+    optimizer.step()
+    twin.step([p.grad.numpy() for p in params])
+    lr.fill_(0.01)
+    twin.lr = float(lr)
+    optimizer.step()
+    twin.step([p.grad.numpy() for p in params])
+    assert_same(params, others)
+    assert optimizer.param_groups[0]["lr"] is lr
+
+
+# ---- groups ----------------------------------------------------------------------------------------------------------
+
+
+def test_groups_named_parameters_and_groups_that_are_added():
+    params, others = parameters(), parameters()
+    both = []
+    for module, ps in ((optim, params), (torch.optim, others)):
+        optimizer = module.AdamW([("a", ps[0])], lr=0.1)
+        optimizer.add_param_group({"params": [("b", ps[1])], "lr": 0.01, "weight_decay": 0.0, "amsgrad": True})
+        optimizer.add_param_group({"params": [("c", ps[2])], "maximize": True})
+        train(optimizer, ps, 5)
+        both.append(optimizer)
+    ours, theirs = both
+    for one, other in zip(params, others, strict=True):
+        torch.testing.assert_close(one, other)
+    assert [set(g) for g in ours.param_groups] == [set(g) for g in theirs.param_groups]
+    assert [g["param_names"] for g in ours.param_groups] == [["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize(("name", "options"), [*RULES, ("SparseAdam", {})], ids=lambda x: str(x))
+def test_the_keys_of_a_group_are_torchs(name, options):
+    """Or torch.distributed.checkpoint finds keys missing."""
+    ours, theirs = getattr(optim, name)(parameters(), **options), getattr(torch.optim, name)(parameters(), **options)
+    assert ours.state_dict() == theirs.state_dict()
+    assert ours.defaults == theirs.defaults
+
+
+@pytest.mark.parametrize("option", ["foreach", "fused"])
+@pytest.mark.parametrize("value", [None, True, False])
+def test_options_that_change_nothing(option, value):
+    params, others = parameters(), parameters()
+    train(optim.Adam(params, **{option: value}), params, 3)
+    train(optim.Adam(others), others, 3)
+    assert_same(params, others)
+
+
+@pytest.mark.parametrize("option", ["capturable", "differentiable"])
+def test_options_that_would_change_something_are_refused(option):
+    with pytest.raises(ValueError, match=f"{option}: expected False, got True"):
+        optim.AdamW(parameters(), **{option: True})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": -1.0}, "learning rate"),
+        ({"betas": (1.0, 0.9)}, "beta"),
+        ({"eps": 0.0}, "eps"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm"),
+        ({"ema_decay": 2.0}, "ema_decay"),
+        ({"lr": float("nan")}, "learning rate|lr"),
+    ],
+)
+def test_values_are_checked(values, message):
+    with pytest.raises(ValueError, match=message):
+        optim.Adam(parameters(), **values)
+
+
+def test_a_group_that_is_refused_is_not_added():
+    params = parameters()
+    optimizer = optim.Adam(params[:1])
+    with pytest.raises(ValueError, match="beta|betas"):
+        optimizer.add_param_group({"params": params[1:], "betas": (2.0, 0.9)})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: torch.zeros(3, device="meta"), "CPU"),
+        (lambda: torch.zeros(3, dtype=torch.float16), "float16"),
+        (lambda: torch.eye(3).to_sparse(), "dense|layout"),
+    ],
+)
+def test_tensors_that_it_cannot_take_are_refused_at_once(made, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        optim.Adam([torch.nn.Parameter(made())])
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+@each_rule
+def test_memory_that_moves_is_followed(name, options):
+    params, others = parameters(), parameters()
+    optimizer, twin = getattr(optim, name)(params, **options), getattr(optim, name)(others, **options)
+    for step in range(6):
+        train(optimizer, params, 1, step)
+        train(twin, others, 1, step)
+        if step == 1:
+            for p in params:
+                p.data = p.data.clone()
+        elif step == 2:
+            for state in optimizer.state.values():
+                for key, value in state.items():
+                    state[key] = value.clone()
+        elif step == 3:
+            for state in optimizer.state.values():
+                for value in state.values():
+                    value.share_memory_()
+        elif step == 4:
+            params[0].data = params[0].data.t().contiguous().t()
+        gc.collect()
+    assert_same(params, others)
+
+
+def test_parameters_that_change_their_type():
+    params = parameters()
+    optimizer = optim.Adam(params)
+    train(optimizer, params, 1)
+    for p in params:
+        p.data = p.data.double()
+        p.grad = None
+    give_gradients(params, 1)
+    with pytest.raises(RuntimeError, match="state: expected torch.float64"):
+        optimizer.step()
+    assert all(state["step"] == 1 for state in optimizer.state.values())
+
+
+@each_rule
+def test_an_error_changes_nothing(name, options):
+    params = parameters()
+    optimizer = getattr(optim, name)(params, **options)
+    train(optimizer, params, 2)
+    give_gradients(params, 2)
+    before = copy.deepcopy((params, optimizer.state_dict()))
+    optimizer.param_groups[0]["lr"] = "fast"
+    with pytest.raises(TypeError, match="lr: expected a float"):
+        optimizer.step()
+    optimizer.param_groups[0]["lr"] = before[1]["param_groups"][0]["lr"]
+    params[2].grad = None
+    params[2].grad = torch.zeros(params[2].shape).to_sparse()
+    if name != "SGD":
+        with pytest.raises(RuntimeError, match="does not support sparse gradients"):
+            optimizer.step()
+    assert_same(params, before[0])
+    torch.testing.assert_close(optimizer.state_dict(), before[1], rtol=0, atol=0)
+
+
+def test_the_version_of_a_parameter_rises():
+    w, x = parameters(shapes=((3, 3), (3, 3)))
+    y = (w @ x).sum()
+    w.grad = torch.ones(3, 3)
+    optim.SGD([w], lr=0.1).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_parameters_that_share_memory():
+    whole = torch.arange(6.0)
+    a, b = torch.nn.Parameter(whole[:4]), torch.nn.Parameter(whole[2:])
+    a.grad, b.grad = torch.ones(4), torch.ones(4)
+    optim.SGD([a, b], lr=1.0).step()
+    assert whole.tolist() == [-1, 0, 0, 1, 3, 4]
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = p.data  # its own gradient
+    optim.SGD([p], lr=0.5).step()
+    assert p.tolist() == [0.5, 0.5, 0.5]
+
+
+def test_complex_parameters():
+    p = torch.nn.Parameter(torch.tensor([1 + 2j, -3j], dtype=torch.complex64))
+    q = torch.nn.Parameter(p.detach().clone())
+    for module, x in ((optim, p), (torch.optim, q)):
+        optimizer = module.Adam([x], lr=0.1)
+        for _ in range(3):
+            grad = torch.tensor([0.5 - 1j, 2j], dtype=torch.complex64).conj()
+            x.grad = grad if module is optim else grad.resolve_conj()
+            optimizer.step()
+    torch.testing.assert_close(p, q)
+
+
+def test_a_gradient_with_the_negative_bit():
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64).conj().imag
+    assert p.grad.is_neg()
+    optim.SGD([p], lr=1.0).step()
+    assert p.tolist() == [3.0, -3.0]
+
+
+def test_no_gradients_and_nothing_to_do():
+    params = parameters()
+    optimizer = optim.Adam(params)
+    optimizer.step()
+    assert not optimizer.state
+    params[1].grad = torch.ones(4)
+    optimizer.step()
+    assert list(optimizer.state) == [params[1]]
+
+
+def test_zero_grad():
+    params = parameters()
+    optimizer = optim.Adam(params)
+    give_gradients(params, 0)
+    optimizer.zero_grad(set_to_none=False)
+    assert all(p.grad.count_nonzero() == 0 for p in params)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in params)
+
+
+def test_an_optimiser_for_each_parameter_in_backward():
+    params, others = parameters(shapes=((3,), (3,))), parameters(shapes=((3,), (3,)))
+    optimizers = {p: optim.SGD([p], lr=0.1) for p in params}
+
+    def step(p):
+        optimizers[p].step()
+        optimizers[p].zero_grad()
+
+    for p in params:
+        p.register_post_accumulate_grad_hook(step)
+    (params[0] * params[1]).sum().backward()
+    twin = torch.optim.SGD(others, lr=0.1)
+    (others[0] * others[1]).sum().backward()
+    twin.step()
+    for one, other in zip(params, others, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.grad is None
+
+
+def test_grad_scaler():
+    params, others = parameters(shapes=((4,), (4,))), parameters(shapes=((4,), (4,)))
+    results = []
+    for module, ps in ((optim, params), (torch.optim, others)):
+        optimizer, scaler = module.Adam(ps, lr=0.1), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        for step in range(4):
+            optimizer.zero_grad()
+            loss = (ps[0] * ps[1]).sum() * (float("inf") if step == 2 else 1.0)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        results.append(scaler.get_scale())
+    for one, other in zip(params, others, strict=True):
+        torch.testing.assert_close(one, other)
+    assert results[0] == results[1] == 512.0
+
+
+# ---- state -----------------------------------------------------------------------------------------------------------
+
+
+@each_rule
+@pytest.mark.parametrize("way", ["torch to ours", "ours to torch", "ours", "deepcopy", "pickle", "file"])
+def test_states_go_on(name, options, way, tmp_path):
+    first, second = {
+        "torch to ours": (torch.optim, optim),
+        "ours to torch": (optim, torch.optim),
+    }.get(way, (optim, optim))
+    params, twin_params = parameters(), parameters()
+    optimizer, twin = getattr(first, name)(params, **options), getattr(first, name)(twin_params, **options)
+    train(optimizer, params, 3)
+    train(twin, twin_params, 6)
+    if way == "deepcopy":
+        optimizer = copy.deepcopy(optimizer)
+        params = optimizer.param_groups[0]["params"]
+    elif way == "pickle":
+        optimizer = pickle.loads(pickle.dumps(optimizer))
+        params = optimizer.param_groups[0]["params"]
+    else:
+        state = optimizer.state_dict()
+        if way == "file":
+            torch.save(state, tmp_path / "state.pt")
+            state = torch.load(tmp_path / "state.pt", weights_only=True)
+        optimizer = getattr(second, name)(params, **options)
+        optimizer.load_state_dict(state)
+    train(optimizer, params, 3, first=3)
+    for one, other in zip(params, twin_params, strict=True):
+        if first is second:
+            np.testing.assert_array_equal(one.detach().numpy(), other.detach().numpy())
+        else:
+            torch.testing.assert_close(one, other)
+
+
+def test_options_of_ours_are_copied():
+    optimizer = optim.Adam(parameters(), max_grad_norm=0.5, skip_nonfinite=True, ema_decay=0.9)
+    for other in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert (other.max_grad_norm, other.skip_nonfinite, other.ema_decay) == (0.5, True, 0.9)
+
+
+def test_an_old_state_whose_step_is_a_number():
+    params = parameters()
+    optimizer = optim.Adam(params)
+    train(optimizer, params, 2)
+    state = optimizer.state_dict()
+    for own in state["state"].values():
+        own["step"] = 2
+    again = optim.Adam(params)
+    again.load_state_dict(state)
+    train(again, params, 1)
+    assert all(float(own["step"]) == 3 for own in again.state.values())
+
+
+def test_options_that_torch_adds_later_are_kept():
+    params = parameters()
+    optimizer = optim.Adam(params)
+    train(optimizer, params, 1)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["an_option_of_2030"] = 7
+    optimizer.load_state_dict(state)
+    train(optimizer, params, 1)
+    assert optimizer.state_dict()["param_groups"][0]["an_option_of_2030"] == 7
+
+
+def test_states_do_not_follow_the_default_dtype():
+    params = parameters()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        optimizer = optim.Adam(params)
+        train(optimizer, params, 1)
+    finally:
+        torch.set_default_dtype(before)
+    own = optimizer.state[params[0]]
+    assert own["exp_avg"].dtype == torch.float32
+    assert own["step"].dtype == torch.float64  # as torch's
+
+
+# ---- the other way to memory, and torch itself -----------------------------------------------------------------------
+
+
+@each_rule
+def test_without_the_table_of_functions(name, options):
+    from fastopt import _core
+    from fastopt.torch.optim import base
+
+    params, others = parameters(), parameters()
+    train(getattr(optim, name)(others, **options), others, 3)
+    _core.reach_tensors(None, base._described)
+    try:
+        train(getattr(optim, name)(params, **options), params, 3)
+    finally:
+        _core.reach_tensors(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None), base._described)
+    assert_same(params, others)
+
+
+def test_the_package_does_not_import_torch():
+    script = "import sys, fastopt; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the loss, by torch itself
+def test_it_compiles_without_compiling_again():
+    params = parameters(shapes=((3, 3),))
+    optimizer = optim.Adam(params, lr=0.1)
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+
+    @torch.compile(backend=counter)
+    def loop(x):
+        loss = (params[0] @ x).square().sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    x = torch.ones(3)
+    for _ in range(2):
+        loop(x)
+    frames = counter.frame_count
+    losses = []
+    for step in range(6):
+        optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+        losses.append(loop(x).item())
+    assert counter.frame_count == frames
+    assert losses[-1] < losses[0]
