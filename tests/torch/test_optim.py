@@ -66,7 +66,7 @@ def test_the_bits_of_the_numpy_side(name, options, ours, dtype):
         twin.step([p.grad.numpy() for p in params])
         optimizer.step()
         assert_same(params, map(torch.from_numpy, arrays))
-        assert optimizer.grad_norm == twin.grad_norm or np.isnan(optimizer.grad_norm) and np.isnan(twin.grad_norm)
+        np.testing.assert_equal(optimizer.grad_norm, twin.grad_norm)
     assert optimizer.skipped_steps == twin.skipped_steps
     if "ema_decay" in ours:
         assert_same(optimizer.ema_params, map(torch.from_numpy, twin.ema_params))
@@ -245,7 +245,7 @@ def test_values_are_checked(values, message):
 def test_a_group_that_is_refused_is_not_added():
     params = parameters()
     optimizer = optim.Adam(params[:1])
-    with pytest.raises(ValueError, match="beta|betas"):
+    with pytest.raises(ValueError, match="beta"):
         optimizer.add_param_group({"params": params[1:], "betas": (2.0, 0.9)})
     assert len(optimizer.param_groups) == 1
 
@@ -298,7 +298,7 @@ def test_parameters_that_change_their_type():
         p.data = p.data.double()
         p.grad = None
     give_gradients(params, 1)
-    with pytest.raises(RuntimeError, match="state: expected torch.float64"):
+    with pytest.raises(RuntimeError, match=r"state: expected torch\.float64"):
         optimizer.step()
     assert all(state["step"] == 1 for state in optimizer.state.values())
 

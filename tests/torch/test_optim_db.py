@@ -46,7 +46,7 @@ def test_dense(name, options, dtype):
         for key, value in of_other.items():
             if value is None:
                 continue
-            assert of_one[key].dtype == value.dtype and of_one[key].shape == value.shape
+            assert (of_one[key].dtype, of_one[key].shape) == (value.dtype, value.shape)
             if name != "SGD":  # whose momentum has the strides of the first gradient in torch
                 assert of_one[key].stride() == value.stride()
             np.testing.assert_allclose(of_one[key].numpy(), value.numpy(), **most)

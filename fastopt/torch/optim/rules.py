@@ -143,7 +143,7 @@ class SGD(Fused, torch.optim.SGD):
 
 
 class SparseAdam(Fused, torch.optim.SparseAdam):
-    """`torch.optim.SparseAdam`: only the rows in a sparse gradient move, and only their averages, as :class:`Adam` here.
+    """`torch.optim.SparseAdam`: only the rows in a sparse gradient move, and only their averages.
 
     Its eps is added as it is, without the bias correction that :class:`Adam` gives it. Rows that a gradient names twice
     are added up in their order.
