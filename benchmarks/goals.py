@@ -38,6 +38,7 @@ from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_random import RandomNormal, RandomRaw
+from bench_torch_optim import ManyTensors, PolicyTensors, TensorAdam, TensorChain
 
 from fastopt import machine
 
@@ -70,6 +71,11 @@ GOALS = [
     Goal("Adam, 8-bit states, 2^26", EightBit, 2**26, 2, at_least={"float32": 1.15}),
     Goal("Adam, bfloat16 states, 2^26", BFloat16, 2**26, 2, at_least={"float32": 1.25}),
     Goal("Adam, 1,000 of 1,000,000 rows of 64", SparseRows, 1000, 2, at_least={"torch": 12}),
+    Goal("torch.optim.Adam, six tensors", PolicyTensors, 4610, 1, at_least={"torch": 12, "torch_foreach": 25}),
+    Goal("torch: clip, Adam, zero_grad, six tensors", TensorChain, 4610, 1, at_least={"torch": 20}),
+    Goal("torch.optim.Adam, 100 tensors of 64 x 64", ManyTensors, 409_600, 1, at_least={"torch": 3}),
+    Goal("torch.optim.Adam, 100 tensors of 64 x 64", ManyTensors, 409_600, 2, at_least={"torch": 3}),
+    Goal("torch.optim.Adam, 2^26", TensorAdam, 2**26, 2, at_least={"torch": 1}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 50}),
@@ -107,6 +113,7 @@ if numba is not None:
 RIVALS = {
     "stream": "the same traffic without arithmetic",
     "torch": "torch",
+    "torch_foreach": "torch foreach",
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",

@@ -1,0 +1,106 @@
+"""torch's optimisers on tensors: its own step, fused and foreach, beside the compiled one of fastopt.torch.optim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from bench_adam import BETA1, BETA2, EPS, LR, Adam, PolicyAdam
+from bench_optimizers import MAX_NORM, ManyArrays, PolicyChain
+from harness import Call, Case, cases, from_numpy, optional, sizes, torch
+
+fused = optional("fastopt.torch.optim") if torch is not None else None
+
+
+class TensorAdam(Adam):
+    """One large tensor."""
+
+    name = "torch, adam"
+    data = sizes(np.float32, 18, 26)
+    contenders = ("torch", "torch_foreach", "fastopt")
+    rule, options = "Adam", {"betas": (BETA1, BETA2), "eps": EPS}
+
+    def made(self, module: Any, **implementation: Any) -> tuple[list[Any], Any]:
+        params = [torch.nn.Parameter(p) for p in from_numpy(*self.params)]
+        for param, grad in zip(params, from_numpy(*self.grads), strict=True):
+            param.grad = grad
+        return params, getattr(module, self.rule)(params, LR, **self.options, **implementation)
+
+    def torch(self, **implementation: Any) -> Call:
+        return self.made(torch.optim, **(implementation or {"fused": True}))[1].step
+
+    def torch_foreach(self) -> Call:
+        return self.torch(foreach=True)
+
+    def fastopt(self) -> Call:
+        return self.made(fused)[1].step
+
+    def check(self, contender: str) -> None:
+        """Every contender against the NumPy side, whose bits ours has."""
+        twin = Adam.run(self, contender)
+        for ours, theirs in zip(twin, self.expected(), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=self.rtol, atol=self.atol)
+
+    def expected(self) -> list[Any]:
+        op = type(self)(self.dtype, self.size)
+        call = Adam.fastopt(op)
+        for _ in range(self.checked_calls):
+            call()
+        return op.params
+
+
+class PolicyTensors(TensorAdam):
+    """The weights and biases of a 4-64-64-2 policy."""
+
+    name = "torch, adam, six tensors"
+    shapes, split = PolicyAdam.shapes, PolicyAdam.split
+    data = PolicyAdam.data
+
+
+class ManyTensors(TensorAdam):
+    name = "torch, adam, 100 tensors of 64 x 64"
+    shapes, split = ManyArrays.shapes, ManyArrays.split
+    data = ManyArrays.data
+
+
+class TensorChain(PolicyTensors):
+    """clip_grad_norm_, a step and zero_grad, of gradients that are set again before, in everyone's time."""
+
+    name = "torch, clip, adam, zero, six tensors"
+    contenders = ("torch", "fastopt")
+
+    def around(self, module: Any, **options: Any) -> Call:
+        params, optimizer = self.made(module, **options)
+        grads = [param.grad for param in params]
+        clips = module is torch.optim
+
+        def call() -> None:
+            for param, grad in zip(params, grads, strict=True):
+                param.grad = grad
+            if clips:
+                torch.nn.utils.clip_grad_norm_(params, MAX_NORM)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return call
+
+    def torch(self, **implementation: Any) -> Call:
+        return self.around(torch.optim, fused=True)
+
+    def fastopt(self) -> Call:
+        return self.around(fused, max_grad_norm=MAX_NORM)
+
+    def check(self, contender: str) -> None:
+        # torch scales the gradients themselves, those of the next call too: the first call is compared.
+        ours, theirs = (type(self)(self.dtype, self.size) for _ in range(2))
+        getattr(ours, contender)()()
+        theirs.fastopt()()
+        for one, other in zip(ours.params, theirs.params, strict=True):
+            np.testing.assert_allclose(one, other, rtol=self.rtol, atol=PolicyChain.atol)
+
+
+@pytest.mark.skipif(torch is None, reason="needs torch")
+@pytest.mark.parametrize("case", cases(TensorAdam, PolicyTensors, ManyTensors, TensorChain), ids=str)
+def test_torch_optim(case: Case, race: Any) -> None:
+    race(case)
