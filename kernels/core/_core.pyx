@@ -14,6 +14,7 @@ from fastopt._tree import SparseRows, same_structure
 cimport cython
 cimport numpy as cnp
 from cpython.dict cimport PyDict_Next
+from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pythread cimport PyThread_get_thread_ident

@@ -24,7 +24,7 @@ cdef struct dl_exchange:  # DLPackExchangeAPI
     void* allocate
     void* managed_from_object
     void* managed_to_object
-    int (*view_of_object)(void*, dl_tensor*) except -1
+    int (*view_of_object)(void*, dl_tensor*) noexcept  # 0, or an error is set
     void* current_stream
 
 cdef dl_exchange* _exchange = NULL
@@ -42,22 +42,25 @@ def reach_tensors(table, described):
     _exchange, _described = found, described
 
 
-cdef int reach(object tensor, dl_tensor* out, list keep) except -1:
-    """Describe a tensor; `keep` takes what the description lives in, if anything."""
+cdef bint reach(object tensor, dl_tensor* out, list keep) except -1:
+    """Describe a tensor; False for one that has no plain memory, such as a sparse one. `keep` takes what the description lives
+    in, if anything."""
     cdef ndarray sizes
     if _exchange != NULL:
-        _exchange.view_of_object(<void*>tensor, out)
-    else:
-        address, out.device_type, out.code, out.bits, sizes = _described(tensor)
-        out.data = <void*><uintptr_t>address
-        keep.append(sizes)
-        out.ndim = <int32_t>(PyArray_SIZE(sizes) // 2)
-        out.shape = <int64_t*>PyArray_DATA(sizes)
-        out.strides = out.shape + out.ndim
-        out.lanes = 1
-        out.byte_offset = 0
-    out.data = <char*>out.data + out.byte_offset
-    return 0
+        if _exchange.view_of_object(<void*>tensor, out) != 0:
+            PyErr_Clear()
+            return False
+        out.data = <char*>out.data + out.byte_offset
+        return True
+    address, out.device_type, out.code, out.bits, sizes = _described(tensor)
+    keep.append(sizes)
+    out.data = <void*><uintptr_t>address
+    out.ndim = <int32_t>(PyArray_SIZE(sizes) // 2)
+    out.shape = <int64_t*>PyArray_DATA(sizes)
+    out.strides = out.shape + out.ndim
+    out.lanes = 1
+    out.byte_offset = 0
+    return True
 
 
 cdef int64_t size_of(const dl_tensor* x) noexcept:

@@ -42,7 +42,8 @@ cdef class TensorStep:
     cdef tuple _keys                # of a group, by which the rule goes
     cdef bint _counts               # whether each parameter has its number of steps among the states
     cdef bint _eps_as_given         # whether Adam's eps goes without the bias correction of the root beside it
-    cdef tuple _plain_types
+    cdef object _parameter_type     # those of plain tensors, whose memory is their own
+    cdef object _tensor_type
     cdef object _raise_versions
     cdef list _seen                 # of each group: (the values of its keys, what _numbers made of them)
     cdef Py_ssize_t _room
@@ -60,7 +61,7 @@ cdef class TensorStep:
 
     def __init__(self, str rule, tuple keys, tuple plain_types, raise_versions, *, bint counts, bint eps_as_given):
         self._rule = rule_named(rule)
-        self._keys, self._plain_types, self._raise_versions = keys, plain_types, raise_versions
+        self._keys, (self._parameter_type, self._tensor_type), self._raise_versions = keys, plain_types, raise_versions
         self._counts, self._eps_as_given = counts, eps_as_given
         self._seen = []
 
@@ -77,7 +78,7 @@ cdef class TensorStep:
         self._args, self._rows_args, self._scalars, self._jobs, self._pieces = NULL, NULL, NULL, NULL, NULL
 
     def step(self, owner, list groups, state, double multiplier, double max_norm, bint skip_nonfinite, ema_decay):
-        """Take a step: all of it, or on an error nothing. Returned is (whether it was taken, the gradients' norm or None)."""
+        """Take a step: all of it, or on an error nothing. Returned is the gradients' norm, None where it was not needed."""
         if self._busy and self._forks == fastopt_forks():
             raise RuntimeError("step: this optimiser is in the middle of a step, in another thread or in what a step has called")
         self._busy, self._forks = True, fastopt_forks()
@@ -86,7 +87,7 @@ cdef class TensorStep:
         finally:
             self._busy = False
 
-    cdef tuple take_step(self, owner, list groups, state, double multiplier, double max_norm, bint skip_nonfinite, ema_decay):
+    cdef object take_step(self, owner, list groups, state, double multiplier, double max_norm, bint skip_nonfinite, ema_decay):
         cdef list keep = []     # what the records point into
         cdef list params = []
         cdef list grads = []
@@ -125,7 +126,7 @@ cdef class TensorStep:
             norm = multiplier * <double>owner._norm_of(grads) if shards else self.norm(grads, multiplier, keep)
             number = norm
             if skip_nonfinite and not isfinite(norm):
-                return False, number
+                return number
             if isfinite(max_norm):
                 multiplier = fastopt_clipped_scale(multiplier, norm, max_norm)
         cdef bint apart = not self.overlaps()
@@ -135,8 +136,7 @@ cdef class TensorStep:
                     continue
                 grad = grads[k].clone()
                 keep.append(grad)
-                reach(grad, &self._tensors[k].parts[GRAD], keep)
-                if not same_layout(&self._tensors[k].parts[PARAM], &self._tensors[k].parts[GRAD]):
+                if not reach(grad, &self._tensors[k].parts[GRAD], keep) or not same_layout(&self._tensors[k].parts[PARAM], &self._tensors[k].parts[GRAD]):
                     raise RuntimeError("params: expected memory of their own, got parameters that overlap others or gradients")
         self.fill_jobs(numbers, multiplier, -1 if ema_decay is None else <double>ema_decay)
         self._raise_versions(params)
@@ -160,7 +160,7 @@ cdef class TensorStep:
             own["step"] = t
         for tensor, copy in copies:
             tensor.copy_(copy)
-        return True, number
+        return number
 
     cdef tuple numbers_of(self, owner, Py_ssize_t index, dict group):
         """What the owner makes of a group's values; asked for again only when one of them is another object."""
@@ -212,39 +212,54 @@ cdef class TensorStep:
         self._room = room
         return 0
 
-    cdef bint take_tensors(self, owner, tensors_of_parameter* r, p, grad, dict own, dict group, tuple names, bint averaged, list keep, list made,
-                           list copies, list counted) except -1:
+    cdef inline bint plain(self, tensor) noexcept:
+        return <object>type(tensor) is self._parameter_type or <object>type(tensor) is self._tensor_type
+
+    cdef bint take_tensors(self, owner, tensors_of_parameter* r, p, grad, dict own, dict group, tuple names, bint averaged, list keep,
+                           list made, list copies, list counted) except -1:
         """Fill in a record; return whether the tensors are shards of larger ones."""
-        cdef Py_ssize_t k
-        cdef list tensors = [p, grad]
-        cdef bint plain = type(p) in self._plain_types and type(grad) in self._plain_types, shard = False
-        r.t = 2
+        cdef Py_ssize_t k, first_made = len(made)
+        cdef bint known = self.plain(p) and self.plain(grad), shard = False
+        r.rows = NULL
+        r.averaged = averaged
+        r.count = <int>(STATES + len(names) + averaged)
         r.step.data = NULL
+        r.t = 2
         if self._counts:
             self.count_step(owner, r, p, own, keep, made, counted)
-        for name in names if not averaged else (*names, "ema"):
+            first_made = len(made)
+        for k in range(len(names) + averaged):
+            name = names[k] if k < len(names) else "ema"
             value = own.get(name)
             if value is None:
-                if not self._counts:
-                    r.t = 1  # of a momentum that begins
                 value = owner._made(p, name)
                 made.append((own, name, value))
-            tensors.append(value)
-        r.rows = NULL
-        if plain:
-            try:
-                plain = self.reach_all(r, tensors, keep)
-            except Exception:  # of what has no plain memory, such as a sparse gradient
-                plain = False
-        if not plain:
-            tensors, shard, rows = owner._plain(tensors, group, copies)
-            keep.append((tensors, rows))
-            if rows is not None:
-                r.rows = <const int64_t*>PyArray_DATA(<ndarray?>rows)
-            if not self.reach_all(r, tensors, keep):
-                raise TypeError("params: expected dense tensors of float32 or float64 in the processor's memory")
-        r.averaged = averaged
+            known = known and self.plain(value) and reach(value, &r.parts[STATES + k], keep)
+        if not self._counts and len(made) > first_made:
+            r.t = 1  # of a momentum that begins
+        known = known and reach(grad, &r.parts[GRAD], keep) and reach(p, &r.parts[PARAM], keep) and self.alike(r)
+        if not known:
+            shard = self.take_others(owner, r, p, grad, own, group, names, keep, made, copies)
         r.size = size_of(&r.parts[PARAM])
+        return shard
+
+    cdef bint take_others(self, owner, tensors_of_parameter* r, p, grad, dict own, dict group, tuple names, list keep, list made,
+                          list copies) except -1:
+        """The same by what the owner makes of tensors that no kernel takes as they are."""
+        cdef Py_ssize_t k
+        cdef list tensors = [p, grad]
+        cdef dict new = {name: value for states, name, value in made if states is own}
+        for name in names if not r.averaged else (*names, "ema"):
+            tensors.append(new[name] if name in new else own[name])
+        tensors, shard, rows = owner._plain(tensors, group, copies)
+        keep.append((tensors, rows))
+        if rows is not None:
+            r.rows = <const int64_t*>PyArray_DATA(<ndarray?>rows)
+        cdef bint reached = True
+        for k in range(r.count):
+            reached = reached and reach(tensors[k], &r.parts[k], keep)
+        if not reached or not self.alike(r):
+            raise TypeError("params: expected dense tensors of float32 or float64 in the processor's memory")
         return shard
 
     cdef int count_step(self, owner, tensors_of_parameter* r, p, dict own, list keep, list made, list counted) except -1:
@@ -258,8 +273,7 @@ cdef class TensorStep:
             r.t = <int64_t>number + 1
             counted.append((own, type(number)(r.t)))
             return 0
-        reach(number, &r.step, keep)
-        if r.step.device_type != DL_CPU or r.step.code != DL_FLOAT or size_of(&r.step) != 1 or r.step.data == NULL:
+        if not reach(number, &r.step, keep) or r.step.device_type != DL_CPU or r.step.code != DL_FLOAT or size_of(&r.step) != 1 or r.step.data == NULL:
             raise TypeError(f"state['step']: expected a tensor of one float in the processor's memory, got {number!r}")
         cdef double t
         if r.step.bits == 32:
@@ -273,17 +287,15 @@ cdef class TensorStep:
         r.t = <int64_t>t + 1
         return 0
 
-    cdef bint reach_all(self, tensors_of_parameter* r, list tensors, list keep) except -1:
-        """Reach parameter, gradient, states and average; False when no kernel takes them as they are."""
-        cdef Py_ssize_t k
-        r.count = <int>len(tensors)
+    cdef bint alike(self, const tensors_of_parameter* r) except -1:
+        """Whether a kernel takes the tensors as they are: dense, of one layout, and with memory."""
+        cdef int k
         for k in range(r.count):
-            reach(tensors[k], &r.parts[k], keep)
             if not (kernels_take(&r.parts[k]) if k == PARAM or k == GRAD and r.rows != NULL
                     else same_layout(&r.parts[PARAM], &r.parts[k])):
                 return False
             if r.parts[k].data == NULL and size_of(&r.parts[k]) > 0:
-                raise RuntimeError(f"params: expected tensors with memory, got a {type(tensors[k]).__name__} that has none")
+                raise RuntimeError("params: expected tensors with memory, got one that has none")
         return True
 
     cdef double norm(self, list grads, double multiplier, list keep) except? -1:
@@ -291,18 +303,34 @@ cdef class TensorStep:
         cdef Py_ssize_t k
         cdef dl_tensor* grad
         cdef dl_tensor in_order
-        cdef list views = []
+        cdef double few[SUM_GRAIN]
+        cdef double* blocks
+        cdef sum_args args
+        cdef ndarray room = np.empty(self._count) if self._count > 64 else None
+        cdef double sums_of_few[64]
+        cdef double* sums = &sums_of_few[0] if room is None else <double*>PyArray_DATA(room)
+        cdef double scale = 1
+        cdef int64_t number
         for k in range(self._count):
             grad = &self._tensors[k].parts[GRAD]
             if not c_contiguous(grad):
                 ordered = grads[k].contiguous()
                 keep.append(ordered)
-                reach(ordered, &in_order, keep)
+                if not reach(ordered, &in_order, keep):
+                    raise TypeError("grads: expected dense tensors")
                 grad = &in_order
-            views.append(flat_view(grad))
-        cdef ndarray sums = np.empty(self._count)
-        cdef double scale = squares_of(views, <double*>PyArray_DATA(sums))
-        return fastopt_norm(multiplier, <double*>PyArray_DATA(sums), self._count, scale)
+            args.x, args.size, args.mean = grad.data, size_of(grad), 0
+            number = (args.size + FASTOPT_SUM_BLOCK - 1) // FASTOPT_SUM_BLOCK
+            blocks = &few[0]
+            if number > SUM_GRAIN:
+                more = np.empty(number)
+                blocks = <double*>PyArray_DATA(<ndarray>more)
+            args.block_sums = blocks
+            run(fastopt_kernels.core.sum_squares[grad.bits == 64], &args, number, SUM_GRAIN)
+            sums[k] = fastopt_add_up(blocks, number)
+        if fastopt_lost_squares(fastopt_add_up(sums, self._count)):
+            scale = scaled_squares([flat_view(&self._tensors[k].parts[GRAD]) for k in range(self._count)], sums)
+        return fastopt_norm(multiplier, sums, self._count, scale)
 
     cdef bint overlaps(self) noexcept:
         """Whether anything that a job writes is part of what another reads or writes. Known while the addresses stay."""

@@ -19,7 +19,7 @@ from fastopt._tree import SparseRows
 _PLAIN = (torch.nn.Parameter, Tensor)
 _DL_FLOAT = 2
 _profiler_enabled = torch._C._autograd._profiler_enabled
-_increment_version = torch.autograd.graph.increment_version
+_increment_version = getattr(torch._C, "_increment_version", torch.autograd.graph.increment_version)
 
 
 def _described(tensor: Tensor) -> tuple[int, int, int, int, Any]:
@@ -135,19 +135,20 @@ class Fused(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        own = self.__dict__
         multiplier = 1.0
-        if "found_inf" in self.__dict__ or "grad_scale" in self.__dict__:
-            found_inf, grad_scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
+        if "found_inf" in own or "grad_scale" in own:  # GradScaler's
+            found_inf, grad_scale = own.get("found_inf"), own.get("grad_scale")
             if found_inf is not None and float(found_inf) != 0:
                 return loss
             multiplier = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
-        taken, norm = self._tensor_step.step(
+        norm = self._tensor_step.step(
             self, self.param_groups, self.state, multiplier, self._max_norm, self._skip_nonfinite, self._ema_decay
         )
         if norm is not None:
             self.grad_norm = norm
-        if not taken:
-            self.skipped_steps += 1
+            if self._skip_nonfinite and not math.isfinite(norm):
+                self.skipped_steps += 1
         return loss
 
     def _numbers(self, group: dict[str, Any]) -> tuple[tuple[float, ...], bool, tuple[str, ...]]:
