@@ -38,7 +38,7 @@ from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_random import RandomNormal, RandomRaw
-from bench_torch_optim import ManyTensors, PolicyTensors, TensorAdam, TensorChain
+from bench_torch_optim import ManyTensors, PolicyRMSprop, PolicyTensors, TensorAdam, TensorChain, TensorRMSprop
 
 from fastopt import machine
 
@@ -75,6 +75,8 @@ GOALS = [
     Goal("torch: clip, Adam, zero_grad, six tensors", TensorChain, 4610, 1, at_least={"torch": 20}),
     Goal("torch.optim.Adam, 100 tensors of 64 x 64", ManyTensors, 409_600, 1, at_least={"torch": 3}),
     Goal("torch.optim.Adam, 100 tensors of 64 x 64", ManyTensors, 409_600, 2, at_least={"torch": 3}),
+    Goal("torch.optim.RMSprop, six tensors", PolicyRMSprop, 4610, 1, at_least={"torch_foreach": 20, "torch_loop": 20}),
+    Goal("torch.optim.RMSprop, 2^24", TensorRMSprop, 2**24, 1, at_least={"torch_foreach": 4, "torch_loop": 4}),
     Goal("torch.optim.Adam, 2^26", TensorAdam, 2**26, 2, at_least={"torch": 1}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
@@ -114,6 +116,7 @@ RIVALS = {
     "stream": "the same traffic without arithmetic",
     "torch": "torch",
     "torch_foreach": "torch foreach",
+    "torch_loop": "torch without foreach",
     "torch_set_to_none": "torch with set_to_none=True",
     "float32": "our own float32 states",
     "numpy": "NumPy",

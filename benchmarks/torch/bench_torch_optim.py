@@ -10,6 +10,8 @@ from bench_adam import BETA1, BETA2, EPS, LR, Adam, PolicyAdam
 from bench_optimizers import MAX_NORM, ManyArrays, PolicyChain
 from harness import Call, Case, cases, from_numpy, optional, sizes, torch
 
+import fastopt
+
 fused = optional("fastopt.torch.optim") if torch is not None else None
 
 
@@ -64,6 +66,29 @@ class ManyTensors(TensorAdam):
     data = ManyArrays.data
 
 
+class TensorRMSprop(TensorAdam):
+    name = "torch, rmsprop"
+    data = sizes(np.float32, 24)
+    contenders = ("torch_foreach", "torch_loop", "fastopt")
+    rule, options = "RMSprop", {"alpha": BETA2, "eps": EPS}
+
+    def torch_loop(self) -> Call:
+        return self.torch(foreach=False)
+
+    def expected(self) -> list[Any]:
+        op = type(self)(self.dtype, self.size)
+        optimizer = fastopt.RMSprop(op.params, LR, **self.options)
+        for _ in range(self.checked_calls):
+            optimizer.step(op.grads)
+        return op.params
+
+
+class PolicyRMSprop(TensorRMSprop):
+    name = "torch, rmsprop, six tensors"
+    shapes, split = PolicyAdam.shapes, PolicyAdam.split
+    data = PolicyAdam.data
+
+
 class TensorChain(PolicyTensors):
     """clip_grad_norm_, a step and zero_grad, of gradients that are set again before, in everyone's time."""
 
@@ -101,6 +126,8 @@ class TensorChain(PolicyTensors):
 
 
 @pytest.mark.skipif(torch is None, reason="needs torch")
-@pytest.mark.parametrize("case", cases(TensorAdam, PolicyTensors, ManyTensors, TensorChain), ids=str)
+@pytest.mark.parametrize(
+    "case", cases(TensorAdam, PolicyTensors, ManyTensors, TensorRMSprop, PolicyRMSprop, TensorChain), ids=str
+)
 def test_torch_optim(case: Case, race: Any) -> None:
     race(case)

@@ -34,7 +34,7 @@ cdef class TensorStep:
     """A step by a rule of kernels/fastopt.h over torch's parameters, gradients and states.
 
     The owner is asked for what is rare: `_numbers(group)` when a group has changed: (the rule's numbers, whether to ascend, the
-    names of the states); `_made(param, name)` for a state that is missing; `_plain(tensors, copies)` for tensors that no kernel
+    names of the states in the rule's order, the place of the first of them: 1 without a momentum before the others); `_made(param, name)` for a state that is missing; `_plain(tensors, copies)` for tensors that no kernel
     takes as they are; `_norm_of(grads)` where they are shards.
     """
 
@@ -176,7 +176,7 @@ cdef class TensorStep:
                     break
             if same:
                 return <tuple>seen[1]
-        found = owner._numbers(group)
+        found = tuple(owner._numbers(group))
         kept = tuple([group.get(key) for key in self._keys])
         for value in kept:  # what may change in place is looked at each time
             if not unchanging(value):
@@ -376,7 +376,7 @@ cdef class TensorStep:
             r = &self._tensors[k]
             kind = r.parts[PARAM].bits == 64
             if before == NULL or before.group != r.group or before.t != r.t or before.parts[PARAM].bits != r.parts[PARAM].bits:
-                of_group = <tuple>numbers[r.group]
+                of_group = <tuple>numbers[r.group]  # which those after it share
                 hyper = of_group[0]
                 if self._eps_as_given:
                     lr, beta1, beta2, eps, *others = hyper
@@ -387,7 +387,7 @@ cdef class TensorStep:
             self._args[k].step.param = r.parts[PARAM].data
             self._args[k].step.grad = r.parts[GRAD].data
             for part in range(STATES, r.count - r.averaged):
-                self._args[k].step.states[part - STATES] = r.parts[part].data
+                self._args[k].step.states[part - STATES + <int>of_group[3]] = r.parts[part].data
             if r.averaged:
                 self._args[k].step.ema = r.parts[r.count - 1].data
                 self._args[k].step.ema_rate = fastopt_average_rate(ema_decay)

@@ -21,6 +21,8 @@ RULES = [
     ("Adam", {}),
     ("Adam", {"amsgrad": True, "weight_decay": 0.1}),
     ("AdamW", {}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.9, "centered": True, "weight_decay": 0.1}),
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
 ]

@@ -3,6 +3,7 @@
 from fastopt.torch.optim.rules import SGD as SGD
 from fastopt.torch.optim.rules import Adam as Adam
 from fastopt.torch.optim.rules import AdamW as AdamW
+from fastopt.torch.optim.rules import RMSprop as RMSprop
 from fastopt.torch.optim.rules import SparseAdam as SparseAdam
 
-__all__ = ["SGD", "Adam", "AdamW", "SparseAdam"]
+__all__ = ["SGD", "Adam", "AdamW", "RMSprop", "SparseAdam"]

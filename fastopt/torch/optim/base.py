@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,15 @@ def _not_compiled(function: Any) -> None:
         from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
 
         set_code_exec_strategy(function.__code__, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP))
+
+
+class Numbers(NamedTuple):
+    """What a rule makes of a group."""
+
+    hyper: tuple[float, ...]  # in the order of kernels/scalars.h
+    ascend: bool
+    states: tuple[str, ...]  # their names, in the order of the rule
+    first: int = 0  # the place of the first of them: 1 where the rule has a momentum before and the group none
 
 
 class Fused(torch.optim.Optimizer):
@@ -151,8 +160,8 @@ class Fused(torch.optim.Optimizer):
                 self.skipped_steps += 1
         return loss
 
-    def _numbers(self, group: dict[str, Any]) -> tuple[tuple[float, ...], bool, tuple[str, ...]]:
-        """(the numbers that the rule takes, whether to ascend, the names of the states), of a group as it is now."""
+    def _numbers(self, group: dict[str, Any]) -> Numbers:
+        """Of a group as it is now."""
         raise NotImplementedError
 
     def _made(self, param: Tensor, name: str) -> Tensor:

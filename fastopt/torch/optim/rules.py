@@ -8,20 +8,21 @@ import torch
 from torch import Tensor
 
 from fastopt.optimizers.adam import checked_adam
+from fastopt.optimizers.rmsprop import checked_rmsprop
 from fastopt.optimizers.sgd import checked_sgd
-from fastopt.torch.optim.base import Fused, rows_of
+from fastopt.torch.optim.base import Fused, Numbers, rows_of
 
 
 class _AdamRule(Fused):
     _rule = "adam"
     _keys = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "decoupled_weight_decay")
 
-    def _numbers(self, group: dict[str, Any]) -> tuple[tuple[float, ...], bool, tuple[str, ...]]:
+    def _numbers(self, group: dict[str, Any]) -> Numbers:
         values = checked_adam(group)
         decoupled = float(bool(group["decoupled_weight_decay"]))
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
         numbers = (values["lr"], *values["betas"], values["eps"], values["weight_decay"], decoupled)
-        return numbers, bool(group["maximize"]), names
+        return Numbers(numbers, bool(group["maximize"]), names)
 
 
 class Adam(_AdamRule, torch.optim.Adam):
@@ -130,16 +131,60 @@ class SGD(Fused, torch.optim.SGD):
             params, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize, foreach=foreach, fused=fused
         )
 
-    def _numbers(self, group: dict[str, Any]) -> tuple[tuple[float, ...], bool, tuple[str, ...]]:
+    def _numbers(self, group: dict[str, Any]) -> Numbers:
         values = checked_sgd({**group, "nesterov": bool(group["nesterov"])})
         numbers = tuple(float(value) for value in values.values())
-        return numbers, bool(group["maximize"]), ("momentum_buffer",) if values["momentum"] else ()
+        return Numbers(numbers, bool(group["maximize"]), ("momentum_buffer",) if values["momentum"] else ())
 
     def _of_sparse(self, grad: Tensor, param: Tensor, group: dict[str, Any]) -> tuple[Tensor, Any]:
         whole = group["momentum"] != 0 or group["weight_decay"] != 0 or self.ema_decay is not None
         if whole or param.dim() != 2 or grad.sparse_dim() != 1:  # all rows move
             return grad.to_dense(), None
         return rows_of(grad, param)
+
+
+class RMSprop(Fused, torch.optim.RMSprop):
+    """`torch.optim.RMSprop`, as :class:`Adam` here.
+
+    Centered, what is under the root is never below 0, where rounding makes torch's NaN.
+    """
+
+    _rule = "rmsprop"
+    _keys = ("lr", "alpha", "eps", "weight_decay", "momentum", "centered", "maximize")
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        ema_decay: float | None = None,
+    ) -> None:
+        self._take_options(
+            max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
+        )
+        super().__init__(params, lr, alpha, eps, weight_decay, momentum, centered, foreach=foreach, maximize=maximize)
+
+    def _numbers(self, group: dict[str, Any]) -> Numbers:
+        values = checked_rmsprop(group)
+        states = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)
+        momentum = values["momentum"] != 0
+        return Numbers(
+            tuple(values.values()),
+            bool(group["maximize"]),
+            ("momentum_buffer", *states) if momentum else states,
+            first=0 if momentum else 1,
+        )
 
 
 class SparseAdam(Fused, torch.optim.SparseAdam):
@@ -164,10 +209,10 @@ class SparseAdam(Fused, torch.optim.SparseAdam):
         self._take_options(None, False, None)
         super().__init__(params, lr, betas, eps, maximize)
 
-    def _numbers(self, group: dict[str, Any]) -> tuple[tuple[float, ...], bool, tuple[str, ...]]:
+    def _numbers(self, group: dict[str, Any]) -> Numbers:
         values = checked_adam({**group, "weight_decay": 0.0})
         numbers = (values["lr"], *values["betas"], values["eps"], 0.0, 0.0)
-        return numbers, bool(group["maximize"]), ("exp_avg", "exp_avg_sq")
+        return Numbers(numbers, bool(group["maximize"]), ("exp_avg", "exp_avg_sq"))
 
     def _of_sparse(self, grad: Tensor, param: Tensor, group: dict[str, Any]) -> tuple[Tensor, Any]:
         if param.dim() != 2 or grad.sparse_dim() != 1:
