@@ -269,7 +269,7 @@ def _check_tensor(tensor: Tensor, name: str) -> None:
 def rows_of(grad: Tensor, param: Tensor) -> tuple[Tensor, Any]:
     """(values, numbers) of the distinct rows of a sparse gradient, which has one sparse dimension."""
     values = grad._values()
-    sparse = SparseRows(grad._indices()[0].numpy(), values.reshape(len(values), -1).detach().numpy())
+    sparse = SparseRows(grad._indices()[0].numpy(), values.reshape(len(values), param.shape[1]).detach().numpy())
     rows, sums = _core.distinct_rows(sparse, "grads", param.detach().numpy())
     return torch.from_numpy(sums), rows
 
