@@ -87,7 +87,11 @@ class Fused(torch.optim.Optimizer):
 
     @property
     def max_grad_norm(self) -> float | None:
-        """Clip the gradients' common norm to this, as `clip_grad_norm_` does; None does not. Settable."""
+        """Clip the gradients' common norm to this, as `clip_grad_norm_` does; None does not. Settable.
+
+        Of DTensors the shards of all ranks count. Engines that give each rank plain tensors of its own, as
+        ZeroRedundancyOptimizer does, have each clip by the norm of those: clip before the step there.
+        """
         return None if math.isinf(self._max_norm) else self._max_norm
 
     @max_grad_norm.setter
@@ -182,6 +186,8 @@ class Fused(torch.optim.Optimizer):
         What the kernel writes instead of a tensor itself goes to `copies`, as (tensor, its copy).
         """
         sharded = any(hasattr(tensor, "_local_tensor") for tensor in tensors)
+        if sharded:
+            tensors = _of_one_layout(tensors)
         found = [_real(getattr(tensor, "_local_tensor", tensor).detach()) for tensor in tensors]
         param, rows = found[0], None
         sparse = found[1].layout != torch.strided
@@ -212,9 +218,13 @@ class Fused(torch.optim.Optimizer):
         )
 
     def _norm_of(self, grads: list[Tensor]) -> float:
-        """The common norm of gradients of which only shards are here."""
-        norm = torch.nn.utils.get_total_norm(grads)
-        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        """The common norm of gradients of which only shards are here, the same on all ranks.
+
+        In float64, where squares of float32 do not overflow. One by one: torch does not stack norms of several meshes.
+        """
+        norms = [torch.linalg.vector_norm(g, dtype=torch.promote_types(g.dtype, torch.float64)) for g in grads]
+        wholes = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
+        return float(torch.linalg.vector_norm(torch.tensor(wholes, dtype=torch.float64)))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -264,6 +274,25 @@ def _check_tensor(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected dense tensors, got one of layout {tensor.layout}")
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; use torch.optim for it")
+
+
+def _of_one_layout(tensors: list[Any]) -> list[Any]:
+    """A parameter, its gradient and states, all DTensors that lie on the ranks as the parameter does.
+
+    A gradient may come otherwise, such as in parts that are to be added up; its shard is not the parameter's then.
+    """
+    param = tensors[0]
+    mesh, placements = getattr(param, "device_mesh", None), getattr(param, "placements", None)
+    found = [param]
+    for k, tensor in enumerate(tensors[1:]):
+        its_mesh, its_placements = getattr(tensor, "device_mesh", None), getattr(tensor, "placements", None)
+        if its_mesh != mesh or (its_placements != placements and k > 0):
+            raise RuntimeError(
+                f"{'state' if k else 'grads'}: expected a tensor on {mesh}, {placements} like its parameter, "
+                f"got one on {its_mesh}, {its_placements}"
+            )
+        found.append(tensor if its_placements == placements else tensor.redistribute(placements=placements))
+    return found
 
 
 def rows_of(grad: Tensor, param: Tensor) -> tuple[Tensor, Any]:
