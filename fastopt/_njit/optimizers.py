@@ -10,6 +10,7 @@ from numba.extending import overload, register_jitable
 from fastopt import optimizers
 from fastopt._njit.checks import (
     Refused,
+    check_array,
     check_flags,
     check_integers,
     check_numbers,
