@@ -76,6 +76,31 @@ class Optimizer(Parameters):
     def _step(self, grads: Any, grad_multiplier: float, zero_grads: bool) -> None: ...
 
 @disjoint_base
+class TensorStep:
+    def __init__(
+        self,
+        rule: str,
+        keys: tuple[str, ...],
+        plain_types: tuple[type, type],
+        raise_versions: Callable[[Any], None],
+        *,
+        counts: bool,
+        eps_as_given: bool,
+    ) -> None: ...
+    def step(
+        self,
+        owner: Any,
+        groups: list[dict[str, Any]],
+        state: Any,
+        multiplier: float,
+        max_norm: float,
+        skip_nonfinite: bool,
+        ema_decay: float | None,
+    ) -> float | None: ...
+
+def reach_tensors(table: Any, described: Callable[[Any], tuple[int, int, int, int, NDArray[np.int64]]]) -> None: ...
+def distinct_rows(sparse: Any, name: str, like: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
+
 class DefaultFloatMode:
     def __enter__(self) -> DefaultFloatMode: ...
     def __exit__(self, *error: object) -> None: ...

@@ -21,6 +21,7 @@ FLOORS = (
     {"random"},
     {"activations", "masking", "optimizers", "policy", "cem", "machine"},
     {"fastopt"},
+    {"torch"},
     {"reference"},
     {"_njit"},
     {"bench", "demo"},
