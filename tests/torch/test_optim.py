@@ -127,6 +127,7 @@ def test_hooks_run_once_in_a_subclass():
     assert seen == [1]
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")  # of torch 2.11
 def test_the_profiler_records_a_step():
     params = parameters()
     optimizer = optim.Adam(params)
