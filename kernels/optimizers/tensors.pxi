@@ -234,6 +234,7 @@ cdef class TensorStep:
             if value is None:
                 value = owner._made(p, name)
                 made.append((own, name, value))
+            keep.append(value)  # another thread may load other states meanwhile
             known = known and self.plain(value) and reach(value, &r.parts[STATES + k], keep)
         if not self._counts and len(made) > first_made:
             r.t = 1  # of a momentum that begins
@@ -268,7 +269,7 @@ cdef class TensorStep:
         if number is None:
             number = owner._made(p, "step")
             made.append((own, "step", number))
-            keep.append(number)
+        keep.append(number)
         if isinstance(number, (int, float)):
             r.t = <int64_t>number + 1
             counted.append((own, type(number)(r.t)))
