@@ -70,6 +70,9 @@ def minimize_cem(
     ``weights="equal"`` is the textbook's method (Rubinstein and Kroese, The Cross-Entropy Method, 2004): w = 1, no s,
     and std += std_lr * (sqrt(std**2 * v + extra_std**2) - std), v being taken about the old mean or the new one.
 
+    Dimensions are drawn independently of each other. Where the good ones are correlated, a narrow valley that lies
+    aslant, use ``covariance="full"``.
+
     A candidate is a function of (seed, restart, generation, number): the population is never stored. Workers are sent
     the distribution and a range of numbers, elites are computed again for the refit, and any number of threads,
     processes or machines gives the same bits.
@@ -160,8 +163,8 @@ def minimize_cem(
         A dict with attributes: x and fun (the best candidate so far, or with `noisy` the averaged mean), nit, nfev,
         success, status, message; x_mean and fun_mean (the final mean and its score: trust it more than `fun` if the
         function is noisy), std, covariance if it is full;
-        history (arrays with an element for each generation); settings (what None was taken for:
-        ``minimize_cem(fun, **result.settings)`` is the same run again, also where `rng` was None).
+        history (arrays with an element for each generation, whose names :class:`Result` has); settings (what None was
+        taken for: ``minimize_cem(fun, **result.settings)`` is the same run again, also where `rng` was None).
         ``result.candidate(generation, i)`` is any candidate of any generation.
 
     Raises
@@ -175,7 +178,9 @@ def minimize_cem(
     -----
     The status names what ended the run: 0 xtol, 1 ftarget, 2 maxiter, 3 maxfev, 4 patience, 5 resolution of the
     floating-point type, 6 callback, 7 ten generations without two finite scores, 8 KeyboardInterrupt, which returns the
-    best so far, 9 a distribution beyond the range of its floating-point type.
+    best so far, 9 a distribution beyond the range of its floating-point type. `success` is True for 0, 1, 4 and 5,
+    where the search had done its work by its own rules, and False where a limit, you or an accident ended it before. It
+    does not say that x is the global minimum, nor is x worthless where it is False.
 
     Threads: fastopt's own draw the candidates. `fun` runs in the calling thread, but a function of ``numba.njit`` in
     all of them, without the interpreter's lock; what it raises within ``objmode`` comes out as it is. Signals are

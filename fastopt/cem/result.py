@@ -37,7 +37,8 @@ class Result(dict[str, Any]):
     nit, nfev : int
         Generations, and evaluations of the function.
     success, status, message : bool, int, str
-        Whether the run ended for a reason that counts as a success, and which: its number, its name and its words.
+        Whether the run ended for a reason that counts as a success (xtol, ftarget, patience or resolution), and
+        which: its number, its name and its words.
     x_mean, fun_mean : ndarray, float
         The final mean and its score, NaN if it has none.
     std : ndarray
@@ -45,7 +46,9 @@ class Result(dict[str, Any]):
     covariance : ndarray of float64
         Of the final distribution, if it is full; else there is none.
     history : dict of arrays
-        With an element for each generation: restart, nfev, fun, fun_generation, fun_mean, std (the largest).
+        With an element for each generation: restart, its number; nfev, the evaluations by its end; fun, the best score
+        so far; fun_generation, that of its candidates; fun_mean, the score of the mean that they were drawn about, NaN
+        if it was not scored; std, the largest of all dimensions after the refit.
     settings : dict
         What the run was made with, and what None was taken for: ``minimize_cem(fun, **result.settings)`` is it again.
 

@@ -196,6 +196,9 @@ def categorical_policy_gradient(
     To be minimised. Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
     learning", 1992.
 
+    With labels as actions and advantages of 1 it is softmax cross-entropy, the mean of -log p(label), and its gradient:
+    ``categorical_policy_gradient(logits, labels, np.ones(len(labels)))`` trains a classifier.
+
     Examples
     --------
     >>> import numpy as np

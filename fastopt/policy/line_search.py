@@ -78,8 +78,9 @@ def kl_line_search(
         float32 or float64; dtypes may differ. Written.
     direction : arrays in the form of `params`
         Each of the shape and dtype of its parameter, in separate memory; only read. A direction of ascent of the
-        surrogate: its gradient, or that times a positive definite matrix, such as a natural gradient. Its length
-        matters little. None leaves a parameter alone.
+        surrogate: its gradient, or that times a positive definite matrix, such as a natural gradient. The
+        gradient of a loss descends: :func:`categorical_policy_gradient` and :func:`gaussian_policy_gradient` give one
+        of ascent for ``-advantages`` and ``-entropy_coef``. Its length matters little. None leaves a parameter alone.
     evaluate : callable
         ``evaluate() -> (surrogate, kl)``, two numbers for the present values of `params`: the surrogate, which is to
         be raised, such as mean(exp(log_prob - old_log_prob) * advantages), and KL(old || new), the mean over the batch

@@ -185,6 +185,7 @@ def test_a_gradient_of_before_is_compared_with_the_new_parameters():
     assert (grad == 1).all()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of NumPy 2.5, where a shape or strides are set
 def test_a_changed_parameter_is_still_noticed():
     param = np.ones((6, 4))
     optimizer = fastopt.SGD([param])

@@ -185,7 +185,7 @@ CHANGES = {"strides": _strides, "shape": _shape, "dtype": _dtype, "byte order": 
 
 
 @each_rule
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of NumPy 2.5, where a shape or strides are set
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_parameter_that_was_changed_in_place_is_refused(make, change, order):
@@ -222,6 +222,7 @@ def test_parameters_that_were_made_to_overlap_are_refused(make):
 
 
 @each_rule
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("size", [1, 1000, 100_000])
 @pytest.mark.parametrize("state_dtype", [None, "8bit"])
 def test_no_state_can_be_resized_or_changed_through_what_was_handed_out(make, size, state_dtype):

@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special, stats
 
 from fastopt import Philox4x32, policy, reference
 from fastopt.reference import policy as reference_policy
@@ -67,6 +66,8 @@ def test_ends_of_the_exponential(dtype):
 @each_dtype
 @pytest.mark.parametrize("actions", [1, 2, 6, 18, 100])
 def test_categorical_kl_against_scipy(actions, dtype):
+    special = pytest.importorskip("scipy.special")
+    stats = pytest.importorskip("scipy.stats")
     old, new = normal(1, (200, actions), dtype, 3), normal(2, (200, actions), dtype, 3)
     exact = stats.entropy(special.softmax(old.astype(float), -1), special.softmax(new.astype(float), -1), axis=-1)
     kl = policy.categorical_kl(old, new, per_sample=True)
@@ -147,6 +148,7 @@ def test_gaussian_kl_against_its_formula(shared, dtype):
 @each_dtype
 @pytest.mark.parametrize("actions", [1, 2, 6, 18, 100])
 def test_categorical_log_prob_and_entropy_against_scipy(actions, dtype):
+    special = pytest.importorskip("scipy.special")
     logits, eps = normal(1, (200, actions), dtype, 3), np.finfo(dtype).eps
     chosen = np.random.default_rng(0).integers(0, actions, 200)
     exact = special.log_softmax(logits.astype(float), -1)
@@ -160,6 +162,7 @@ def test_categorical_log_prob_and_entropy_against_scipy(actions, dtype):
 @each_dtype
 @pytest.mark.parametrize("shared", [True, False])
 def test_gaussian_log_prob_and_entropy_against_scipy(shared, dtype):
+    stats = pytest.importorskip("scipy.stats")
     shape, eps = (300, 6), np.finfo(dtype).eps
     mean, taken = normal(1, shape, dtype), normal(2, shape, dtype)
     log_std = normal(3, 6 if shared else shape, dtype)
@@ -189,6 +192,7 @@ def differences(loss, x, step=1e-6):
 @pytest.mark.parametrize("entropy_coef", [0.0, 0.3, -0.1])
 @pytest.mark.parametrize("actions", [1, 2, 6, 40])
 def test_categorical_gradient_against_differences(actions, entropy_coef):
+    special = pytest.importorskip("scipy.special")
     logits, advantages = normal(1, (5, actions), float), normal(2, 5, float)
     chosen = np.random.default_rng(0).integers(0, actions, 5)
 
@@ -202,9 +206,30 @@ def test_categorical_gradient_against_differences(actions, entropy_coef):
     np.testing.assert_allclose(grad, differences(loss, logits), rtol=1e-7, atol=1e-9)
 
 
+def test_with_labels_and_ones_it_is_softmax_cross_entropy():
+    special = pytest.importorskip("scipy.special")
+    logits, labels = normal(1, (50, 7), float), np.random.default_rng(0).integers(0, 7, 50)
+    loss, grad = policy.categorical_policy_gradient(logits, labels, np.ones(len(labels)))
+    assert loss == pytest.approx(-np.mean(special.log_softmax(logits, -1)[np.arange(50), labels]), rel=1e-13)
+    np.testing.assert_allclose(grad, (special.softmax(logits, -1) - np.eye(7)[labels]) / 50, rtol=0, atol=1e-16)
+
+
+@each_dtype
+def test_the_negative_of_advantages_and_entropy_gives_the_direction_of_ascent(dtype):
+    x, log_std, taken, advantages = (normal(k, (9, 4)[: 2 - (k == 3)], dtype) for k in range(4))
+    arrays = (x, np.arange(9) % 4), (x, log_std, taken)
+    for function, of_policy in zip(
+        (policy.categorical_policy_gradient, policy.gaussian_policy_gradient), arrays, strict=True
+    ):
+        down = function(*of_policy, advantages, entropy_coef=0.3)
+        up = function(*of_policy, -advantages, entropy_coef=-0.3)
+        assert all(np.array_equal(a, -b) for a, b in zip(up, down, strict=True))
+
+
 @pytest.mark.parametrize("entropy_coef", [0.0, 0.3])
 @pytest.mark.parametrize("shared", [True, False])
 def test_gaussian_gradient_against_differences(shared, entropy_coef):
+    stats = pytest.importorskip("scipy.stats")
     mean, taken, advantages = normal(1, (7, 3), float), normal(2, (7, 3), float), normal(3, 7, float)
     log_std = normal(4, 3 if shared else (7, 3), float, 0.5)
 
@@ -246,6 +271,7 @@ def test_gradients_go_where_out_says(dtype):
 @each_dtype
 def test_sampled_actions_have_their_probabilities(dtype):
     # Each count is a binomial's: 5 standard deviations are one false alarm in 2 million.
+    special = pytest.importorskip("scipy.special")
     n, logits = 2**18, np.array([0.5, -1.0, 2.0, -np.inf, 0.0, -9.0], dtype)
     actions = policy.categorical_sample(np.broadcast_to(logits, (n, 6)), (7, 0))
     assert actions.dtype == np.int64

@@ -16,13 +16,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special, stats
 
 import fastopt
 from fastopt import Philox4x32, _core, reference
 from fastopt.random import DOMAIN_DROPOUT, DOMAIN_NORMAL, DOMAIN_RAW
 
 from ..support import DTYPES
+
+special, stats = pytest.importorskip("scipy.special"), pytest.importorskip("scipy.stats")
 
 ALPHA = 1e-6
 SEEDS = range(32)  # such as people choose
