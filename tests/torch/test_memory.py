@@ -7,9 +7,12 @@ import gc
 
 import pytest
 
+pytest.importorskip("torch")  # before the import of a file that is skipped without it
+
+import torch
+
 from .test_optim import assert_same, each_rule, give_gradients, parameters, train
 
-torch = pytest.importorskip("torch")
 optim = pytest.importorskip("fastopt.torch.optim")
 
 

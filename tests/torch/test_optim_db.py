@@ -7,9 +7,12 @@ import copy
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")  # before the import of a file that is skipped without it
+
+import torch
+
 from ..optimizers.test_optim_db import INPUTS, NAMES, STEPS, one_thread, tolerance
 
-torch = pytest.importorskip("torch")
 optim = pytest.importorskip("fastopt.torch.optim")
 
 SHAPES = [(7, 5), (5,), (), (0, 3), (2, 1, 3), (2, 3, 4, 4)]
