@@ -96,6 +96,8 @@ def test_in_place_functions_say_so_in_their_first_line():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
+    if name.partition(".")[0] == "torch":
+        pytest.importorskip("torch")
     module = importlib.import_module(f"fastopt.{name}")
     result = doctest.testmod(module, extraglobs={"np": np, "fastopt": fastopt})
     assert result.failed == 0
@@ -106,6 +108,7 @@ def test_examples_are_found():
     documented = {
         test.name.rpartition(".")[2]
         for name in MODULES
+        if name.partition(".")[0] != "torch"  # which may not be installed
         for test in finder.find(importlib.import_module(f"fastopt.{name}"))
         if test.examples
     }
