@@ -430,6 +430,69 @@ typedef struct {
     softmax_args softmax;
 } categorical_policy_gradient_args;
 
+/* A layer of a perceptron: y = f(x weight^T + bias), by activation f: 0 none, 1 tanh, 2 leaky ReLU. A sum of products goes in
+   blocks of FASTOPT_PRODUCT_BLOCK, each begun at 0 and added up in order, and these are added up in order. */
+typedef struct {
+    void *y; /* [n, outputs] */
+    const void *x; /* [n, inputs] */
+    const void *weight; /* [outputs, inputs] */
+    const void *bias; /* [outputs] */
+    int64_t inputs; /* 1.. */
+    int64_t outputs; /* 1.. */
+    int activation; /* 0..2 */
+    double negative_slope;
+} dense_args;
+
+#define FASTOPT_PRODUCT_BLOCK 64
+#define FASTOPT_TANH 1
+#define FASTOPT_LEAKY_RELU 2
+
+/* dx = (dz weight) * f'(x): the gradient before the activation of the layer before, whose output is x */
+typedef struct {
+    void *dx; /* [n, inputs] */
+    const void *dz; /* [n, outputs] */
+    const void *weight; /* [outputs, inputs] */
+    const void *x; /* [n, inputs] */
+    int64_t inputs; /* 1.. */
+    int64_t outputs; /* 1.. */
+    int activation; /* 0..2 */
+    double negative_slope;
+} dense_backward_args;
+
+/* dweight = dz^T x, dbias = the sum of the rows of dz; the range is over outputs */
+typedef struct {
+    void *dweight; /* [n, inputs] */
+    void *dbias; /* [n] */
+    const void *dz; /* [rows, outputs] */
+    const void *x; /* [rows, inputs] */
+    int64_t rows; /* 1.. */
+    int64_t inputs; /* 1.. */
+    int64_t outputs; /* n */
+} dense_gradient_args;
+
+/* The action of each row that wins a race, whose time is noise / p, of exponentially distributed noise: actions[i, list] = the
+   first k whose p / noise is largest, -1 where the row is no distribution; log_prob = its log p, added to what is there but
+   for the first of several lists of logits. */
+typedef struct {
+    int64_t *actions; /* [n, lists] */
+    void *log_prob; /* [n] */
+    const void *logits; /* [n * stride + columns - stride] */
+    const void *noise; /* [n * stride + columns - stride] */
+    int64_t columns; /* 1.. */
+    int64_t stride; /* columns.. (of the rows of all lists) */
+    int64_t list; /* 0..lists - 1 */
+    int64_t lists; /* 1.. */
+} categorical_race_args;
+
+/* actions = mean + exp(log_std) * noise, one log_std for all rows */
+typedef struct {
+    void *actions; /* [n, columns] */
+    const void *mean; /* [n, columns] */
+    const void *log_std; /* [columns] */
+    const void *noise; /* [n, columns] */
+    int64_t columns; /* 1.. */
+} gaussian_shift_args;
+
 /* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0. Where x * exp(y) stands below
    with |y| beyond a bound, it is (x * exp(y / 2)) * exp(y / 2): exp(y) would be 0 or infinite before the product is.
    kl[i] = sum_k 1/2 (exp(2 d) - 1 - 2 d + ((old_mean - new_mean) exp(-new_log_std))^2), d = old_log_std - new_log_std */
@@ -602,6 +665,11 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(categorical_entropy, categorical_entropy_args)                 \
     KERNEL(categorical_sample, categorical_sample_args)                   \
     KERNEL(categorical_policy_gradient, categorical_policy_gradient_args) \
+    KERNEL(dense, dense_args)                                             \
+    KERNEL(dense_backward, dense_backward_args)                           \
+    KERNEL(dense_gradient, dense_gradient_args)                           \
+    KERNEL(categorical_race, categorical_race_args)                       \
+    KERNEL(gaussian_shift, gaussian_shift_args)                           \
     KERNEL(gaussian_kl, gaussian_kl_args)                                 \
     KERNEL(gaussian_log_prob, gaussian_log_prob_args)                     \
     KERNEL(gaussian_entropy, gaussian_entropy_args)                       \

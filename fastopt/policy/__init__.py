@@ -39,9 +39,16 @@ from fastopt.policy.line_search import (
     LineSearchResult,
     kl_line_search,
 )
+from fastopt.policy.networks import (
+    categorical_act,
+    gaussian_act,
+    perceptron,
+    perceptron_backward,
+)
 
 __all__ = [
     "LineSearchResult",
+    "categorical_act",
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
@@ -49,6 +56,7 @@ __all__ = [
     "categorical_sample",
     "discounted_returns",
     "gae",
+    "gaussian_act",
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_prob",
@@ -56,4 +64,6 @@ __all__ = [
     "gaussian_sample",
     "kl_line_search",
     "normalize_advantage",
+    "perceptron",
+    "perceptron_backward",
 ]

@@ -1,0 +1,145 @@
+"""The networks of a policy of Stable-Baselines3 as arrays: views of the memory of its parameters and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.preprocessing import is_image_space
+from torch import nn
+
+import fastopt
+from fastopt import policy as ops
+from fastopt.torch import optim
+
+Array = NDArray[Any]
+
+_STEPS = {
+    torch.optim.Adam: optim.Adam,
+    torch.optim.AdamW: optim.AdamW,
+    torch.optim.RMSprop: optim.RMSprop,
+    torch.optim.SGD: optim.SGD,
+}
+
+
+class Features:
+    """Observations as rows of float32, as `preprocess_obs` and the flattening extractor of Stable-Baselines3 make them."""
+
+    def __init__(self, space: Any, normalize_images: bool):
+        self._scale = np.float32(255) if normalize_images and is_image_space(space) else None
+        self._hot: list[Array] | None = None
+        if isinstance(space, spaces.Discrete):
+            self._hot = [np.eye(int(space.n), dtype=np.float32)]
+        elif isinstance(space, spaces.MultiDiscrete):
+            self._hot = [np.eye(int(n), dtype=np.float32) for n in space.nvec.ravel()]
+
+    def __call__(self, observations: Array) -> Array:
+        rows = observations.reshape(len(observations), -1)
+        if self._hot is not None:
+            columns = rows.astype(np.int64).T
+            return np.concatenate([hot[column] for hot, column in zip(self._hot, columns, strict=True)], axis=1)
+        rows = np.ascontiguousarray(rows, np.float32)
+        return rows if self._scale is None else rows / self._scale
+
+
+class Network:
+    """The actor and the critic of a policy, their gradients, and the step of its optimiser."""
+
+    def __init__(self, policy: Any):
+        self.policy = policy
+        self.parameters = list(policy.parameters())
+        self.addresses = [p.data_ptr() for p in self.parameters]
+        self.grads = [torch.zeros_like(p) for p in self.parameters]
+        view = {id(p): (p.detach().numpy(), grad.numpy()) for p, grad in zip(self.parameters, self.grads, strict=True)}
+        extractor = policy.mlp_extractor
+        self.actor, self.actor_grads = _layers(view, extractor.policy_net, policy.action_net)
+        self.critic, self.critic_grads = _layers(view, extractor.value_net, policy.value_net)
+        self.log_std, self.log_std_grad = view[id(policy.log_std)] if hasattr(policy, "log_std") else (None, None)
+        found = [m for net in (extractor.policy_net, extractor.value_net) for m in net if not isinstance(m, nn.Linear)]
+        tanh = not found or isinstance(found[0], nn.Tanh)
+        slope = getattr(found[0], "negative_slope", 0.0) if found else 0.0
+        self.activation = {"activation": "tanh" if tanh else "leaky_relu", "negative_slope": slope}
+        self.features = Features(policy.observation_space, policy.normalize_images)
+        space = policy.action_space
+        self.choices = tuple(int(n) for n in space.nvec) if isinstance(space, spaces.MultiDiscrete) else None
+        self.ends = np.cumsum(self.choices or ())[:-1]
+        self.scores = len(self.actor[-1][1])  # logits or means
+        self._noise: dict[int, tuple[Any, Array]] = {}
+        self._rooms: dict[int, tuple[list[Array], list[Array]]] = {}
+
+    def is_of(self, policy: Any) -> bool:
+        """Whether the views are those of this policy's parameters, as they are now."""
+        return self.policy is policy and [p.data_ptr() for p in self.parameters] == self.addresses
+
+    # ---- acting ------------------------------------------------------------------------------------------------------
+
+    def act(self, observations: Array) -> tuple[Array, Array, Array]:
+        """Actions, values and log-probabilities, drawn from torch's generator as torch.distributions does."""
+        observations = self.features(observations)
+        count = len(observations)
+        if count not in self._noise:
+            noise = torch.empty(count, self.scores)
+            self._noise[count] = noise, noise.numpy()
+        tensor, noise = self._noise[count]
+        if self.log_std is not None:
+            tensor.normal_()
+            actions, log_prob, values = ops.gaussian_act(
+                observations, self.actor, self.critic, self.log_std, noise, **self.activation
+            )
+            return actions, values, log_prob
+        if self.choices is None:
+            tensor.exponential_()
+        else:  # one draw for each choice, as of several distributions
+            for part in tensor.split(self.choices, dim=1):
+                part.copy_(torch.empty(part.shape).exponential_())
+        actions, log_prob, values = ops.categorical_act(
+            observations, self.actor, self.critic, noise, choices=self.choices, **self.activation
+        )
+        return actions, values, log_prob
+
+    def values(self, observations: Array) -> Array:
+        return ops.perceptron(self.features(observations), self.critic, **self.activation)[-1][:, 0]
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def forward(self, observations: Array) -> tuple[list[Array], list[Array]]:
+        """The outputs of all layers of the actor and of the critic, in arrays that the next call of that size reuses."""
+        count = len(observations)
+        if count not in self._rooms:
+            self._rooms[count] = tuple(
+                [np.empty((count, len(bias)), np.float32) for _, bias in layers] for layers in (self.actor, self.critic)
+            )
+        actor, critic = self._rooms[count]
+        ops.perceptron(observations, self.actor, out=actor, **self.activation)
+        ops.perceptron(observations, self.critic, out=critic, **self.activation)
+        return actor, critic
+
+    def backward(self, observations: Array, outputs: tuple[list[Array], list[Array]], dscores: Array, dvalues: Array) -> None:
+        """Fill in the gradients of all layers."""
+        actor, critic = outputs
+        ops.perceptron_backward(dscores, observations, actor, self.actor, out=self.actor_grads, **self.activation)
+        ops.perceptron_backward(dvalues, observations, critic, self.critic, out=self.critic_grads, **self.activation)
+
+    def optimizer_step(self, optimizer: Any, max_grad_norm: float) -> Any:
+        """A function that clips the gradients and takes a step of this optimiser of torch, on its own states."""
+        for p, grad in zip(self.parameters, self.grads, strict=True):
+            if p.grad is not grad:
+                p.grad = grad
+        fused = _STEPS[type(optimizer)](self.parameters, lr=0.0)
+        fused.param_groups, fused.state = optimizer.param_groups, optimizer.state
+        fused.max_grad_norm = max_grad_norm
+        return fused._take_step
+
+    def clip_gradients(self, max_grad_norm: float) -> None:
+        """Leave the gradients as `clip_grad_norm_` does: the step clips on its way and writes none."""
+        fastopt.clip_grad_norm_([grad.numpy() for grad in self.grads], max_grad_norm)
+
+
+def _layers(view: dict[int, tuple[Array, Array]], net: Any, last: Any) -> tuple[list[Any], list[Any]]:
+    pairs = [(view[id(m.weight)], view[id(m.bias)]) for m in (*net, last) if isinstance(m, nn.Linear)]
+    layers = [(weight[0], bias[0]) for weight, bias in pairs]
+    grads = [(weight[1], bias[1]) for weight, bias in pairs]
+    return layers, grads

@@ -1,0 +1,124 @@
+"""What PPO and A2C share: rollouts on the compiled ops, and which models they are for."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from fastopt import policy as ops
+from fastopt.sb3.network import Network
+from fastopt.sb3.supported import why_not
+
+# By model, and not in it: what is in a model's __dict__ is saved with it.
+_networks: weakref.WeakKeyDictionary[Any, Network] = weakref.WeakKeyDictionary()
+_told: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class CompiledRollouts(OnPolicyAlgorithm):
+    """The base of PPO and A2C here."""
+
+    def _network(self) -> Network | None:
+        """The networks as arrays, or None where the model is for Stable-Baselines3's own code."""
+        reason = why_not(self)
+        if reason is not None:
+            if self not in _told:
+                _told.add(self)
+                warnings.warn(f"fastopt.sb3: {reason}; it runs on Stable-Baselines3's own code", stacklevel=3)
+            return None
+        network = _networks.get(self)
+        if network is None or not network.is_of(self.policy):
+            network = _networks[self] = Network(self.policy)
+        return network
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int
+    ) -> bool:
+        """As Stable-Baselines3's; a callback finds the same local variables."""
+        network = self._network()
+        if network is None or type(rollout_buffer) is not type(self.rollout_buffer):
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        assert self._last_obs is not None, "No previous observation was provided"
+        self.policy.set_training_mode(False)
+        box = isinstance(self.action_space, spaces.Box)
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        n_steps = 0
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+        while n_steps < n_rollout_steps:
+            if network is None or not network.is_of(self.policy):  # a callback may do anything
+                network = self._network()
+            obs_tensor = torch.from_numpy(self._last_obs)
+            actions, values, log_probs = self._act(network, obs_tensor)
+            clipped_actions = actions
+            if box:
+                clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            n_steps += 1
+            if discrete:
+                actions = actions.reshape(-1, 1)
+            for idx, done in enumerate(dones):
+                if done and infos[idx].get("terminal_observation") is not None and infos[idx].get("TimeLimit.truncated", False):
+                    terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
+                    terminal_value = self._values(network, terminal_obs)[0]
+                    rewards[idx] += self.gamma * terminal_value
+            _add(rollout_buffer, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
+            self._last_obs = new_obs
+            self._last_episode_starts = dones
+        values = self._values(network, torch.from_numpy(new_obs))
+        _compute_returns_and_advantage(rollout_buffer, values.numpy()[:, 0], dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _act(self, network: Network | None, obs: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        if network is not None:
+            actions, values, log_probs = network.act(obs.numpy())
+            if not math.isnan(log_probs.sum()):
+                actions = actions.reshape(-1, *self.action_space.shape)
+                return actions, torch.from_numpy(values[:, None]), torch.from_numpy(log_probs)
+        with torch.no_grad():  # which of a NaN makes an error
+            actions, values, log_probs = self.policy(obs)
+        return actions.numpy(), values, log_probs
+
+    def _values(self, network: Network | None, obs: torch.Tensor) -> torch.Tensor:
+        if network is not None:
+            return torch.from_numpy(network.values(obs.numpy())[:, None])
+        with torch.no_grad():
+            return self.policy.predict_values(obs)
+
+
+def _add(buffer: Any, obs: Any, actions: Any, rewards: Any, starts: Any, values: torch.Tensor, log_probs: torch.Tensor) -> None:
+    """As RolloutBuffer.add."""
+    here = buffer.pos
+    buffer.observations[here] = obs.reshape(buffer.n_envs, *buffer.obs_shape)
+    buffer.actions[here] = actions.reshape(buffer.n_envs, buffer.action_dim)
+    buffer.rewards[here] = rewards
+    buffer.episode_starts[here] = starts
+    buffer.values[here] = values.numpy()[:, 0]
+    buffer.log_probs[here] = log_probs.numpy()
+    buffer.pos += 1
+    if buffer.pos == buffer.buffer_size:
+        buffer.full = True
+
+
+def _compute_returns_and_advantage(buffer: Any, last_values: Any, dones: Any) -> None:
+    """As RolloutBuffer.compute_returns_and_advantage: where an episode was cut off, its value is in the rewards."""
+    next_values = np.concatenate([buffer.values[1:], last_values[None]])
+    ended = np.concatenate([buffer.episode_starts[1:] != 0, np.asarray(dones, bool)[None]])
+    buffer.advantages, buffer.returns = ops.gae(
+        buffer.rewards, buffer.values, next_values, ended, np.zeros_like(ended), buffer.gamma, buffer.gae_lambda
+    )

@@ -1,0 +1,97 @@
+"""One minibatch: forward, loss, backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt.sb3 import _losses as ops
+from fastopt.sb3.network import Network
+
+Array = NDArray[Any]
+
+
+class Rollout:
+    """What was collected, one row for each step of an environment, in the order of RolloutBuffer.get."""
+
+    def __init__(self, network: Network, buffer: Any):
+        assert buffer.full, ""
+        if not buffer.generator_ready:
+            for name in ("observations", "actions", "values", "log_probs", "advantages", "returns"):
+                setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
+            buffer.generator_ready = True
+        self.size = buffer.buffer_size * buffer.n_envs
+        actions = buffer.actions
+        if network.log_std is not None:
+            actions = actions.astype(np.float32, copy=False)
+        elif network.choices is None:
+            actions = actions[:, 0]
+        columns = [a[:, 0] for a in (buffer.advantages, buffer.log_probs, buffer.values, buffer.returns)]
+        self._arrays = [network.features(buffer.observations), actions, *columns]
+        self._shuffled = [np.empty_like(a) for a in self._arrays]
+
+    def shuffle(self, order: NDArray[np.int64]) -> None:
+        for array, shuffled in zip(self._arrays, self._shuffled, strict=True):
+            np.take(array, order, axis=0, out=shuffled, mode="clip")  # which has no room of its own
+
+    def minibatch(self, first: int, size: int) -> list[Array]:
+        """Observations, actions, advantages, log-probabilities, values, returns."""
+        return [a[first : first + size] for a in self._shuffled]
+
+
+class Losses:
+    """The loss of minibatches, whose gradients go to arrays that the next one of their size reuses."""
+
+    def __init__(self, network: Network):
+        self._network = network
+        self._rooms: dict[int, tuple[Array, ...]] = {}
+
+    def __call__(self, batch: list[Array], **options: Any) -> tuple[float, Any]:
+        """(loss, statistics) of PPO; :meth:`backward` goes on with it."""
+        self._forward(batch[0])
+        return self._ppo(*batch[1:], options)
+
+    def of_actor_critic(self, batch: list[Array], **options: Any) -> tuple[float, Any]:
+        """(loss of the policy, statistics) of A2C: PPO's with the policy as it is for the old one, whose ratio is 1."""
+        self._forward(batch[0])
+        _, actions, advantages, _, old_values, returns = batch
+        network, scores = self._network, self._outputs[0][-1]
+        if network.log_std is not None:
+            log_prob = ops.gaussian_log_prob(scores, network.log_std, actions)
+        elif network.choices is None:
+            log_prob = ops.categorical_log_prob(scores, actions)
+        else:
+            parts = zip(np.split(scores, network.ends, axis=1), actions.T, strict=True)
+            log_prob = np.sum([ops.categorical_log_prob(part, chosen) for part, chosen in parts], axis=0)
+        _, stats = self._ppo(actions, advantages, log_prob, old_values, returns, options)
+        return -float(np.mean(advantages * log_prob)), stats
+
+    def _forward(self, observations: Array) -> None:
+        self._observations, self._outputs = observations, self._network.forward(observations)
+        count, scores = len(observations), self._outputs[0][-1]
+        if count not in self._rooms:
+            self._rooms[count] = np.empty_like(scores), np.empty((count, 1), np.float32)
+        self._dscores, self._dvalues = self._rooms[count]
+
+    def _ppo(
+        self, actions: Array, advantages: Array, old_log_prob: Array, old_values: Array, returns: Array, options: Any
+    ) -> tuple[float, Any]:
+        network, scores, values = self._network, self._outputs[0][-1], self._outputs[1][-1][:, 0]
+        dscores, dvalues = self._dscores, self._dvalues[:, 0]
+        rest = advantages, old_log_prob, values, returns
+        options = {**options, "old_values": old_values}
+        if network.log_std is not None:
+            out = dscores, network.log_std_grad, dvalues
+            loss, *_, stats = ops.gaussian_ppo_loss(scores, network.log_std, actions, *rest, out=out, **options)
+        elif network.choices is None:
+            loss, *_, stats = ops.categorical_ppo_loss(scores, actions, *rest, out=(dscores, dvalues), **options)
+        else:
+            lists, dlists = (np.split(x, network.ends, axis=1) for x in (scores, dscores))
+            loss, *_, stats = ops.categorical_ppo_loss(lists, actions, *rest, out=(dlists, dvalues), **options)
+        return loss, stats
+
+    def backward(self) -> None:
+        """Fill in the gradients of the parameters by the last loss."""
+        self._network.backward(self._observations, self._outputs, self._dscores, self._dvalues)

@@ -1,0 +1,216 @@
+// The layers of a perceptron, forward and backward, over products of matrices whose sums have an order of their own: so
+// the bits are the same everywhere, which those of a BLAS are not. Products of 64 x 64 x 64 take as long as OpenBLAS's.
+#pragma once
+
+#include "core/math.hpp"
+#include "core/registers.hpp"
+#include "core/tiles.hpp"
+#include "policy/categorical.hpp"
+
+namespace {
+
+// A register of neighbouring columns.
+#if defined(__AVX512F__)
+constexpr int64_t REGISTER_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int64_t REGISTER_BYTES = 32;
+#else
+constexpr int64_t REGISTER_BYTES = 16;
+#endif
+template <class T>
+struct columns_of {
+    typedef T type __attribute__((vector_size(REGISTER_BYTES), aligned(sizeof(T)), may_alias));
+    static constexpr int64_t WIDTH = REGISTER_BYTES / sizeof(T);
+};
+
+// BLOCK rows of up to BLOCK columns of the second matrix, one after the other, the last register filled up with zeros.
+constexpr int64_t BLOCK = FASTOPT_PRODUCT_BLOCK;
+static_assert(BLOCK % (64 / sizeof(float)) == 0, "whole registers");
+
+// A matrix by the distance of its rows and that of its columns, of which one is 1.
+template <class T>
+struct matrix {
+    const T* at;
+    int64_t row, column;
+    FASTOPT_INLINE matrix from(int64_t i, int64_t j) const { return {at + i * row + j * column, row, column}; }
+};
+
+template <class T>
+ONCE_A_TILE void pack(T* block, matrix<T> b, int64_t rows, int64_t columns) {
+    constexpr int64_t WIDTH = columns_of<T>::WIDTH;
+    typedef squares<T> of;
+    const int64_t filled = (columns + WIDTH - 1) / WIDTH * WIDTH;
+    if (columns < filled)
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = columns; j < filled; ++j) block[i * BLOCK + j] = 0;
+    if (b.column == 1) {
+        for (int64_t i = 0; i < rows; ++i)
+            __builtin_memcpy(block + i * BLOCK, b.at + i * b.row, static_cast<size_t>(columns) * sizeof(T));
+        return;
+    }
+    int64_t j = 0;
+    for (; j + of::DEEP <= columns && rows >= of::SIDE; j += of::DEEP)
+        for (int64_t i = 0; i < rows; i += of::SIDE) {
+            const int64_t at = at_most(i, rows - of::SIDE);  // the last ones may overlap those before
+            of::rows_at(b.at + j * b.column + at, b.column).transposed().store_columns(block + at * BLOCK + j, BLOCK);
+        }
+    for (; j < columns; ++j)
+        for (int64_t i = 0; i < rows; ++i) block[i * BLOCK + j] = b.at[i * b.row + j * b.column];
+}
+
+// c[i, j] = or += the sum over k of a[i, k] * block[k, j], of DOWN rows and ACROSS registers of columns.
+template <class T, int DOWN, int ACROSS>
+FASTOPT_INLINE void sum_tile(T* c, int64_t stride, matrix<T> a, const T* block, int64_t depth, int64_t columns, bool first) {
+    typedef typename columns_of<T>::type type;
+    constexpr int64_t WIDTH = columns_of<T>::WIDTH;
+    type sum[DOWN][ACROSS] = {};
+    for (int64_t k = 0; k < depth; ++k) {
+        type b[ACROSS];
+        for (int j = 0; j < ACROSS; ++j) b[j] = *reinterpret_cast<const type*>(block + k * BLOCK + j * WIDTH);
+        for (int i = 0; i < DOWN; ++i) {
+            const T x = a.at[i * a.row + k * a.column];
+            for (int j = 0; j < ACROSS; ++j) sum[i][j] += x * b[j];
+        }
+    }
+    for (int i = 0; i < DOWN; ++i)
+        for (int j = 0; j < ACROSS; ++j) {
+            T* to = c + i * stride + j * WIDTH;
+            if (columns - j * WIDTH >= WIDTH) {
+                type& whole = *reinterpret_cast<type*>(to);
+                whole = first ? sum[i][j] : whole + sum[i][j];
+            } else {
+                T some[WIDTH];
+                __builtin_memcpy(some, &sum[i][j], sizeof some);
+                for (int64_t l = 0; l < columns - j * WIDTH; ++l) to[l] = first ? some[l] : to[l] + some[l];
+            }
+        }
+}
+
+// The same of DOWN rows and all columns: as many registers at once as stay in registers.
+template <class T, int DOWN, int ACROSS>
+FASTOPT_INLINE void sum_rows_of(T* c, int64_t stride, matrix<T> a, const T* block, int64_t depth, int64_t columns, bool first) {
+    constexpr int64_t WIDTH = columns_of<T>::WIDTH;
+    int64_t j = 0;
+    for (; columns - j > (ACROSS - 1) * WIDTH; j += ACROSS * WIDTH)
+        sum_tile<T, DOWN, ACROSS>(c + j, stride, a, block + j, depth, columns - j, first);
+    if constexpr (ACROSS > 1)
+        if (j < columns) sum_rows_of<T, DOWN, ACROSS / 2>(c + j, stride, a, block + j, depth, columns - j, first);
+}
+
+// c = a b, of `rows` x `depth` and `depth` x `columns`. The depth goes in blocks of BLOCK, of which each sum begins at 0.
+template <class T>
+ONCE_A_TILE void product(T* c, int64_t stride, matrix<T> a, matrix<T> b, int64_t rows, int64_t depth, int64_t columns) {
+    alignas(64) T block[BLOCK * BLOCK];
+    for (int64_t j = 0; j < columns; j += BLOCK)
+        for (int64_t k = 0; k < depth; k += BLOCK) {
+            const int64_t across = at_most(columns - j, BLOCK), deep = at_most(depth - k, BLOCK);
+            pack(block, b.from(k, j), deep, across);
+            int64_t i = 0;
+            for (; i + 4 <= rows; i += 4)
+                sum_rows_of<T, 4, 2>(c + i * stride + j, stride, a.from(i, k), block, deep, across, k == 0);
+            for (; i < rows; ++i)
+                sum_rows_of<T, 1, 8>(c + i * stride + j, stride, a.from(i, k), block, deep, across, k == 0);
+        }
+}
+
+template <class T>
+FASTOPT_INLINE T hyperbolic_tangent(T x) {
+    const T t = exponential(T(-2) * (x < 0 ? -x : x));
+    const T y = (T(1) - t) / (T(1) + t);
+    return x < 0 ? -y : y;
+}
+
+template <class T>
+void dense(const dense_args& a, int64_t begin, int64_t end) {
+    const int64_t inputs = a.inputs, outputs = a.outputs;
+    T* y = static_cast<T*>(a.y) + begin * outputs;
+    const T *x = static_cast<const T*>(a.x) + begin * inputs, *bias = static_cast<const T*>(a.bias);
+    const T slope = static_cast<T>(a.negative_slope);
+    product<T>(y, outputs, {x, inputs, 1}, {static_cast<const T*>(a.weight), 1, inputs}, end - begin, inputs, outputs);
+    for (int64_t i = 0; i < end - begin; ++i, y += outputs) {
+        switch (a.activation) {
+            case FASTOPT_TANH:
+                FASTOPT_INDEPENDENT
+                for (int64_t j = 0; j < outputs; ++j) y[j] = hyperbolic_tangent(y[j] + bias[j]);
+                break;
+            case FASTOPT_LEAKY_RELU:
+                FASTOPT_INDEPENDENT
+                for (int64_t j = 0; j < outputs; ++j) {
+                    const T z = y[j] + bias[j];
+                    y[j] = z > 0 ? z : z * slope;
+                }
+                break;
+            default:
+                FASTOPT_INDEPENDENT
+                for (int64_t j = 0; j < outputs; ++j) y[j] += bias[j];
+        }
+    }
+}
+
+template <class T>
+void dense_backward(const dense_backward_args& a, int64_t begin, int64_t end) {
+    const int64_t inputs = a.inputs, outputs = a.outputs;
+    T* dx = static_cast<T*>(a.dx) + begin * inputs;
+    const T *dz = static_cast<const T*>(a.dz) + begin * outputs, *x = static_cast<const T*>(a.x) + begin * inputs;
+    const T slope = static_cast<T>(a.negative_slope);
+    product<T>(dx, inputs, {dz, outputs, 1}, {static_cast<const T*>(a.weight), inputs, 1}, end - begin, outputs, inputs);
+    const int64_t n = (end - begin) * inputs;
+    if (a.activation == FASTOPT_TANH) {
+        FASTOPT_INDEPENDENT
+        for (int64_t i = 0; i < n; ++i) dx[i] *= T(1) - x[i] * x[i];
+    } else if (a.activation == FASTOPT_LEAKY_RELU) {
+        FASTOPT_INDEPENDENT
+        for (int64_t i = 0; i < n; ++i) dx[i] = x[i] > 0 ? dx[i] : dx[i] * slope;
+    }
+}
+
+template <class T>
+void dense_gradient(const dense_gradient_args& a, int64_t begin, int64_t end) {
+    const int64_t inputs = a.inputs, outputs = a.outputs;
+    const T* dz = static_cast<const T*>(a.dz) + begin;
+    product<T>(static_cast<T*>(a.dweight) + begin * inputs, inputs, {dz, 1, outputs}, {static_cast<const T*>(a.x), inputs, 1},
+               end - begin, a.rows, inputs);
+    T* dbias = static_cast<T*>(a.dbias);
+    for (int64_t row = 0; row < a.rows; row += BLOCK) {
+        T sums[BLOCK];
+        for (int64_t j = begin; j < end; j += BLOCK) {
+            const int64_t across = at_most(end - j, BLOCK);
+            for (int64_t l = 0; l < across; ++l) sums[l] = 0;
+            for (int64_t i = row; i < at_most(a.rows, row + BLOCK); ++i)
+                for (int64_t l = 0; l < across; ++l) sums[l] += dz[i * outputs + (j - begin) + l];
+            for (int64_t l = 0; l < across; ++l) dbias[j + l] = row == 0 ? sums[l] : dbias[j + l] + sums[l];
+        }
+    }
+}
+
+// The action that wins a race: see categorical_race_args.
+template <class T>
+void categorical_race(const categorical_race_args& a, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+        const T *x = static_cast<const T*>(a.logits) + i * a.stride, *noise = static_cast<const T*>(a.noise) + i * a.stride;
+        const T largest = largest_of(x, a.columns, x[0]);
+        T total = 0, most = 0;
+        for (int64_t k = 0; k < a.columns; ++k) total += exponential(x[k] - largest);
+        int64_t chosen = total == total ? 0 : -1;
+        for (int64_t k = 0; k < a.columns && chosen >= 0; ++k) {
+            const T speed = exponential(x[k] - largest) / total / noise[k];
+            if (speed > most) most = speed, chosen = k;
+        }
+        const T log_prob = chosen < 0 ? total : (x[chosen] - largest) - logarithm(total);
+        T& to = static_cast<T*>(a.log_prob)[i];
+        a.actions[i * a.lists + a.list] = chosen;
+        to = a.list == 0 ? log_prob : to + log_prob;
+    }
+}
+
+template <class T>
+void gaussian_shift(const gaussian_shift_args& a, int64_t begin, int64_t end) {
+    const T *mean = static_cast<const T*>(a.mean), *log_std = static_cast<const T*>(a.log_std);
+    const T* noise = static_cast<const T*>(a.noise);
+    T* actions = static_cast<T*>(a.actions);
+    for (int64_t i = begin; i < end; ++i)
+        for (int64_t k = 0; k < a.columns; ++k)
+            actions[i * a.columns + k] = noise[i * a.columns + k] * exponential(log_std[k]) + mean[i * a.columns + k];
+}
+
+}  // namespace

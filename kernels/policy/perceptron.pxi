@@ -1,0 +1,275 @@
+# Perceptrons: layers of (weight, bias), one after the other, and what acts by them.
+
+cdef enum:
+    MOST_LAYERS = 32
+    PRODUCT_GRAIN = 1 << 18  # products of numbers
+    FEW_NUMBERS = 1 << 12  # of a hidden layer that is kept on the stack
+
+
+cdef struct network:
+    dense_args layers[MOST_LAYERS]
+    Py_ssize_t count
+    int64_t widest  # of all outputs
+
+
+cdef int read_layers(network* net, object layers, str name, ndarray x, int activation, double slope, list keep) except -1:
+    """Fill in the layers, but for the arrays that go through them."""
+    cdef Py_ssize_t k = 0
+    cdef ndarray weight, bias
+    cdef int64_t inputs = columns_of(x)
+    cdef int kind = PyArray_TYPE(x)
+    net.widest = 0
+    net.count = len(layers)
+    if not 1 <= net.count <= MOST_LAYERS:
+        raise ValueError(f"{name}: expected 1 to {MOST_LAYERS} layers, got {net.count}")
+    for layer in layers:
+        given_weight, given_bias = layer
+        weight, bias = checked(given_weight, f"{name}[{k}][0]"), checked(given_bias, f"{name}[{k}][1]")
+        for array in (weight, bias):
+            if PyArray_TYPE(<ndarray>array) != kind:
+                raise TypeError(f"{name}[{k}]: expected {x.dtype} like what goes into it, got {array.dtype}")
+        if PyArray_NDIM(weight) != 2 or PyArray_DIMS(weight)[0] == 0 or PyArray_DIMS(weight)[1] != inputs:
+            raise ValueError(f"{name}[{k}][0]: expected shape (outputs, {inputs}) for {inputs} inputs, got {shape(weight)}")
+        inputs = PyArray_DIMS(weight)[0]
+        if PyArray_NDIM(bias) != 1 or PyArray_DIMS(bias)[0] != inputs:
+            raise ValueError(f"{name}[{k}][1]: expected shape ({inputs},) for weights of {shape(weight)}, got {shape(bias)}")
+        if not contiguous_order(weight) & NPY_ARRAY_C_CONTIGUOUS or not contiguous_order(bias):
+            weight, bias = c_ordered(weight), c_ordered(bias)
+            keep.append((weight, bias))
+        net.layers[k] = dense_args(
+            y=NULL, x=NULL, weight=PyArray_DATA(weight), bias=PyArray_DATA(bias), inputs=PyArray_DIMS(weight)[1],
+            outputs=inputs, activation=activation, negative_slope=slope)
+        net.widest = max(net.widest, inputs)
+        k += 1
+    if k != net.count:
+        raise ValueError(f"{name}: expected {net.count} layers, got {k}")
+    net.layers[k - 1].activation = 0
+    return 0
+
+
+cdef inline void run_products(fastopt_kernel kernel, const void* args, int64_t size, int64_t others) noexcept:
+    """A kernel whose work is `others` products for each of `size`; each range packs the second matrix anew."""
+    run_work(kernel, args, size, max(64, PRODUCT_GRAIN // max(1, others)), <double>size * <double>others / PRODUCT_GRAIN)
+
+
+cdef void run_network(network* net, int kind, int64_t rows) noexcept:
+    cdef Py_ssize_t k
+    for k in range(net.count):
+        run_products(fastopt_kernels.policy.dense[kind], &net.layers[k], rows, net.layers[k].inputs * net.layers[k].outputs)
+
+
+cdef ndarray checked_observations(object x, str name):
+    cdef ndarray a = checked(x, name)
+    if PyArray_NDIM(a) != 2 or PyArray_DIMS(a)[1] == 0:
+        raise ValueError(f"{name}: expected shape (batch, inputs) with at least one input, got {shape(a)}")
+    return a
+
+
+cdef ndarray output_of(object given, str name, ndarray like, tuple wanted):
+    """`given` when it can take a result of this shape; a new array when None."""
+    cdef ndarray y
+    if given is None:
+        return np.empty(wanted, like.dtype)
+    y = checked(given, name)
+    if PyArray_TYPE(y) != PyArray_TYPE(like) or shape(y) != wanted:
+        raise ValueError(f"{name}: expected {like.dtype} of shape {wanted}, got {y.dtype} of {shape(y)}")
+    if not contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
+        raise ValueError(f"{name}: expected a C-contiguous array, got strides {(<object>y).strides}")
+    writable(y, name)
+    return y
+
+
+def perceptron(x, layers, int activation, double slope, out):
+    cdef network net
+    cdef list keep = []
+    cdef ndarray a = c_ordered(checked_observations(x, "x"))
+    cdef Py_ssize_t k
+    read_layers(&net, layers, "layers", a, activation, slope, keep)
+    if out is not None and len(out) != net.count:
+        raise ValueError(f"out: expected {net.count} arrays, one for each layer, got {len(out)}")
+    cdef list outputs = []
+    cdef const void* before = PyArray_DATA(a)
+    for k in range(net.count):
+        y = output_of(None if out is None else out[k], "out", a, (PyArray_DIMS(a)[0], net.layers[k].outputs))
+        outputs.append(y)
+        net.layers[k].x, net.layers[k].y = before, PyArray_DATA(<ndarray>y)
+        before = net.layers[k].y
+    if out is not None:
+        apart_from_inputs(outputs, [a, *(array for layer in layers for array in layer)])
+    run_network(&net, element_type(a), PyArray_DIMS(a)[0])
+    return outputs
+
+
+cdef int apart_from_inputs(list outputs, list inputs) except -1:
+    """Refuse outputs that overlap one another or an input. In one pass, where all lie in turn apart."""
+    cdef uintptr_t low, high, other_low, other_high
+    cdef Py_ssize_t i, j
+    for i in range(len(outputs)):
+        bounds(<ndarray>outputs[i], &low, &high)
+        for j in range(i):
+            bounds(<ndarray>outputs[j], &other_low, &other_high)
+            if other_low < high and low < other_high:
+                raise ValueError("out: expected arrays apart from one another, got two that overlap")
+        for given in inputs:
+            bounds(<ndarray>given, &other_low, &other_high)
+            if other_low < high and low < other_high:
+                raise ValueError("out: expected arrays apart from the inputs, got one that overlaps")
+    return 0
+
+
+def perceptron_backward(grad, x, outputs, layers, int activation, double slope, out):
+    cdef network net
+    cdef list keep = [], results = [], written = []
+    cdef ndarray a = c_ordered(checked_observations(x, "x"))
+    cdef Py_ssize_t k
+    cdef int64_t rows = PyArray_DIMS(a)[0]
+    cdef int kind = element_type(a)
+    cdef dense_backward_args back
+    cdef dense_gradient_args gradient
+    cdef ndarray dz, dx, y, dweight, dbias
+    not_empty(a, "x")
+    read_layers(&net, layers, "layers", a, activation, slope, keep)
+    dz = checked_of(grad, "grad", a, (rows, net.layers[net.count - 1].outputs))
+    if len(outputs) != net.count:
+        raise ValueError(f"outputs: expected {net.count} arrays, one for each layer, got {len(outputs)}")
+    if out is not None and len(out) != net.count:
+        raise ValueError(f"out: expected {net.count} pairs, one for each layer, got {len(out)}")
+    cdef list inputs = [a]
+    for k in range(net.count - 1):
+        inputs.append(checked_of(outputs[k], f"outputs[{k}]", a, (rows, net.layers[k].outputs)))
+    cdef list gradients = [dz]
+    for k in range(net.count - 1, 0, -1):
+        gradients.append(PyArray_EMPTY(2, PyArray_DIMS(<ndarray>inputs[k]), PyArray_TYPE(a), 0))
+    for k in range(net.count):
+        into_weight, into_bias = (None, None) if out is None else out[k]
+        dweight = output_of(into_weight, "out", a, (net.layers[k].outputs, net.layers[k].inputs))
+        dbias = output_of(into_bias, "out", a, (net.layers[k].outputs,))
+        results.append((dweight, dbias))
+        written += (dweight, dbias)
+    if out is not None:
+        apart_from_inputs(written, [a, dz, *inputs, *(array for layer in layers for array in layer)])
+    for k in range(net.count - 1, -1, -1):
+        y, dweight, dbias = inputs[k], results[k][0], results[k][1]
+        gradient = dense_gradient_args(
+            dweight=PyArray_DATA(dweight), dbias=PyArray_DATA(dbias), dz=PyArray_DATA(dz), x=PyArray_DATA(y), rows=rows,
+            inputs=net.layers[k].inputs, outputs=net.layers[k].outputs)
+        run_products(fastopt_kernels.policy.dense_gradient[kind], &gradient, gradient.outputs, rows * gradient.inputs)
+        if k > 0:
+            dx = gradients[net.count - k]
+            back = dense_backward_args(
+                dx=PyArray_DATA(dx), dz=PyArray_DATA(dz), weight=net.layers[k].weight, x=PyArray_DATA(y),
+                inputs=net.layers[k].inputs, outputs=net.layers[k].outputs, activation=activation, negative_slope=slope)
+            run_products(fastopt_kernels.policy.dense_backward[kind], &back, rows, back.inputs * back.outputs)
+            dz = dx
+    return results
+
+
+cdef ndarray checked_of(object x, str name, ndarray like, tuple wanted):
+    """x, C-contiguous, of this shape and the dtype of `like`."""
+    cdef ndarray a = checked(x, name)
+    if PyArray_TYPE(a) != PyArray_TYPE(like):
+        raise TypeError(f"{name}: expected {like.dtype} like x, got {a.dtype}; {name}.astype(np.{like.dtype}) converts it")
+    if shape(a) != wanted:
+        raise ValueError(f"{name}: expected shape {wanted}, got {shape(a)}")
+    return c_ordered(a)
+
+
+cdef int run_hidden(network* net, ndarray x, void* y, void* room) noexcept:
+    """All layers, of which the last writes to y and the others in turns to the two halves of `room`."""
+    cdef Py_ssize_t k
+    cdef const void* before = PyArray_DATA(x)
+    cdef char* half = <char*>room
+    cdef int64_t bytes = PyArray_DIMS(x)[0] * net.widest * PyArray_ITEMSIZE(x)
+    for k in range(net.count):
+        net.layers[k].x = before
+        net.layers[k].y = y if k == net.count - 1 else half + (k & 1) * bytes
+        before = net.layers[k].y
+    run_network(net, element_type(x), PyArray_DIMS(x)[0])
+    return 0
+
+
+cdef class Acting:
+    """What goes through the two networks of a policy: checked, with the room for it."""
+    cdef network actor
+    cdef network critic
+    cdef list keep
+    cdef ndarray x
+    cdef ndarray values
+    cdef ndarray scores  # logits or means
+    cdef ndarray noise
+    cdef ndarray log_prob
+    cdef int kind
+
+    cdef int run(self) except -1:
+        cdef double few[2 * FEW_NUMBERS]
+        cdef void* room = &few[0]
+        cdef int64_t widest = max(self.actor.widest, self.critic.widest)
+        if 2 * PyArray_DIMS(self.x)[0] * widest > 2 * FEW_NUMBERS:
+            more = np.empty(2 * PyArray_DIMS(self.x)[0] * widest)
+            room = PyArray_DATA(<ndarray>more)
+        run_hidden(&self.actor, self.x, PyArray_DATA(self.scores), room)
+        run_hidden(&self.critic, self.x, PyArray_DATA(self.values), room)
+        return 0
+
+
+cdef Acting acting(observations, actor, critic, noise, int activation, double slope):
+    cdef Acting a = Acting()
+    cdef npy_intp sizes[2]
+    a.keep = []
+    a.x = c_ordered(checked_observations(observations, "observations"))
+    a.kind = element_type(a.x)
+    read_layers(&a.actor, actor, "actor", a.x, activation, slope, a.keep)
+    read_layers(&a.critic, critic, "critic", a.x, activation, slope, a.keep)
+    if a.critic.layers[a.critic.count - 1].outputs != 1:
+        raise ValueError(f"critic: expected one output, got {a.critic.layers[a.critic.count - 1].outputs}")
+    sizes[0], sizes[1] = PyArray_DIMS(a.x)[0], a.actor.layers[a.actor.count - 1].outputs
+    a.scores = PyArray_EMPTY(2, sizes, PyArray_TYPE(a.x), 0)
+    a.noise = checked_like(noise, "noise", a.scores, "the actor's outputs")
+    a.noise = c_ordered(a.noise)
+    a.values = PyArray_EMPTY(1, sizes, PyArray_TYPE(a.x), 0)
+    a.log_prob = PyArray_EMPTY(1, sizes, PyArray_TYPE(a.x), 0)
+    return a
+
+
+def categorical_act(observations, actor, critic, noise, choices, int activation, double slope):
+    cdef Acting a = acting(observations, actor, critic, noise, activation, slope)
+    cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1], first = 0, list_ = 0
+    cdef ndarray actions
+    cdef categorical_race_args args
+    cdef int64_t itemsize = PyArray_ITEMSIZE(a.x)
+    if choices is None:
+        actions = np.empty(rows, np.int64)
+        choices = (columns,)
+    else:
+        if sum(choices) != columns or min(choices) < 1:
+            raise ValueError(f"choices: expected positive numbers of which {columns} is the sum, got {choices}")
+        actions = np.empty((rows, len(choices)), np.int64)
+    a.run()
+    args = categorical_race_args(
+        actions=<int64_t*>PyArray_DATA(actions), log_prob=PyArray_DATA(a.log_prob), logits=NULL, noise=NULL, columns=0,
+        stride=columns, list=0, lists=len(choices))
+    for number in choices:
+        args.logits = <char*>PyArray_DATA(a.scores) + first * itemsize
+        args.noise = <char*>PyArray_DATA(a.noise) + first * itemsize
+        args.columns, args.list = number, list_
+        run(fastopt_kernels.policy.categorical_race[a.kind], &args, rows, ROW_GRAIN)
+        first += args.columns
+        list_ += 1
+    return actions, a.log_prob, a.values
+
+
+def gaussian_act(observations, actor, critic, log_std, noise, int activation, double slope):
+    cdef Acting a = acting(observations, actor, critic, noise, activation, slope)
+    cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1]
+    cdef ndarray std = checked_of(log_std, "log_std", a.x, (columns,))
+    cdef ndarray actions = PyArray_EMPTY(2, PyArray_DIMS(a.scores), PyArray_TYPE(a.x), 0)
+    a.run()
+    cdef gaussian_shift_args shift = gaussian_shift_args(
+        actions=PyArray_DATA(actions), mean=PyArray_DATA(a.scores), log_std=PyArray_DATA(std),
+        noise=PyArray_DATA(a.noise), columns=columns)
+    run(fastopt_kernels.policy.gaussian_shift[a.kind], &shift, rows, ROW_GRAIN)
+    cdef gaussian_log_prob_args args = gaussian_log_prob_args(
+        log_prob=PyArray_DATA(a.log_prob), mean=PyArray_DATA(a.scores), log_std=PyArray_DATA(std),
+        actions=PyArray_DATA(actions), columns=columns, stride=0, constant=fastopt_gaussian_log_prob_constant(columns))
+    run_rows(fastopt_kernels.policy.gaussian_log_prob[a.kind], &args, a.scores)
+    return actions, a.log_prob, a.values
