@@ -1,0 +1,135 @@
+"""The same seed is Stable-Baselines3's own run: the same actions, and what is computed from them to rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from .models import CONTINUOUS, assert_alike, environment, ours, sb3, torch, trained
+
+IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+EACH = pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+
+
+def assert_same_run(*args, **options):
+    a, b = (trained(package, *args, **options) for package in (sb3, ours))
+    assert_alike(a, b)
+    return b
+
+
+@EACH
+@pytest.mark.parametrize(
+    "actions",
+    [spaces.Discrete(3), spaces.MultiDiscrete([2, 3, 4]), CONTINUOUS, spaces.Box(-1, 1, (2, 1), np.float64)],
+    ids=["discrete", "multi-discrete", "box", "box of float64"],
+)
+def test_actions(algorithm, actions):
+    assert_same_run(algorithm, environment(actions=actions), ent_coef=0.01)
+
+
+@EACH
+@pytest.mark.parametrize(
+    "observations",
+    [
+        spaces.Box(-np.inf, np.inf, (2, 3), np.float64),
+        spaces.Box(0, 255, (5,), np.uint8),
+        IMAGE,
+        spaces.Discrete(5),
+        spaces.MultiDiscrete([3, 2]),
+        spaces.MultiBinary(4),
+    ],
+    ids=["float64", "uint8", "image", "discrete", "multi-discrete", "multi-binary"],
+)
+def test_observations(algorithm, observations):
+    assert_same_run(algorithm, environment(observations))
+
+
+@pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.ReLU, torch.nn.LeakyReLU], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("arch", [[], [70], {"pi": [4], "vf": [9, 3, 17]}, {"pi": [6, 6], "vf": []}], ids=str)
+def test_networks(arch, activation):
+    assert_same_run(policy_kwargs={"net_arch": arch, "activation_fn": activation}, steps=32)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clip_range_vf": 0.05},
+        {"normalize_advantage": False},
+        {"target_kl": 1e-4, "learning_rate": 0.01},
+        {"learning_rate": lambda left: 1e-3 * left, "clip_range": lambda left: 0.3 * left},
+        {"n_steps": 15, "batch_size": 15, "n_epochs": 3},
+        {"gamma": 1.0, "gae_lambda": 1.0, "vf_coef": 0.0},
+        {"max_grad_norm": 0.01},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_options_of_ppo(options):
+    assert_same_run(**options)
+
+
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+def test_a_last_minibatch_of_one_sample_is_not_normalised():
+    assert_same_run(n_steps=17, batch_size=8)
+
+
+@pytest.mark.parametrize("options", [{"normalize_advantage": True}, {"use_rms_prop": False}, {"gae_lambda": 0.9}], ids=str)
+def test_options_of_a2c(options):
+    assert_same_run("A2C", **options)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kwargs"),
+    [
+        (torch.optim.AdamW, {"weight_decay": 0.1}),
+        (torch.optim.Adam, {"amsgrad": True}),
+        (torch.optim.SGD, {"momentum": 0.9}),
+        (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_optimisers(optimizer, kwargs):
+    assert_same_run(policy_kwargs={"net_arch": [6], "optimizer_class": optimizer, "optimizer_kwargs": kwargs})
+
+
+@EACH
+def test_several_environments_and_normalisation(algorithm):
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    runs = []
+    for package in (sb3, ours):
+        env = VecNormalize(DummyVecEnv([environment] * 4))
+        runs.append(trained(package, algorithm, env, steps=192))
+    assert_alike(*runs)
+
+
+def test_separate_features_extractors():
+    assert_same_run(policy_kwargs={"net_arch": [6], "share_features_extractor": False})
+
+
+def test_the_generators_are_left_alike():
+    """What is drawn after a run is what would have been drawn: as many numbers were taken, in the same order."""
+    after = []
+    for package in (sb3, ours):
+        for actions in (spaces.MultiDiscrete([2, 3]), CONTINUOUS):
+            trained(package, env=environment(actions=actions))
+            after.append((torch.rand(3).tolist(), np.random.random(3).tolist()))
+    assert after[:2] == after[2:]
+
+
+def test_cartpole():
+    """Thousands of steps of a known environment, with the same actions."""
+    a, b = (trained(package, env="CartPole-v1", n_steps=512, batch_size=64, steps=2048) for package in (sb3, ours))
+    assert_alike(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_the_same_bits_again_for_any_number_of_threads():
+    import fastopt
+
+    runs = []
+    for threads in (1, 2):
+        before = fastopt.num_threads
+        with before(threads):
+            runs.append(trained(ours, policy_kwargs={"net_arch": [256, 256]}, n_steps=512, batch_size=256, steps=512))
+    for one, other in zip(*(m.policy.parameters() for m in runs), strict=True):
+        assert torch.equal(one, other)
