@@ -17,7 +17,8 @@
      uint8_t, adam_scalars     what a void pointer has, if not the type of arrays; RULE is the beginning of a kernel's name
      0..columns - 1            what a number, or each of an array, may be; 1.. has no end; also: 0 or columns; without a note
                                a double, an array or an unsigned number may be anything, an int is 0 or 1
-     distinct                  all numbers of an array; also: numbered as they come (each new one is the next: 0 0 1 0 2)
+     distinct                  all numbers of an array; also: numbered as they come (each new one is the next: 0 0 1 0 2);
+                               parts of columns (together they are that number)
      changes nothing           whatever this number is, the results are the same
      size = n * width          behind a record: what a name stands for inside, a term or a range. n is the end of the range,
                                `bytes` what an element of type T has
@@ -416,7 +417,8 @@ typedef struct {
 } categorical_sample_args;
 
 /* losses[i] = - advantages[i] * log p[i, actions[i]] - entropy_coef * entropy[i]
-   dlogits = (advantages * scale) * (p - [k = actions]) + entropy_scale * p (log p + entropy) */
+   dlogits = (advantages * scale) * (p - [k = actions]) + entropy_scale * p (log p + entropy)
+   Both are 0 where a row is not valid, here and below. */
 typedef struct {
     void *dlogits; /* [n, columns], may be logits */
     void *losses; /* [n] */
@@ -424,11 +426,55 @@ typedef struct {
     const int64_t *actions; /* [n], 0..columns - 1 */
     const void *advantages; /* [n] */
     int64_t columns; /* 1.. */
-    double scale; /* (1 / rows) */
+    const uint8_t *valid; /* [n], or NULL (true where not 0; all are) */
+    double scale; /* (1 / how many are valid) */
     double entropy_coef;
-    double entropy_scale; /* (entropy_coef / rows) */
+    double entropy_scale; /* (entropy_coef / how many are valid) */
     softmax_args softmax;
 } categorical_policy_gradient_args;
+
+/* The terms of the loss of PPO, and their sums over a block of FASTOPT_ROW_BLOCK rows, in double, the rows in order. With
+   ratio = exp(log_prob - old_log_prob) and predicted = values, or old_values + clip(values - old_values, -+clip_range_vf):
+   surrogate = min(advantages * ratio, advantages * clip(ratio, low, high));   squared error = (predicted - returns)^2;
+   entropy;   KL = (ratio - 1) - (log_prob - old_log_prob);   clipped = [|ratio - 1| > clip_range]
+   weight = (advantages * ratio) * scale, 0 where the clipped one is less: what dloss / dlog_prob is, with its sign turned
+   dvalues = (predicted - returns) * value_scale, 0 where values are clipped */
+#define FASTOPT_PPO_SURROGATE 0
+#define FASTOPT_PPO_SQUARED_ERROR 1
+#define FASTOPT_PPO_ENTROPY 2
+#define FASTOPT_PPO_KL 3
+#define FASTOPT_PPO_CLIPPED 4
+#define FASTOPT_PPO_SUMS 5
+typedef struct {
+    void *dvalues; /* [rows], may be values */
+    double *sums; /* [rows / FASTOPT_ROW_BLOCK, FASTOPT_PPO_SUMS] */
+    const void *advantages; /* [rows] */
+    const void *old_log_prob; /* [rows] */
+    const void *values; /* [rows] */
+    const void *returns; /* [rows] */
+    const void *old_values; /* [rows], or NULL (values are not clipped) */
+    const uint8_t *valid; /* [rows], or NULL (true where not 0; all are) */
+    double scale; /* (1 / how many are valid) */
+    double low; /* (1 - clip_range) */
+    double high; /* (1 + clip_range) */
+    double clip_range;
+    double clip_range_vf;
+    double entropy_scale; /* (entropy_coef / how many are valid) */
+    double value_scale; /* (2 value_coef / how many are valid) */
+} ppo_args;
+
+/* log_prob and entropy are sums over lists of logits, of which a row has one or several beside each other:
+   dlogits = weight * (p - [k = actions]) + entropy_scale * p (log p + entropy of the list) */
+typedef struct {
+    void *dlogits; /* [rows, columns], may be logits */
+    const void *logits; /* [rows, columns] */
+    const int64_t *actions; /* [rows, lists], 0..columns - 1 (columns of the row, not of the list) */
+    const int64_t *widths; /* [lists], 1.., parts of columns */
+    int64_t rows; /* 0.. */
+    int64_t columns; /* 1.. */
+    int64_t lists; /* 1..columns */
+    ppo_args ppo;
+} categorical_ppo_loss_args; /* n = rows / FASTOPT_ROW_BLOCK */
 
 /* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0. Where x * exp(y) stands below
    with |y| beyond a bound, it is (x * exp(y / 2)) * exp(y / 2): exp(y) would be 0 or infinite before the product is.
@@ -602,6 +648,7 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(categorical_entropy, categorical_entropy_args)                 \
     KERNEL(categorical_sample, categorical_sample_args)                   \
     KERNEL(categorical_policy_gradient, categorical_policy_gradient_args) \
+    KERNEL(categorical_ppo_loss, categorical_ppo_loss_args)               \
     KERNEL(gaussian_kl, gaussian_kl_args)                                 \
     KERNEL(gaussian_log_prob, gaussian_log_prob_args)                     \
     KERNEL(gaussian_entropy, gaussian_entropy_args)                       \

@@ -39,13 +39,19 @@ from fastopt.policy.line_search import (
     LineSearchResult,
     kl_line_search,
 )
+from fastopt.policy.ppo import (
+    PPOStats,
+    categorical_ppo_loss,
+)
 
 __all__ = [
     "LineSearchResult",
+    "PPOStats",
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
     "categorical_policy_gradient",
+    "categorical_ppo_loss",
     "categorical_sample",
     "discounted_returns",
     "gae",
