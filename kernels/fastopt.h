@@ -17,7 +17,8 @@
      uint8_t, adam_scalars     what a void pointer has, if not the type of arrays; RULE is the beginning of a kernel's name
      0..columns - 1            what a number, or each of an array, may be; 1.. has no end; also: 0 or columns; without a note
                                a double, an array or an unsigned number may be anything, an int is 0 or 1
-     distinct                  all numbers of an array; also: numbered as they come (each new one is the next: 0 0 1 0 2)
+     distinct                  all numbers of an array; also: numbered as they come (each new one is the next: 0 0 1 0 2);
+                               parts of columns (together they are that number)
      changes nothing           whatever this number is, the results are the same
      size = n * width          behind a record: what a name stands for inside, a term or a range. n is the end of the range,
                                `bytes` what an element of type T has
@@ -416,7 +417,8 @@ typedef struct {
 } categorical_sample_args;
 
 /* losses[i] = - advantages[i] * log p[i, actions[i]] - entropy_coef * entropy[i]
-   dlogits = (advantages * scale) * (p - [k = actions]) + entropy_scale * p (log p + entropy) */
+   dlogits = (advantages * scale) * (p - [k = actions]) + entropy_scale * p (log p + entropy)
+   Both are 0 where a row is not valid, here and below. */
 typedef struct {
     void *dlogits; /* [n, columns], may be logits */
     void *losses; /* [n] */
@@ -424,74 +426,55 @@ typedef struct {
     const int64_t *actions; /* [n], 0..columns - 1 */
     const void *advantages; /* [n] */
     int64_t columns; /* 1.. */
-    double scale; /* (1 / rows) */
+    const uint8_t *valid; /* [n], or NULL (true where not 0; all are) */
+    double scale; /* (1 / how many are valid) */
     double entropy_coef;
-    double entropy_scale; /* (entropy_coef / rows) */
+    double entropy_scale; /* (entropy_coef / how many are valid) */
     softmax_args softmax;
 } categorical_policy_gradient_args;
 
-/* A layer of a perceptron: y = f(x weight^T + bias), by activation f: 0 none, 1 tanh, 2 leaky ReLU. A sum of products goes in
-   blocks of FASTOPT_PRODUCT_BLOCK, each begun at 0 and added up in order, and these are added up in order. */
+/* The terms of the loss of PPO, and their sums over a block of FASTOPT_ROW_BLOCK rows, in double, the rows in order. With
+   ratio = exp(log_prob - old_log_prob) and predicted = values, or old_values + clip(values - old_values, -+clip_range_vf):
+   surrogate = min(advantages * ratio, advantages * clip(ratio, low, high));   squared error = (predicted - returns)^2;
+   entropy;   KL = (ratio - 1) - (log_prob - old_log_prob);   clipped = [|ratio - 1| > clip_range]
+   weight = (advantages * ratio) * scale, 0 where the clipped one is less: what dloss / dlog_prob is, with its sign turned
+   dvalues = (predicted - returns) * value_scale, 0 where values are clipped */
+#define FASTOPT_PPO_SURROGATE 0
+#define FASTOPT_PPO_SQUARED_ERROR 1
+#define FASTOPT_PPO_ENTROPY 2
+#define FASTOPT_PPO_KL 3
+#define FASTOPT_PPO_CLIPPED 4
+#define FASTOPT_PPO_SUMS 5
 typedef struct {
-    void *y; /* [n, outputs] */
-    const void *x; /* [n, inputs] */
-    const void *weight; /* [outputs, inputs] */
-    const void *bias; /* [outputs] */
-    int64_t inputs; /* 1.. */
-    int64_t outputs; /* 1.. */
-    int activation; /* 0..2 */
-    double negative_slope;
-} dense_args;
+    void *dvalues; /* [rows], may be values */
+    double *sums; /* [rows / FASTOPT_ROW_BLOCK, FASTOPT_PPO_SUMS] */
+    const void *advantages; /* [rows] */
+    const void *old_log_prob; /* [rows] */
+    const void *values; /* [rows] */
+    const void *returns; /* [rows] */
+    const void *old_values; /* [rows], or NULL (values are not clipped) */
+    const uint8_t *valid; /* [rows], or NULL (true where not 0; all are) */
+    double scale; /* (1 / how many are valid) */
+    double low; /* (1 - clip_range) */
+    double high; /* (1 + clip_range) */
+    double clip_range;
+    double clip_range_vf;
+    double entropy_scale; /* (entropy_coef / how many are valid) */
+    double value_scale; /* (2 value_coef / how many are valid) */
+} ppo_args;
 
-#define FASTOPT_PRODUCT_BLOCK 64
-#define FASTOPT_TANH 1
-#define FASTOPT_LEAKY_RELU 2
-
-/* dx = (dz weight) * f'(x): the gradient before the activation of the layer before, whose output is x */
+/* log_prob and entropy are sums over lists of logits, of which a row has one or several beside each other:
+   dlogits = weight * (p - [k = actions]) + entropy_scale * p (log p + entropy of the list) */
 typedef struct {
-    void *dx; /* [n, inputs] */
-    const void *dz; /* [n, outputs] */
-    const void *weight; /* [outputs, inputs] */
-    const void *x; /* [n, inputs] */
-    int64_t inputs; /* 1.. */
-    int64_t outputs; /* 1.. */
-    int activation; /* 0..2 */
-    double negative_slope;
-} dense_backward_args;
-
-/* dweight = dz^T x, dbias = the sum of the rows of dz; the range is over outputs */
-typedef struct {
-    void *dweight; /* [n, inputs] */
-    void *dbias; /* [n] */
-    const void *dz; /* [rows, outputs] */
-    const void *x; /* [rows, inputs] */
-    int64_t rows; /* 1.. */
-    int64_t inputs; /* 1.. */
-    int64_t outputs; /* n */
-} dense_gradient_args;
-
-/* The action of each row that wins a race, whose time is noise / p, of exponentially distributed noise: actions[i, list] = the
-   first k whose p / noise is largest, -1 where the row is no distribution; log_prob = its log p, added to what is there but
-   for the first of several lists of logits. */
-typedef struct {
-    int64_t *actions; /* [n, lists] */
-    void *log_prob; /* [n] */
-    const void *logits; /* [n * stride + columns - stride] */
-    const void *noise; /* [n * stride + columns - stride] */
+    void *dlogits; /* [rows, columns], may be logits */
+    const void *logits; /* [rows, columns] */
+    const int64_t *actions; /* [rows, lists], 0..columns - 1 (columns of the row, not of the list) */
+    const int64_t *widths; /* [lists], 1.., parts of columns */
+    int64_t rows; /* 0.. */
     int64_t columns; /* 1.. */
-    int64_t stride; /* columns.. (of the rows of all lists) */
-    int64_t list; /* 0..lists - 1 */
-    int64_t lists; /* 1.. */
-} categorical_race_args;
-
-/* actions = mean + exp(log_std) * noise, one log_std for all rows */
-typedef struct {
-    void *actions; /* [n, columns] */
-    const void *mean; /* [n, columns] */
-    const void *log_std; /* [columns] */
-    const void *noise; /* [n, columns] */
-    int64_t columns; /* 1.. */
-} gaussian_shift_args;
+    int64_t lists; /* 1..columns */
+    ppo_args ppo;
+} categorical_ppo_loss_args; /* n = rows / FASTOPT_ROW_BLOCK */
 
 /* A log_std belongs to each row when its stride is `columns`, and to all rows when it is 0. Where x * exp(y) stands below
    with |y| beyond a bound, it is (x * exp(y / 2)) * exp(y / 2): exp(y) would be 0 or infinite before the product is.
@@ -590,6 +573,69 @@ typedef struct {
     double gamma_lam;
 } gae_args; /* n = environments */
 
+/* A layer of a perceptron: y = f(x weight^T + bias), by activation f: 0 none, 1 tanh, 2 leaky ReLU. A sum of products goes in
+   blocks of FASTOPT_PRODUCT_BLOCK, each begun at 0 and added up in order, and these are added up in order. */
+typedef struct {
+    void *y; /* [n, outputs] */
+    const void *x; /* [n, inputs] */
+    const void *weight; /* [outputs, inputs] */
+    const void *bias; /* [outputs] */
+    int64_t inputs; /* 1.. */
+    int64_t outputs; /* 1.. */
+    int activation; /* 0..2 */
+    double negative_slope;
+} dense_args;
+
+#define FASTOPT_PRODUCT_BLOCK 64
+#define FASTOPT_TANH 1
+#define FASTOPT_LEAKY_RELU 2
+
+/* dx = (dz weight) * f'(x): the gradient before the activation of the layer before, whose output is x */
+typedef struct {
+    void *dx; /* [n, inputs] */
+    const void *dz; /* [n, outputs] */
+    const void *weight; /* [outputs, inputs] */
+    const void *x; /* [n, inputs] */
+    int64_t inputs; /* 1.. */
+    int64_t outputs; /* 1.. */
+    int activation; /* 0..2 */
+    double negative_slope;
+} dense_backward_args;
+
+/* dweight = dz^T x, dbias = the sum of the rows of dz; the range is over outputs */
+typedef struct {
+    void *dweight; /* [n, inputs] */
+    void *dbias; /* [n] */
+    const void *dz; /* [rows, outputs] */
+    const void *x; /* [rows, inputs] */
+    int64_t rows; /* 1.. */
+    int64_t inputs; /* 1.. */
+    int64_t outputs; /* n */
+} dense_gradient_args;
+
+/* The action of each row that wins a race, whose time is noise / p, of exponentially distributed noise: actions[i, list] = the
+   first k whose p / noise is largest, -1 where the row is no distribution; log_prob = its log p, added to what is there but
+   for the first of several lists of logits. */
+typedef struct {
+    int64_t *actions; /* [n, lists] */
+    void *log_prob; /* [n] */
+    const void *logits; /* [n * stride + columns - stride] */
+    const void *noise; /* [n * stride + columns - stride] */
+    int64_t columns; /* 1.. */
+    int64_t stride; /* columns.. (of the rows of all lists) */
+    int64_t list; /* 0..lists - 1 */
+    int64_t lists; /* 1.. */
+} categorical_race_args;
+
+/* actions = mean + exp(log_std) * noise, one log_std for all rows */
+typedef struct {
+    void *actions; /* [n, columns] */
+    const void *mean; /* [n, columns] */
+    const void *log_std; /* [columns] */
+    const void *noise; /* [n, columns] */
+    int64_t columns; /* 1.. */
+} gaussian_shift_args;
+
 /* The traffic of a kernel without its arithmetic: out[k] = in[k], the other inputs are only read. For benchmarks.
    A case for each traffic that an op here has: see kernels/core/stream.hpp. */
 #define FASTOPT_STREAM_ARRAYS 6
@@ -665,17 +711,18 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(categorical_entropy, categorical_entropy_args)                 \
     KERNEL(categorical_sample, categorical_sample_args)                   \
     KERNEL(categorical_policy_gradient, categorical_policy_gradient_args) \
-    KERNEL(dense, dense_args)                                             \
-    KERNEL(dense_backward, dense_backward_args)                           \
-    KERNEL(dense_gradient, dense_gradient_args)                           \
-    KERNEL(categorical_race, categorical_race_args)                       \
-    KERNEL(gaussian_shift, gaussian_shift_args)                           \
+    KERNEL(categorical_ppo_loss, categorical_ppo_loss_args)               \
     KERNEL(gaussian_kl, gaussian_kl_args)                                 \
     KERNEL(gaussian_log_prob, gaussian_log_prob_args)                     \
     KERNEL(gaussian_entropy, gaussian_entropy_args)                       \
     KERNEL(gaussian_sample, gaussian_sample_args)                         \
     KERNEL(gaussian_policy_gradient, gaussian_policy_gradient_args)       \
     KERNEL(discounted_returns, discounted_returns_args)                   \
+    KERNEL(dense, dense_args)                                             \
+    KERNEL(dense_backward, dense_backward_args)                           \
+    KERNEL(dense_gradient, dense_gradient_args)                           \
+    KERNEL(categorical_race, categorical_race_args)                       \
+    KERNEL(gaussian_shift, gaussian_shift_args)                           \
     KERNEL(gae, gae_args)                                                 \
     KERNEL(standardize, standardize_args)
 

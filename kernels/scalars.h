@@ -72,8 +72,15 @@ double fastopt_gaussian_log_prob_constant(int64_t columns);
 double fastopt_gaussian_entropy_constant(int64_t columns);
 /* Fill in the scalars of a record whose sizes are there. */
 void fastopt_gae_scalars(gae_args *args, double gamma, double lam);
-void fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
 void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
+/* The same, where returned is how many rows are valid: 0 of them leave nothing to divide by. */
+int64_t fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
+int64_t fastopt_ppo_scalars(ppo_args *args, int64_t rows, double clip_range, double clip_range_vf, double entropy_coef,
+                            double value_coef);
+/* From the sums of all blocks and that number: the loss, policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction. */
+#define FASTOPT_PPO_RESULTS 6
+void fastopt_ppo_results(double *results, const double *sums, int64_t rows, int64_t valid, double entropy_coef,
+                         double value_coef);
 /* The numbers of the `wanted` lowest (maximize: highest) of n scores, the best first, lower numbers first among equals; fewer
    where fewer are finite: no other score is taken. Returns how many. `work` has n elements. */
 int64_t fastopt_select_elites(int64_t *elites, const double *scores, int64_t n, int64_t wanted, int maximize, double *work);

@@ -45,14 +45,20 @@ from fastopt.policy.networks import (
     perceptron,
     perceptron_backward,
 )
+from fastopt.policy.ppo import (
+    PPOStats,
+    categorical_ppo_loss,
+)
 
 __all__ = [
     "LineSearchResult",
+    "PPOStats",
     "categorical_act",
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
     "categorical_policy_gradient",
+    "categorical_ppo_loss",
     "categorical_sample",
     "discounted_returns",
     "gae",

@@ -160,6 +160,7 @@ def categorical_policy_gradient(
     advantages: Array,
     *,
     entropy_coef: float = 0.0,
+    valid: NDArray[np.bool] | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
     """Return the policy-gradient loss of categorical policies and its gradient with respect to the logits.
@@ -176,6 +177,9 @@ def categorical_policy_gradient(
         Taken as constants.
     entropy_coef : float
         How much each nat of entropy lowers the loss.
+    valid : ndarray of bool, shape (...), optional
+        Which samples count: the others, whatever is in their floats, are in no mean, N among them, and have a gradient
+        of 0. (Their actions still are numbers of columns.)
     out : ndarray, optional
         Array of the shape and dtype of `logits` for the gradient. It may be `logits` itself.
 
@@ -188,8 +192,8 @@ def categorical_policy_gradient(
     Raises
     ------
     TypeError, ValueError
-        If an array is of another kind, dtype or shape, an action is none of the columns, the batch is empty,
-        `entropy_coef` is not finite, or `out` is read-only or overlaps an input.
+        If an array is of another kind, dtype or shape, an action is none of the columns, the batch is empty
+        or nothing in it is valid, `entropy_coef` is not finite, or `out` is read-only or overlaps an input.
 
     Notes
     -----
@@ -208,4 +212,4 @@ def categorical_policy_gradient(
     array([[ 1., -1.]])
     """
     coef = finite_number("entropy_coef", entropy_coef)
-    return _core.categorical_policy_gradient(logits, actions, advantages, coef, out)
+    return _core.categorical_policy_gradient(logits, actions, advantages, coef, valid, out)

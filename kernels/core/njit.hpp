@@ -17,7 +17,7 @@
 
 namespace {
 
-enum status : int64_t { DONE = 0, OVERLAP = 1, EPS_TOO_SMALL = 2, NO_ACTION = 3 };
+enum status : int64_t { DONE = 0, OVERLAP = 1, EPS_TOO_SMALL = 2, NO_ACTION = 3, NONE_VALID = 4 };
 
 template <class T>
 constexpr int TYPE = sizeof(T) == 4 ? 0 : 1;

@@ -21,13 +21,14 @@ cdef double sum_about(ndarray x, fastopt_kernel kernel, double mean, ndarray roo
     return fastopt_add_up(sums, blocks)
 
 
-cdef double mean_with(ndarray x, ndarray room) noexcept:
+cdef double mean_with(ndarray x, ndarray room, int64_t count) noexcept:
+    """The mean over `count` elements: what others there are is 0."""
     cdef double total = sum_about(x, fastopt_kernels.core.sum_values[element_type(x)], 0, room)
-    return fastopt_mean(&total, 1, PyArray_SIZE(x))
+    return fastopt_mean(&total, 1, count)
 
 
 cdef double mean_of(ndarray x) except? -1:
-    return mean_with(x, room_for_sums(x))
+    return mean_with(x, room_for_sums(x), PyArray_SIZE(x))
 
 
 cdef double squares_of(list arrays, double* sums) except -1:

@@ -4,6 +4,7 @@
 #include "core/math.hpp"
 #include "core/registers.hpp"
 #include "core/tiles.hpp"
+#include "policy/ppo.hpp"
 #include "random/normal.hpp"
 
 namespace {
@@ -66,13 +67,21 @@ template <class T, int64_t LANES, class Sum = T>
 struct softmax {
     static constexpr int64_t PIECE = LANES == 1 ? 512 : COLUMNS;
     const T *logits, *given = nullptr;  // e, where threads have shared it
-    int64_t rows, columns;
+    int64_t rows, columns, stride;
     T largest[LANES];
-    Sum total[LANES] = {};
+    Sum total[LANES];
     alignas(64) T x[PIECE * LANES], e[PIECE * LANES];
 
-    ONCE_A_TILE softmax(const void* of_all, const softmax_args& shared, int64_t row, int64_t rows_, int64_t columns_)
-        : logits(static_cast<const T*>(of_all) + row * columns_), rows(rows_), columns(columns_) {
+    softmax() = default;
+    FASTOPT_INLINE softmax(const void* of_all, const softmax_args& shared, int64_t row, int64_t rows_, int64_t columns_) {
+        take(static_cast<const T*>(of_all) + row * columns_, shared, row, rows_, columns_, columns_);
+    }
+
+    // Of the `rows` rows from `from` on, `stride` apart, of which the first is number `row` of all.
+    ONCE_A_TILE void take(const T* from, const softmax_args& shared, int64_t row, int64_t rows_, int64_t columns_,
+                          int64_t stride_) {
+        logits = from, rows = rows_, columns = columns_, stride = stride_;
+        for (int64_t j = 0; j < LANES; ++j) total[j] = 0;
         if constexpr (LANES == 1) {
             if (shared.e != nullptr) given = static_cast<const T*>(shared.e) + row * columns;
             largest[0] = given != nullptr ? static_cast<const T*>(shared.largest)[row]
@@ -80,7 +89,7 @@ struct softmax {
         } else {
             for (int64_t k = 0; k < columns; k += PIECE) {
                 const int64_t n = at_most(columns - k, PIECE);
-                load_tile(x, logits + k, columns, rows, n);
+                load_tile(x, logits + k, stride, rows, n);
                 if (k == 0)
                     for (int64_t j = 0; j < LANES; ++j) largest[j] = x[j];
                 for (int64_t c = 0; c < n; ++c)
@@ -90,7 +99,7 @@ struct softmax {
         }
         for (int64_t k = 0; k < columns; k += PIECE) {
             const int64_t n = at_most(columns - k, PIECE);
-            if (LANES > 1 && columns > PIECE) load_tile(x, logits + k, columns, rows, n);
+            if (LANES > 1 && columns > PIECE) load_tile(x, logits + k, stride, rows, n);
             exponentials(k, n, total);
         }
     }
@@ -100,7 +109,7 @@ struct softmax {
         const int64_t n = at_most(columns - k, PIECE);
         if (columns > PIECE) {
             Sum unused[LANES] = {};
-            if (LANES > 1) load_tile(x, logits + k, columns, rows, n);
+            if (LANES > 1) load_tile(x, logits + k, stride, rows, n);
             exponentials(k, n, unused);
         }
         return n;
@@ -196,11 +205,18 @@ void categorical_kl(const categorical_kl_args& a, int64_t begin, int64_t end) {
     });
 }
 
+// The action of each row of a list of logits: every `apart` numbers one, counted from `origin`.
+struct actions_of {
+    const int64_t* actions;
+    int64_t apart = 1, origin = 0;
+    FASTOPT_INLINE int64_t operator[](int64_t row) const { return actions[row * apart] - origin; }
+};
+
 // log p of the action of each row.
 template <class T, int64_t LANES>
-ONCE_A_TILE void action_log_probs(T* log_prob, const softmax<T, LANES>& t, const int64_t* actions) {
+ONCE_A_TILE void action_log_probs(T* log_prob, const softmax<T, LANES>& t, actions_of actions) {
     T x[LANES] = {};
-    for (int64_t j = 0; j < t.rows; ++j) x[j] = t.logits[j * t.columns + actions[j]];
+    for (int64_t j = 0; j < t.rows; ++j) x[j] = t.logits[j * t.stride + actions[j]];
     for (int64_t j = 0; j < LANES; ++j) log_prob[j] = (x[j] - t.largest[j]) - logarithm(t.total[j]);
 }
 
@@ -210,7 +226,7 @@ void categorical_log_prob(const categorical_log_prob_args& a, int64_t begin, int
         constexpr int64_t LANES = decltype(side)::LANES;
         softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
         T log_prob[LANES];
-        action_log_probs(log_prob, t, a.actions + row);
+        action_log_probs(log_prob, t, {a.actions + row});
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.log_prob)[row + j] = log_prob[j];
     });
 }
@@ -280,51 +296,104 @@ void categorical_sample(const categorical_sample_args& a, int64_t begin, int64_t
 template <class T, int64_t LANES>
 FASTOPT_INLINE void store_piece(T* to, const softmax<T, LANES>& t, int64_t n) {
     if constexpr (LANES == 1) __builtin_memcpy(to, t.e, static_cast<size_t>(n) * sizeof(T));
-    else store_tile(to, t.columns, t.rows, n, t.e);
+    else store_tile(to, t.stride, t.rows, n, t.e);
+}
+
+// dlogits = weight * (p - [k = action]) + entropy_scale * p (log p + entropy), the latter where there are entropies, and 0
+// where a row is not valid. What is in t is lost.
+template <class T, int64_t LANES>
+ONCE_A_TILE void logits_gradient(T* dlogits, softmax<T, LANES>& t, actions_of actions, const T* weight, const T* entropy,
+                                 T entropy_scale, const uint8_t* valid) {
+    typedef typename integer_like<T>::type index;
+    T inverse[LANES], log_total[LANES];
+    for (int64_t j = 0; j < LANES; ++j) {
+        inverse[j] = T(1) / t.total[j];
+        log_total[j] = logarithm(t.total[j]);
+    }
+    for (int64_t k = 0; k < t.columns; k += t.PIECE) {
+        const int64_t n = t.piece(k);
+        index chosen[LANES];  // in this piece, or none
+        for (int64_t j = 0; j < LANES; ++j) {
+            const int64_t action = actions[j < t.rows ? j : t.rows - 1] - k;
+            chosen[j] = static_cast<index>(action >= 0 && action < t.PIECE ? action : -1);
+        }
+        for (int64_t c = 0; c < n; ++c)
+            for (int64_t j = 0; j < LANES; ++j) {
+                const int64_t i = c * LANES + j;
+                const T p = t.e[i] * inverse[j];
+                const T grad = weight[j] * (chosen[j] == static_cast<index>(c) ? p - T(1) : p);
+                if (entropy != nullptr)
+                    t.e[i] = grad + entropy_scale * weighted(p, (t.x[i] - log_total[j]) + entropy[j]);
+                else
+                    t.e[i] = grad;
+            }
+        for (int64_t j = 0; j < t.rows && valid != nullptr; ++j)
+            for (int64_t c = 0; c < n && valid[j] == 0; ++c) t.e[c * LANES + j] = 0;
+        store_piece(dlogits + k, t, n);
+    }
 }
 
 template <class T>
 void categorical_policy_gradient(const categorical_policy_gradient_args& a, int64_t begin, int64_t end) {
-    typedef typename integer_like<T>::type index;
     side_by_side(begin, end, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
         constexpr int64_t LANES = decltype(side)::LANES;
         softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
-        const int64_t* actions = a.actions + row;
         const T scale = static_cast<T>(a.scale), coef = static_cast<T>(a.entropy_coef);
-        const T entropy_scale = static_cast<T>(a.entropy_scale);
-        const bool with_entropy = a.entropy_coef != 0;
-        T advantage[LANES] = {}, loss[LANES], weight[LANES], entropy[LANES], inverse[LANES], log_total[LANES];
+        const uint8_t* valid = a.valid != nullptr ? a.valid + row : nullptr;
+        const bool with_entropy = a.entropy_scale != 0;
+        T advantage[LANES] = {}, loss[LANES], weight[LANES], entropy[LANES];
         for (int64_t j = 0; j < rows; ++j) advantage[j] = static_cast<const T*>(a.advantages)[row + j];
-        action_log_probs(loss, t, actions);
+        action_log_probs(loss, t, {a.actions + row});
         if (with_entropy) entropies(entropy, t);
         for (int64_t j = 0; j < LANES; ++j) {
             loss[j] = -(advantage[j] * loss[j]);
             if (with_entropy) loss[j] -= coef * entropy[j];
             weight[j] = advantage[j] * scale;
-            inverse[j] = T(1) / t.total[j];
-            log_total[j] = logarithm(t.total[j]);
         }
-        for (int64_t k = 0; k < a.columns; k += t.PIECE) {
-            const int64_t n = t.piece(k);
-            index chosen[LANES];  // in this piece, or none
-            for (int64_t j = 0; j < LANES; ++j) {
-                const int64_t action = actions[j < rows ? j : rows - 1] - k;
-                chosen[j] = static_cast<index>(action >= 0 && action < t.PIECE ? action : -1);
-            }
-            for (int64_t c = 0; c < n; ++c)
-                for (int64_t j = 0; j < LANES; ++j) {
-                    const int64_t i = c * LANES + j;
-                    const T p = t.e[i] * inverse[j];
-                    const T grad = weight[j] * (chosen[j] == static_cast<index>(c) ? p - T(1) : p);
-                    if (with_entropy)
-                        t.e[i] = grad + entropy_scale * weighted(p, (t.x[i] - log_total[j]) + entropy[j]);
-                    else
-                        t.e[i] = grad;
-                }
-            store_piece(static_cast<T*>(a.dlogits) + row * a.columns + k, t, n);
-        }
-        for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.losses)[row + j] = loss[j];
+        logits_gradient(static_cast<T*>(a.dlogits) + row * a.columns, t, {a.actions + row}, weight,
+                        with_entropy ? entropy : nullptr, static_cast<T>(a.entropy_scale), valid);
+        for (int64_t j = 0; j < rows; ++j)
+            static_cast<T*>(a.losses)[row + j] = valid == nullptr || valid[j] != 0 ? loss[j] : T(0);
     });
+}
+
+// Each block of rows adds up its own terms of the loss; what a row has several lists of logits of is summed over them.
+template <class T>
+void categorical_ppo_loss(const categorical_ppo_loss_args& a, int64_t begin, int64_t end) {
+    const T entropy_scale = static_cast<T>(a.ppo.entropy_scale);
+    for (int64_t block = begin; block < end; ++block) {
+        const int64_t first = block * FASTOPT_ROW_BLOCK, last = at_most(first + FASTOPT_ROW_BLOCK, a.rows);
+        ppo_block<T> terms(a.ppo, first, last - first);
+        side_by_side(first, last, false, [&](auto side, int64_t row, int64_t rows) {
+            constexpr int64_t LANES = decltype(side)::LANES;
+            const T* logits = static_cast<const T*>(a.logits) + row * a.columns;
+            T* dlogits = static_cast<T*>(a.dlogits) + row * a.columns;
+            const uint8_t* valid = a.ppo.valid != nullptr ? a.ppo.valid + row : nullptr;
+            softmax<T, LANES> t;
+            T log_prob[LANES], entropy[LANES], log_probs[LANES] = {}, all_entropies[LANES] = {}, weight[LANES];
+            const auto take = [&](int64_t list, int64_t at) {
+                t.take(logits + at, {}, row, rows, a.widths[list], a.columns);
+                entropies(entropy, t);
+                return actions_of{a.actions + row * a.lists + list, a.lists, at};
+            };
+            int64_t list = 0, at = 0;
+            for (; list < a.lists; at += a.widths[list++]) {
+                action_log_probs(log_prob, t, take(list, at));
+                for (int64_t j = 0; j < LANES; ++j) {
+                    log_probs[j] += log_prob[j];
+                    all_entropies[j] += entropy[j];
+                }
+            }
+            terms.weigh(weight, log_probs, all_entropies, row - first, rows);
+            for (actions_of actions{}; list > 0;) {  // backwards: the last one is still there
+                at -= a.widths[--list];
+                actions = list < a.lists - 1 ? take(list, at) : actions_of{a.actions + row * a.lists + list, a.lists, at};
+                logits_gradient(dlogits + at, t, actions, weight, a.ppo.entropy_scale != 0 ? entropy : nullptr,
+                                entropy_scale, valid);
+            }
+        });
+        terms.add_up(a.ppo.sums + block * FASTOPT_PPO_SUMS);
+    }
 }
 
 }  // namespace

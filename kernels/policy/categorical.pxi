@@ -9,19 +9,23 @@ cdef inline uint64_t largest_unsigned(const int64_t* numbers, int64_t count) noe
     return worst
 
 
-cdef ndarray checked_choices(object x, ndarray logits):
-    """A copy of the actions of a categorical policy as int64, all of them actions that there are."""
-    cdef int64_t n = columns_of(logits)
-    cdef uint64_t worst
-    cdef const int64_t* action
+cdef ndarray integers_of(object x, tuple expected, str of_what):
+    """A copy of the actions of categorical policies as int64, in that shape."""
     if not PyArray_CheckExact(x) and type(x) is not _memmap:
         raise TypeError(_wrong_kind(x, "actions").replace("np.float32", "np.int64"))
     if x.dtype.kind not in "iu":
         raise TypeError(f"actions: expected integers, got {x.dtype}; actions.astype(np.int64) converts them")
-    if shape(x) != batch_shape(logits):
-        raise ValueError(f"actions: expected shape {batch_shape(logits)}, one for each row of logits, got {shape(x)}")
-    cdef ndarray a = np.array(x, np.int64, order="C")
-    action = <const int64_t*>PyArray_DATA(a)
+    if shape(x) != expected:
+        raise ValueError(f"actions: expected shape {expected}, {of_what}, got {shape(x)}")
+    return np.array(x, np.int64, order="C")
+
+
+cdef ndarray checked_choices(object x, ndarray logits):
+    """A copy of the actions of a categorical policy as int64, all of them actions that there are."""
+    cdef int64_t n = columns_of(logits)
+    cdef uint64_t worst
+    cdef ndarray a = integers_of(x, batch_shape(logits), "one for each row of logits")
+    cdef const int64_t* action = <const int64_t*>PyArray_DATA(a)
     cdef int64_t count = PyArray_SIZE(a)
     if count < 1 << 14:  # over in microseconds: see run_jobs_of
         worst = largest_unsigned(action, count)
@@ -119,14 +123,17 @@ def categorical_sample(logits, uint64_t seed, uint64_t stream, uint32_t domain):
     return actions
 
 
-def categorical_policy_gradient(logits, actions, advantages, double entropy_coef, out):
+def categorical_policy_gradient(logits, actions, advantages, double entropy_coef, valid, out):
     cdef ndarray x = checked_rows(logits, "logits")
     cdef ndarray choices = checked_choices(actions, x)
     cdef ndarray adv = checked_batch(advantages, "advantages", x, "logits")
     not_empty(x, "logits")
+    cdef ndarray counted = checked_valid(valid, adv)
     cdef ndarray dlogits = output_for(out, x, "logits")
     if out is not None:
         distinct(dlogits, "out", adv, "advantages")
+        if counted is not None:
+            distinct(dlogits, "out", valid, "valid")
     cdef ndarray target = c_target(dlogits)
     x = c_ordered(x)
     adv = c_ordered(adv)
@@ -136,12 +143,12 @@ def categorical_policy_gradient(logits, actions, advantages, double entropy_coef
     cdef tuple result = (loss, dlogits)
     cdef categorical_policy_gradient_args args = categorical_policy_gradient_args(
         dlogits=PyArray_DATA(target), losses=PyArray_DATA(losses), logits=PyArray_DATA(x),
-        actions=<const int64_t*>PyArray_DATA(choices), advantages=PyArray_DATA(adv), columns=columns_of(x),
-        scale=0, entropy_coef=0, entropy_scale=0, softmax=softmax_args(largest=NULL, e=NULL))
+        actions=<const int64_t*>PyArray_DATA(choices), advantages=PyArray_DATA(adv), valid=flags_of(counted),
+        columns=columns_of(x), scale=0, entropy_coef=0, entropy_scale=0, softmax=softmax_args(largest=NULL, e=NULL))
     kept = shared_softmax(x, &args.softmax)
-    fastopt_categorical_gradient_scalars(&args, rows_of(x), entropy_coef)
+    cdef int64_t count = some_valid(fastopt_categorical_gradient_scalars(&args, rows_of(x), entropy_coef))
     run_rows(fastopt_kernels.policy.categorical_policy_gradient[element_type(x)], &args, x)
     if target is not dlogits:
         copied_into(dlogits, target)
-    set_number(loss, mean_with(losses, room))
+    set_number(loss, mean_with(losses, room, count))
     return result

@@ -114,21 +114,12 @@ def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_
     else:
         args.dlog_std = PyArray_DATA(log_std_target)
     fastopt_gaussian_gradient_scalars(&args, entropy_coef)
-    run_work(fastopt_kernels.policy.gaussian_policy_gradient[element_type(x)], &args, blocks,
-             max(1, ROW_GRAIN // (FASTOPT_ROW_BLOCK * columns_of(x))), <double>PyArray_SIZE(x) / ROW_GRAIN)
+    run_row_blocks(fastopt_kernels.policy.gaussian_policy_gradient[element_type(x)], &args, rows_of(x), columns_of(x))
     if shared:
         add_row_blocks(log_std_target, args.column_sums, blocks)
     if mean_target is not dmean:
         copied_into(dmean, mean_target)
     if log_std_target is not dlog_std:
         copied_into(dlog_std, log_std_target)
-    set_number(loss, mean_with(losses, room))
+    set_number(loss, mean_with(losses, room, rows_of(x)))
     return result
-
-
-cdef ndarray output_named(object out, str name, ndarray like, str like_name):
-    if out is None:
-        return PyArray_NewLikeArray(like, NPY_KEEPORDER, NULL, 0)
-    cdef ndarray y = checked_like(out, name, like, like_name)
-    writable(y, name)
-    return y

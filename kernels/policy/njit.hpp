@@ -61,9 +61,29 @@ int64_t categorical_policy_gradient(T* losses, T* dlogits, const T* logits, cons
     if (dlogits != logits && overlap(dlogits, logits, bytes)) return OVERLAP;
     if (overlap(dlogits, bytes, advantages, row_bytes) || overlap(dlogits, bytes, actions, rows * 8)) return OVERLAP;
     if (!are_columns(actions, rows, columns)) return NO_ACTION;
-    categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, columns, 0, 0, 0, {}};
+    categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, columns, nullptr, 0, 0, 0, {}};
     fastopt_categorical_gradient_scalars(&args, rows, entropy_coef);
     return run(fastopt_kernels.policy->categorical_policy_gradient[TYPE<T>], &args, rows);
+}
+
+// n is the size of dlogits. `widths` of the lists of logits is null where there is one; old_values where they are not needed,
+// and `valid` where all are. `sums` has FASTOPT_PPO_SUMS for each FASTOPT_ROW_BLOCK rows, `results` FASTOPT_PPO_RESULTS.
+template <class T>
+int64_t categorical_ppo_loss(T* dlogits, T* dvalues, const T* logits, const T* advantages, const T* old_log_prob,
+                             const T* values, const T* returns, const T* old_values, const int64_t* actions,
+                             const int64_t* widths, const uint8_t* valid, double* sums, double* results, int64_t n,
+                             int64_t rows, int64_t lists, double clip_range, double clip_range_vf, double entropy_coef,
+                             double value_coef) {
+    const int64_t columns = n / rows;
+    if (!are_columns(actions, rows * lists, columns)) return NO_ACTION;
+    categorical_ppo_loss_args args = {dlogits, logits, actions, widths != nullptr ? widths : &columns, rows, columns, lists,
+                                      {dvalues, sums, advantages, old_log_prob, values, returns, old_values, valid, 0, 0, 0,
+                                       0, 0, 0, 0}};
+    const int64_t counted = fastopt_ppo_scalars(&args.ppo, rows, clip_range, clip_range_vf, entropy_coef, value_coef);
+    if (counted == 0) return NONE_VALID;
+    run(fastopt_kernels.policy->categorical_ppo_loss[TYPE<T>], &args, (rows + FASTOPT_ROW_BLOCK - 1) / FASTOPT_ROW_BLOCK);
+    fastopt_ppo_results(results, sums, rows, counted, entropy_coef, value_coef);
+    return DONE;
 }
 
 // column_sums has a row for each FASTOPT_ROW_BLOCK rows where one log_std is for all, else it is null.
@@ -174,6 +194,7 @@ int64_t normalize_advantage(T* y, const T* x, int64_t n, double eps) {
     BOTH(1, gaussian_entropy), \
     BOTH(1, categorical_policy_gradient), \
     BOTH(1, gaussian_policy_gradient), \
+    BOTH(1, categorical_ppo_loss), \
     BOTH(1, categorical_sample), \
     BOTH(1, gaussian_sample), \
     BOTH(1, discounted_returns), \

@@ -20,6 +20,12 @@ cdef inline void run_rows(fastopt_kernel kernel, const void* args, ndarray x) no
     run_work(kernel, args, rows, max(least, ROW_GRAIN // columns), <double>PyArray_SIZE(x) / ROW_GRAIN)
 
 
+cdef inline void run_row_blocks(fastopt_kernel kernel, const void* args, int64_t rows, int64_t columns) noexcept:
+    """The same for a kernel whose range is over blocks of FASTOPT_ROW_BLOCK rows."""
+    run_work(kernel, args, (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK,
+             max(1, ROW_GRAIN // (FASTOPT_ROW_BLOCK * columns)), <double>rows * <double>columns / ROW_GRAIN)
+
+
 cdef ndarray c_target(ndarray y):
     """y itself where a kernel can write to it, else an array whose values are to be copied there."""
     return y if contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS else np.empty(shape(y), y.dtype)
@@ -55,3 +61,26 @@ cdef ndarray one_a_row(ndarray x):
 
 cdef object per_sample_or_mean(ndarray values, bint per_sample):
     return values if per_sample else mean_of(values)
+
+
+cdef ndarray checked_valid(object valid, ndarray batch):
+    """The mask of what counts, which has the shape of the advantages, or None."""
+    return None if valid is None else checked_flags(valid, "valid", batch, "advantages")
+
+
+cdef const uint8_t* flags_of(ndarray flags) noexcept:
+    return NULL if flags is None else <const uint8_t*>PyArray_DATA(flags)
+
+
+cdef int64_t some_valid(int64_t count) except -1:
+    if count == 0:
+        raise ValueError("valid: expected at least one that is True, got none")
+    return count
+
+
+cdef ndarray output_named(object out, str name, ndarray like, str like_name):
+    if out is None:
+        return PyArray_NewLikeArray(like, NPY_KEEPORDER, NULL, 0)
+    cdef ndarray y = checked_like(out, name, like, like_name)
+    writable(y, name)
+    return y

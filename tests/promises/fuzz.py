@@ -138,6 +138,10 @@ def contents(format: str, size: int, notes: dict[str, str], values: Values) -> n
         any_group = part("Q", size, values) % (1 + values.size())
         _, first, group = np.unique(any_group, return_index=True, return_inverse=True)
         return np.argsort(np.argsort(first))[group].astype(format)
+    if order and order.startswith("parts of "):
+        total = values.term(order.removeprefix("parts of "))
+        cuts = sorted(rng.sample(range(1, total), size - 1))
+        return np.diff([0, *cuts, total]).astype(format)
     if "numbers" not in notes or size == 0:
         return part(format, size, values)
     low, high = values.bounds(notes["numbers"])

@@ -25,7 +25,7 @@ FORMS = {
     "numbers": r"(.+\.\..*|\w+ or \w+)",
     "null": r"(NULL|or NULL|not NULL|the last or NULL|NULL with \w+|NULL where \w+ = \w+)",
     "alias": r"may be (\w+(?: or \w+)*)",
-    "order": r"(distinct|numbered as they come)",
+    "order": r"(distinct|numbered as they come|parts of \w+)",
     "free": r"(changes nothing)",
     "cut": r"cut at (\w+)",
     "type": r"(\w+)",

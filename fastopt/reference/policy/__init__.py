@@ -5,14 +5,16 @@ sums over the batch are float64 in the fixed order of :func:`fastopt.reference.o
 """
 
 from fastopt.reference.core import EXP_FLOAT32, EXP_FLOAT64, exponential, logarithm
-from fastopt.reference.policy import advantage, categorical, gaussian, networks
+from fastopt.reference.policy import advantage, categorical, gaussian, networks, ppo
 from fastopt.reference.policy.advantage import *
 from fastopt.reference.policy.categorical import *
 from fastopt.reference.policy.gaussian import *
 from fastopt.reference.policy.networks import *
+from fastopt.reference.policy.ppo import *
 
 __all__ = ["EXP_FLOAT32", "EXP_FLOAT64", "exponential", "logarithm"]
 __all__ += advantage.__all__
 __all__ += categorical.__all__
 __all__ += gaussian.__all__
 __all__ += networks.__all__
+__all__ += ppo.__all__

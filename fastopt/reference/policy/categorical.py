@@ -67,22 +67,32 @@ def categorical_policy_gradient(
     advantages: Array,
     *,
     entropy_coef: float = 0.0,
+    valid: NDArray[np.bool] | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
     f = logits.dtype.type
+    counts = np.ones(advantages.shape, bool) if valid is None else valid.view(np.uint8) != 0
+    n = counts.sum()
+    loss = -(advantages * categorical_log_prob(logits, actions))
+    if entropy_coef / n != 0:
+        loss = loss - f(entropy_coef) * categorical_entropy(logits)
+    grad = logits_gradient(logits, actions, advantages * f(1 / n), entropy_coef / n, counts)
+    return batch_mean(np.where(counts, loss, f(0)), n), into(out, grad)
+
+
+def logits_gradient(
+    logits: Array, actions: NDArray[Any], weight: Array, entropy_scale: float, counts: NDArray[np.bool]
+) -> Array:
+    """weight * (p - onehot(actions)) + entropy_scale * p * (log p + entropy), 0 where a sample does not count."""
+    f = logits.dtype.type
     x, e, total = _softmax(logits)
     chosen = np.arange(x.shape[1]) == actions.ravel()[:, None]
-    adv = advantages.ravel()
     p = e * (f(1) / total)[:, None]
-    log_prob = x[chosen] - logarithm(total)
-    loss = -(adv * log_prob)
-    grad = (adv * f(1 / len(x)))[:, None] * np.where(chosen, p - f(1), p)
-    if entropy_coef != 0:
-        entropy = _entropy(x, e, total)
-        loss = loss - f(entropy_coef) * entropy
+    grad = weight.ravel()[:, None] * np.where(chosen, p - f(1), p)
+    if entropy_scale != 0:
         log_p = x - logarithm(total)[:, None]
-        grad = grad + f(entropy_coef / len(x)) * _weighted(p, log_p + entropy[:, None])
-    return batch_mean(loss), into(out, grad.reshape(logits.shape))
+        grad = grad + f(entropy_scale) * _weighted(p, log_p + _entropy(x, e, total)[:, None])
+    return np.where(counts.ravel()[:, None], grad, f(0)).reshape(logits.shape)
 
 
 def _softmax(logits: Array) -> tuple[Array, Array, Array]:

@@ -188,7 +188,7 @@ cdef int run_hidden(network* net, ndarray x, void* y, void* room) noexcept:
     return 0
 
 
-cdef class Acting:
+cdef class _Acting:
     """What goes through the two networks of a policy: checked, with the room for it."""
     cdef network actor
     cdef network critic
@@ -212,8 +212,8 @@ cdef class Acting:
         return 0
 
 
-cdef Acting acting(observations, actor, critic, noise, int activation, double slope):
-    cdef Acting a = Acting()
+cdef _Acting acting(observations, actor, critic, noise, int activation, double slope):
+    cdef _Acting a = _Acting()
     cdef npy_intp sizes[2]
     a.keep = []
     a.x = c_ordered(checked_observations(observations, "observations"))
@@ -232,7 +232,7 @@ cdef Acting acting(observations, actor, critic, noise, int activation, double sl
 
 
 def categorical_act(observations, actor, critic, noise, choices, int activation, double slope):
-    cdef Acting a = acting(observations, actor, critic, noise, activation, slope)
+    cdef _Acting a = acting(observations, actor, critic, noise, activation, slope)
     cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1], first = 0, list_ = 0
     cdef ndarray actions
     cdef categorical_race_args args
@@ -259,7 +259,7 @@ def categorical_act(observations, actor, critic, noise, choices, int activation,
 
 
 def gaussian_act(observations, actor, critic, log_std, noise, int activation, double slope):
-    cdef Acting a = acting(observations, actor, critic, noise, activation, slope)
+    cdef _Acting a = acting(observations, actor, critic, noise, activation, slope)
     cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1]
     cdef ndarray std = checked_of(log_std, "log_std", a.x, (columns,))
     cdef ndarray actions = PyArray_EMPTY(2, PyArray_DIMS(a.scores), PyArray_TYPE(a.x), 0)
