@@ -14,6 +14,7 @@ import fastopt
 _EXTRAS = {  # package -> the extra that installs it
     **dict.fromkeys(("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium"), "demo"),
     **dict.fromkeys(("numba", "scipy"), "numba"),
+    **dict.fromkeys(("stable_baselines3", "torch"), "sb3"),
 }
 
 _EXAMPLES = """\
@@ -24,6 +25,7 @@ examples:
   fastopt demo --task cem                        learn CartPole-v1 by the cross-entropy method
   fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
+  fastopt demo --task ppo                        learn CartPole-v1 by PPO, Stable-Baselines3's and ours from the same seed
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -109,6 +111,12 @@ def _policy_gradient(options: argparse.Namespace) -> int:
     return policy_gradient.cartpole(options.seed, options.plot, options.dropout or 0.0)
 
 
+def _ppo(options: argparse.Namespace) -> int:
+    from fastopt.demo import ppo
+
+    return ppo.cartpole(options.seed, options.plot)
+
+
 class _Task(NamedTuple):
     run: Callable[[argparse.Namespace], int]
     takes: list[str]  # options besides --seed
@@ -121,6 +129,7 @@ _TASKS = {  # besides the handwritten digits
     "policy-gradient": _Task(
         _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
     ),
+    "ppo": _Task(_ppo, ["plot"], "CartPole-v1 by PPO, of Stable-Baselines3 and of fastopt.sb3"),
 }
 
 

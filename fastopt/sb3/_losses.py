@@ -24,29 +24,6 @@ def _rest(log_prob, entropy, advantages, old_log_prob, values, returns, clip_ran
     return weight, dv, st, st.policy_loss + entropy_coef * st.entropy_loss + value_coef * st.value_loss
 
 
-def categorical_ppo_loss(logits, actions, advantages, old_log_prob, values, returns, *, clip_range=0.2, clip_range_vf=None, old_values=None, entropy_coef=0.0, value_coef=0.5, out=None):
-    several = isinstance(logits, list)
-    lists = logits if several else [logits]
-    acts = [actions[:, k] for k in range(len(lists))] if several else [actions]
-    lps, ents, H = [], [], 0
-    log_prob = 0
-    for x, a in zip(lists, acts):
-        z = x - x.max(1, keepdims=True)
-        lp = z - np.log(np.exp(z).sum(1, keepdims=True))
-        ent = -(np.exp(lp) * lp).sum(1)
-        log_prob = log_prob + lp[np.arange(len(lp)), a]
-        H = H + ent
-        lps.append(lp)
-        ents.append(ent)
-    w, dv, st, loss = _rest(log_prob, H, advantages, old_log_prob, values, returns, clip_range, clip_range_vf, old_values, entropy_coef, value_coef)
-    outs = out[0] if several else [out[0]]
-    for lp, ent, a, o in zip(lps, ents, acts, outs):
-        p = np.exp(lp)
-        o[...] = w[:, None] * (p - (np.arange(p.shape[1]) == a[:, None])) + np.float32(entropy_coef / len(p)) * p * (lp + ent[:, None])
-    out[1][...] = dv
-    return loss, out[0], out[1], st
-
-
 def gaussian_ppo_loss(mean, log_std, actions, advantages, old_log_prob, values, returns, *, clip_range=0.2, clip_range_vf=None, old_values=None, entropy_coef=0.0, value_coef=0.5, out=None):
     inv = np.exp(-log_std)
     t = (actions - mean) * inv
@@ -64,4 +41,4 @@ def normalize_advantage(a, *, ddof, out):
     return out
 
 
-from fastopt.policy import categorical_log_prob, gaussian_log_prob  # noqa
+from fastopt.policy import categorical_log_prob, categorical_ppo_loss, gaussian_log_prob  # noqa

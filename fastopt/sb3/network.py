@@ -13,17 +13,9 @@ from torch import nn
 
 import fastopt
 from fastopt import policy as ops
-from fastopt.torch import optim
+from fastopt.sb3.supported import STEPS
 
 Array = NDArray[Any]
-
-_STEPS = {
-    torch.optim.Adam: optim.Adam,
-    torch.optim.AdamW: optim.AdamW,
-    torch.optim.RMSprop: optim.RMSprop,
-    torch.optim.SGD: optim.SGD,
-}
-
 
 class Features:
     """Observations as rows of float32, as `preprocess_obs` and the flattening extractor of Stable-Baselines3 make them."""
@@ -54,6 +46,7 @@ class Network:
         self.addresses = [p.data_ptr() for p in self.parameters]
         self.grads = [torch.zeros_like(p) for p in self.parameters]
         view = {id(p): (p.detach().numpy(), grad.numpy()) for p, grad in zip(self.parameters, self.grads, strict=True)}
+        self._grad_arrays = [grad for _, grad in view.values()]
         extractor = policy.mlp_extractor
         self.actor, self.actor_grads = _layers(view, extractor.policy_net, policy.action_net)
         self.critic, self.critic_grads = _layers(view, extractor.value_net, policy.value_net)
@@ -67,6 +60,8 @@ class Network:
         self.choices = tuple(int(n) for n in space.nvec) if isinstance(space, spaces.MultiDiscrete) else None
         self.ends = np.cumsum(self.choices or ())[:-1]
         self.scores = len(self.actor[-1][1])  # logits or means
+        self._step: tuple[Any, Any] = None, None
+        self.looks: list[Any] = []  # of the model that it was made for
         self._noise: dict[int, tuple[Any, Array]] = {}
         self._rooms: dict[int, tuple[list[Array], list[Array]]] = {}
 
@@ -76,7 +71,7 @@ class Network:
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
-    def act(self, observations: Array) -> tuple[Array, Array, Array]:
+    def act(self, observations: Any) -> tuple[Array, Array, Array]:
         """Actions, values and log-probabilities, drawn from torch's generator as torch.distributions does."""
         observations = self.features(observations)
         count = len(observations)
@@ -128,14 +123,17 @@ class Network:
         for p, grad in zip(self.parameters, self.grads, strict=True):
             if p.grad is not grad:
                 p.grad = grad
-        fused = _STEPS[type(optimizer)](self.parameters, lr=0.0)
+        of, fused = self._step
+        if of is not optimizer:
+            fused = STEPS[type(optimizer)](self.parameters, lr=0.0)
+            self._step = optimizer, fused
         fused.param_groups, fused.state = optimizer.param_groups, optimizer.state
         fused.max_grad_norm = max_grad_norm
         return fused._take_step
 
     def clip_gradients(self, max_grad_norm: float) -> None:
         """Leave the gradients as `clip_grad_norm_` does: the step clips on its way and writes none."""
-        fastopt.clip_grad_norm_([grad.numpy() for grad in self.grads], max_grad_norm)
+        fastopt.clip_grad_norm_(self._grad_arrays, max_grad_norm)
 
 
 def _layers(view: dict[int, tuple[Array, Array]], net: Any, last: Any) -> tuple[list[Any], list[Any]]:

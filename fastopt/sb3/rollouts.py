@@ -12,11 +12,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from fastopt import policy as ops
 from fastopt.sb3.network import Network
-from fastopt.sb3.supported import why_not
+from fastopt.sb3.supported import looks, why_not
 
 # By model, and not in it: what is in a model's __dict__ is saved with it.
 _networks: weakref.WeakKeyDictionary[Any, Network] = weakref.WeakKeyDictionary()
@@ -28,15 +29,17 @@ class CompiledRollouts(OnPolicyAlgorithm):
 
     def _network(self) -> Network | None:
         """The networks as arrays, or None where the model is for Stable-Baselines3's own code."""
+        network = _networks.get(self)
+        if network is not None and type(self.policy) is ActorCriticPolicy and network.looks == looks(self):
+            return network
         reason = why_not(self)
         if reason is not None:
             if self not in _told:
                 _told.add(self)
                 warnings.warn(f"fastopt.sb3: {reason}; it runs on Stable-Baselines3's own code", stacklevel=3)
             return None
-        network = _networks.get(self)
-        if network is None or not network.is_of(self.policy):
-            network = _networks[self] = Network(self.policy)
+        network = _networks[self] = Network(self.policy)
+        network.looks = looks(self)
         return network
 
     def collect_rollouts(
@@ -57,7 +60,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
             if network is None or not network.is_of(self.policy):  # a callback may do anything
                 network = self._network()
             obs_tensor = torch.from_numpy(self._last_obs)
-            actions, values, log_probs = self._act(network, obs_tensor)
+            actions, values, log_probs = self._act(network, self._last_obs, obs_tensor)
             clipped_actions = actions
             if box:
                 clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
@@ -84,14 +87,14 @@ class CompiledRollouts(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _act(self, network: Network | None, obs: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    def _act(self, network: Network | None, obs: Any, obs_tensor: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor]:
         if network is not None:
-            actions, values, log_probs = network.act(obs.numpy())
-            if not math.isnan(log_probs.sum()):
+            actions, values, log_probs = network.act(obs)
+            if log_probs.dot(log_probs) < math.inf:
                 actions = actions.reshape(-1, *self.action_space.shape)
                 return actions, torch.from_numpy(values[:, None]), torch.from_numpy(log_probs)
-        with torch.no_grad():  # which of a NaN makes an error
-            actions, values, log_probs = self.policy(obs)
+        with torch.no_grad():  # of a NaN it makes an error
+            actions, values, log_probs = self.policy(obs_tensor)
         return actions.numpy(), values, log_probs
 
     def _values(self, network: Network | None, obs: torch.Tensor) -> torch.Tensor:

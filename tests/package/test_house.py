@@ -22,6 +22,7 @@ FLOORS = (
     {"activations", "masking", "optimizers", "policy", "cem", "machine"},
     {"fastopt"},
     {"torch"},
+    {"sb3"},
     {"reference"},
     {"_njit"},
     {"bench", "demo"},
