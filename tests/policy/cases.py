@@ -24,7 +24,22 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
         with fastopt.num_threads(2):
             return policy.categorical_entropy(wide)
 
+    leaky = {"activation": "leaky_relu", "negative_slope": 0.125}
+
+    def networks() -> tuple[Any, Any]:
+        """Of 6 inputs, with hidden layers of 70 and 5; an actor of 6 outputs and a critic."""
+        hidden = [(y[:70] / 8, b[:70]), (np.resize(grad, (5, 70)) / 8, k[:5])]
+        return [*hidden, (np.resize(x, (6, 5)), k)], [*hidden, (k[None, :5], k[:1])]
+
+    def backward() -> Any:
+        actor, _ = networks()
+        return policy.perceptron_backward(y, x, policy.perceptron(x, actor, **leaky), actor, **leaky)
+
     return {
+        "policy.perceptron": lambda: policy.perceptron(x, networks()[0], **leaky),
+        "policy.perceptron_backward": lambda: [a for pair in backward() for a in pair],
+        "policy.categorical_act": lambda: policy.categorical_act(x, *networks(), np.abs(y) + 1, choices=(2, 4), **leaky),
+        "policy.gaussian_act": lambda: policy.gaussian_act(x, *networks(), k / 8, y, **leaky),
         "policy.categorical_kl": lambda: [policy.categorical_kl(x, y), policy.categorical_kl(x, y, per_sample=True)],
         "policy.categorical_log_prob": lambda: policy.categorical_log_prob(x, actions),
         "policy.categorical_entropy": lambda: policy.categorical_entropy(x),

@@ -15,6 +15,7 @@ import fastopt
 from fastopt import _core, reference
 
 from ..cases import CASES, golden_outputs
+from ..policy import test_networks as networks
 from ..policy.test_bits import OPS, check, make, plain
 from ..support import DTYPES, ROOT, assert_equals_reference, assert_same_bits
 
@@ -66,6 +67,7 @@ def compare_every_op(dtype):
         assert_equals_reference(case.run, [plain(k, (100,), dtype) for k in range(case.arrays)], name)
     for op in OPS:
         check(op, make(op, 5, 3, dtype, plain), op)
+    compare_networks(dtype)
     x = plain(1, (20, 5), dtype)
     assert_same_bits(fastopt.inactive_fraction(x), reference.inactive_fraction(x))
     with fastopt.num_threads(2):
@@ -93,6 +95,19 @@ def compare_every_op(dtype):
             for module in (fastopt, reference)
         ]
         assert_same_bits(runs[0].x, runs[1].x, covariance)
+
+
+def compare_networks(dtype):
+    actor, critic = networks.layers([3, 5, 4], dtype), networks.layers([3, 5, 1], dtype)
+    x, noise = plain(1, (7, 3), dtype), np.abs(plain(2, (7, 4), dtype)) + dtype(1)
+    outputs = [module.policy.perceptron(x, actor) for module in (fastopt, reference)]
+    networks.assert_all_same(*outputs)
+    for name, args in {
+        "perceptron_backward": (noise, x, outputs[0], actor),
+        "categorical_act": (x, actor, critic, noise),
+        "gaussian_act": (x, actor, critic, noise[0], noise),
+    }.items():
+        networks.assert_all_same(*(getattr(module.policy, name)(*args) for module in (fastopt, reference)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

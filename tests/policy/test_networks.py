@@ -1,0 +1,188 @@
+"""Perceptrons: the bits of the definition for every size, torch's numbers, and errors before anything is written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import policy
+from fastopt.reference import policy as reference_policy
+
+from ..support import DTYPES, assert_same_bits
+
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+SHAPES = [[4, 64, 64, 2], [3, 1], [17, 5, 70, 33, 6], [130, 200, 9], [1, 1, 1]]
+each_shape = pytest.mark.parametrize("sizes", SHAPES, ids=str)
+ACTIVATIONS = [{}, {"activation": "leaky_relu", "negative_slope": 0.1}, {"activation": "leaky_relu"}]
+
+
+def layers(sizes, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    pairs = zip(sizes[1:], sizes[:-1], strict=True)
+    return [
+        ((rng.standard_normal(pair) / np.sqrt(pair[1])).astype(dtype), rng.standard_normal(pair[0]).astype(dtype))
+        for pair in pairs
+    ]
+
+
+def numbers(seed, *shape, dtype=np.float32):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def assert_all_same(got, expected):
+    assert len(got) == len(expected)
+    for one, other in zip(got, expected, strict=True):
+        if isinstance(one, tuple):
+            assert_all_same(one, other)
+        else:
+            assert_same_bits(one, other)
+
+
+@each_dtype
+@each_shape
+@pytest.mark.parametrize("options", ACTIVATIONS, ids=str)
+def test_the_bits_of_the_definition(sizes, options, dtype):
+    own = layers(sizes, dtype)
+    for rows in (1, 3, 4, 64, 65, 130):
+        x, grad = numbers(1, rows, sizes[0], dtype=dtype), numbers(2, rows, sizes[-1], dtype=dtype)
+        outputs = reference_policy.perceptron(x, own, **options)
+        assert_all_same(policy.perceptron(x, own, **options), outputs)
+        expected = reference_policy.perceptron_backward(grad, x, outputs, own, **options)
+        assert_all_same(policy.perceptron_backward(grad, x, outputs, own, **options), expected)
+
+
+@each_dtype
+@each_shape
+def test_the_bits_of_acting(sizes, dtype):
+    actor, critic = layers(sizes, dtype), layers([*sizes[:-1], 1], dtype, 1)
+    for rows in (1, 5, 256):
+        x = numbers(3, rows, sizes[0], dtype=dtype)
+        waits = np.random.default_rng(4).exponential(size=(rows, sizes[-1])).astype(dtype)
+        for choices in (None, (1,) * sizes[-1], (sizes[-1],), (1, sizes[-1] - 1)):
+            if choices is None or min(choices) > 0:
+                a, b = (ops.categorical_act(x, actor, critic, waits, choices=choices) for ops in (policy, reference_policy))
+                assert_all_same(a, b)
+        rest = actor, critic, numbers(5, sizes[-1], dtype=dtype), numbers(6, rows, sizes[-1], dtype=dtype)
+        assert_all_same(policy.gaussian_act(x, *rest), reference_policy.gaussian_act(x, *rest))
+
+
+@each_dtype
+def test_a_row_does_not_depend_on_the_others_nor_on_threads(dtype):
+    own, x = layers([100, 300, 7], dtype), numbers(1, 2000, 100, dtype=dtype)
+    whole = policy.perceptron(x, own)
+    for one, row in ((x[5:6], 5), (x[1999:], 1999)):
+        assert_all_same([y[0] for y in policy.perceptron(one, own)], [y[row] for y in whole])
+    grads = policy.perceptron_backward(whole[-1], x, whole, own)
+    for threads in (1, 3):
+        with fastopt.num_threads(threads):
+            assert_all_same(policy.perceptron(x, own), whole)
+            assert_all_same(policy.perceptron_backward(whole[-1], x, whole, own), grads)
+
+
+@each_dtype
+def test_layouts_and_outputs(dtype):
+    own = layers([6, 9, 4], dtype)
+    x, grad = numbers(1, 10, 6, dtype=dtype), numbers(2, 10, 4, dtype=dtype)
+    expected = policy.perceptron(x, own)
+    turned = [(np.asfortranarray(weight), np.repeat(bias, 2)[::2]) for weight, bias in own]
+    assert_all_same(policy.perceptron(np.asfortranarray(x), turned), expected)
+    outputs = [np.full((10, n), np.nan, dtype) for n in (9, 4)]
+    assert policy.perceptron(x, own, out=outputs)[0] is outputs[0]
+    assert_all_same(outputs, expected)
+    into = [(np.empty_like(weight), np.empty_like(bias)) for weight, bias in own]
+    assert policy.perceptron_backward(grad, x, outputs, own, out=into)[1][0] is into[1][0]
+    assert_all_same(into, policy.perceptron_backward(np.asfortranarray(grad), x[:], outputs, turned))
+
+
+@pytest.mark.parametrize("options", ACTIVATIONS, ids=str)
+def test_against_torch(options):
+    torch = pytest.importorskip("torch")
+    own = layers([5, 20, 8, 3], np.float64)
+    slope = options.get("negative_slope", 0.0)
+    act = torch.tanh if not options else lambda z: torch.nn.functional.leaky_relu(z, slope)
+    tensors = [tuple(torch.tensor(a, requires_grad=True) for a in layer) for layer in own]
+    x, grad = numbers(1, 100, 5, dtype=np.float64), numbers(2, 100, 3, dtype=np.float64)
+    y = torch.tensor(x)
+    for k, (weight, bias) in enumerate(tensors):
+        y = torch.nn.functional.linear(y, weight, bias)
+        y = act(y) if k < 2 else y
+    y.backward(torch.tensor(grad))
+    outputs = policy.perceptron(x, own, **options)
+    np.testing.assert_allclose(outputs[-1], y.detach(), rtol=1e-12, atol=1e-13)
+    for pair, tensor in zip(policy.perceptron_backward(grad, x, outputs, own, **options), tensors, strict=True):
+        for one, other in zip(pair, tensor, strict=True):
+            np.testing.assert_allclose(one, other.grad, rtol=1e-11, atol=1e-12)
+
+
+def test_a_race_is_a_sample():
+    """Of 40,000 races each action wins in proportion to its probability, within 5 standard deviations."""
+    p = np.array([0.5, 0.3, 0.15, 0.05])
+    actor, critic = [(np.zeros((4, 1)), np.log(p))], [(np.zeros((1, 1)), np.zeros(1))]
+    n = 40_000
+    actions, log_prob, values = policy.categorical_act(
+        np.zeros((n, 1)), actor, critic, np.random.default_rng(0).exponential(size=(n, 4))
+    )
+    assert (np.abs(np.bincount(actions) - n * p) < 5 * np.sqrt(n * p * (1 - p))).all()
+    np.testing.assert_allclose(log_prob, np.log(p)[actions], rtol=1e-12)
+    assert not values.any()
+
+
+def test_what_torch_draws():
+    """The same noise gives the actions that torch.multinomial and Normal.rsample take from the generator."""
+    torch = pytest.importorskip("torch")
+    actor, critic = layers([3, 4], np.float32), layers([3, 1], np.float32)
+    x = numbers(1, 50, 3)
+    logits = torch.tensor(policy.perceptron(x, actor)[-1])
+    torch.manual_seed(1)
+    expected = torch.distributions.Categorical(logits=logits).sample()
+    torch.manual_seed(1)
+    actions, log_prob, _ = policy.categorical_act(x, actor, critic, torch.empty(50, 4).exponential_().numpy())
+    np.testing.assert_array_equal(actions, expected)
+    np.testing.assert_allclose(log_prob, torch.distributions.Categorical(logits=logits).log_prob(expected), rtol=1e-5, atol=1e-6)
+    log_std = numbers(2, 4)
+    normal = torch.distributions.Normal(logits, torch.tensor(log_std).exp())
+    torch.manual_seed(1)
+    expected = normal.rsample()
+    torch.manual_seed(1)
+    actions, log_prob, _ = policy.gaussian_act(x, actor, critic, log_std, torch.empty(50, 4).normal_().numpy())
+    np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(log_prob, normal.log_prob(expected).sum(1), rtol=1e-5, atol=1e-5)
+
+
+def test_no_distribution():
+    actor, critic = [(np.zeros((2, 1)), np.array([np.nan, 0.0]))], [(np.zeros((1, 1)), np.zeros(1))]
+    actions, log_prob, _ = policy.categorical_act(np.zeros((1, 1)), actor, critic, np.ones((1, 2)))
+    assert actions.tolist() == [-1]
+    assert np.isnan(log_prob).all()
+
+
+def wrong(message, function, *args, error=ValueError, **options):
+    with pytest.raises(error, match=message):
+        function(*args, **options)
+
+
+def test_errors():
+    x, own = numbers(1, 10, 6), layers([6, 9, 4], np.float32)
+    outputs = policy.perceptron(x, own)
+    wrong(r"x: expected a numpy.ndarray, got list", policy.perceptron, [[1.0]], own, error=TypeError)
+    wrong(r"x: expected shape \(batch, inputs\)", policy.perceptron, x[0], own)
+    wrong(r"layers: expected 1 to 32 layers, got 0", policy.perceptron, x, [])
+    wrong(r"layers\[0\]\[0\]: expected shape \(outputs, 6\)", policy.perceptron, x, own[1:])
+    wrong(r"layers\[1\]\[1\]: expected shape \(4,\)", policy.perceptron, x, [own[0], (own[1][0], own[0][1])])
+    wrong(r"layers\[0\]: expected float32", policy.perceptron, x, layers([6, 2], np.float64), error=TypeError)
+    wrong(r'activation: expected "tanh" or "leaky_relu"', policy.perceptron, x, own, activation="relu6")
+    wrong(r"out: expected 2 arrays", policy.perceptron, x, own, out=outputs[:1])
+    wrong(r"out: expected float32 of shape \(10, 9\)", policy.perceptron, x, own, out=outputs[::-1])
+    square = layers([6, 6], np.float32)
+    wrong(r"apart from the inputs", policy.perceptron, x, square, out=[x])
+    back = policy.perceptron_backward
+    wrong(r"grad: expected shape \(10, 4\)", back, outputs[0], x, outputs, own)
+    wrong(r"outputs: expected 2 arrays", back, outputs[1], x, outputs[:1], own)
+    wrong(r"x: expected a batch of at least one", back, outputs[1][:0], x[:0], [y[:0] for y in outputs], own)
+    wrong(r"apart from the inputs", back, outputs[1], x, outputs, own, out=own)
+    critic, noise = layers([6, 1], np.float32), np.ones((10, 4), np.float32)
+    wrong(r"critic: expected one output, got 4", policy.categorical_act, x, own, own, noise)
+    wrong(r"noise: expected shape \(10, 4\)", policy.categorical_act, x, own, critic, noise[:, :3])
+    wrong(r"choices: expected positive numbers", policy.categorical_act, x, own, critic, noise, choices=(2, 3))
+    wrong(r"log_std: expected shape \(4,\)", policy.gaussian_act, x, own, critic, noise[0, :3], noise)
