@@ -25,7 +25,7 @@ examples:
   fastopt demo --task cem                        learn CartPole-v1 by the cross-entropy method
   fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
-  fastopt demo --task ppo                        learn CartPole-v1 by PPO, Stable-Baselines3's and ours from the same seed
+  fastopt demo --task ppo                        learn CartPole-v1 by PPO, Stable-Baselines3's and ours from one seed
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """

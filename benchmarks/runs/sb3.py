@@ -3,8 +3,8 @@
     python benchmarks/runs/sb3.py                  every row, five times
     python benchmarks/runs/sb3.py --only CartPole --repeat 1
 
-One thread of torch, of the BLAS and of fastopt. The environment alone, stepped as often at random, is what no code around
-it can win: "won" is the share of the rest of the rival's time that ours saves. SBX runs where it is installed.
+One thread of torch, of the BLAS and of fastopt. The environment alone, stepped as often at random, is what no code
+around it can win: "won" is the share of the rest of the rival's time that ours saves. SBX runs where it is installed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("run, environments, steps: environment alone; seconds (return) of each; SB3's over ours; won of what could be")
+    print(
+        "run, environments, steps: environment alone; seconds (return) of each; SB3's over ours; won of what could be"
+    )
     for row in ROWS:
         name = f"{row.algorithm} {row.env} {row.envs} {row.steps}"
         if options.only not in name:

@@ -9,7 +9,7 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from fastopt import policy
-from fastopt._njit.checks import Refused, check_array, check_numbers, is_none, refuse
+from fastopt._njit.checks import Refused, check_numbers, is_none, refuse
 from fastopt._njit.kernel import float64, int64, kernel
 from fastopt._njit.policy import (
     NO_ACTION,

@@ -67,8 +67,8 @@ def perceptron(
     Notes
     -----
     A product of matrices adds 64 products in order, and such sums in order: the same bits for every number of rows,
-    instruction set and number of threads, which no BLAS promises. It is made for layers of tens to hundreds of units, where
-    it takes about as long as a BLAS; from a thousand on a BLAS is faster.
+    instruction set and number of threads, which no BLAS promises. It is made for layers of tens to hundreds of units,
+    where it takes about as long as a BLAS; from a thousand on a BLAS is faster.
 
     Examples
     --------
@@ -145,8 +145,8 @@ def categorical_act(
 ) -> tuple[NDArray[np.int64], Array, Array]:
     """Return actions, their log-probabilities and the values of observations, by two perceptrons.
 
-    The action is the k whose p[k] / noise[k] is largest, p = softmax(actor's outputs): the first to come in of a race whose
-    times are exponentially distributed, so a sample of p when the noise is. `torch.multinomial` takes one from the same.
+    The action is the k whose p[k] / noise[k] is largest, p = softmax(actor's outputs): the first to come in of a race
+    whose times are exponentially distributed, so a sample of p when the noise is. `torch.multinomial` draws so too.
 
     Parameters
     ----------

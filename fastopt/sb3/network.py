@@ -17,8 +17,9 @@ from fastopt.sb3.supported import STEPS
 
 Array = NDArray[Any]
 
+
 class Features:
-    """Observations as rows of float32, as `preprocess_obs` and the flattening extractor of Stable-Baselines3 make them."""
+    """Observations as rows of float32, as `preprocess_obs` and the flattening extractor make them."""
 
     def __init__(self, space: Any, normalize_images: bool):
         self._scale = np.float32(255) if normalize_images and is_image_space(space) else None
@@ -101,7 +102,7 @@ class Network:
     # ---- learning ----------------------------------------------------------------------------------------------------
 
     def forward(self, observations: Array) -> tuple[list[Array], list[Array]]:
-        """The outputs of all layers of the actor and of the critic, in arrays that the next call of that size reuses."""
+        """The outputs of all layers of the actor and of the critic, in arrays that the next call of that size takes."""
         count = len(observations)
         if count not in self._rooms:
             self._rooms[count] = tuple(
@@ -112,7 +113,9 @@ class Network:
         ops.perceptron(observations, self.critic, out=critic, **self.activation)
         return actor, critic
 
-    def backward(self, observations: Array, outputs: tuple[list[Array], list[Array]], dscores: Array, dvalues: Array) -> None:
+    def backward(
+        self, observations: Array, outputs: tuple[list[Array], list[Array]], dscores: Array, dvalues: Array
+    ) -> None:
         """Fill in the gradients of all layers."""
         actor, critic = outputs
         ops.perceptron_backward(dscores, observations, actor, self.actor, out=self.actor_grads, **self.activation)

@@ -42,9 +42,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
         network.looks = looks(self)
         return network
 
-    def collect_rollouts(
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int
-    ) -> bool:
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """As Stable-Baselines3's; a callback finds the same local variables."""
         network = self._network()
         if network is None or type(rollout_buffer) is not type(self.rollout_buffer):
@@ -74,7 +72,11 @@ class CompiledRollouts(OnPolicyAlgorithm):
             if discrete:
                 actions = actions.reshape(-1, 1)
             for idx, done in enumerate(dones):
-                if done and infos[idx].get("terminal_observation") is not None and infos[idx].get("TimeLimit.truncated", False):
+                if (
+                    done
+                    and infos[idx].get("terminal_observation") is not None
+                    and infos[idx].get("TimeLimit.truncated", False)
+                ):
                     terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
                     terminal_value = self._values(network, terminal_obs)[0]
                     rewards[idx] += self.gamma * terminal_value
@@ -87,7 +89,9 @@ class CompiledRollouts(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _act(self, network: Network | None, obs: Any, obs_tensor: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    def _act(
+        self, network: Network | None, obs: Any, obs_tensor: torch.Tensor
+    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
         if network is not None:
             actions, values, log_probs = network.act(obs)
             if log_probs.dot(log_probs) < math.inf:
@@ -104,7 +108,9 @@ class CompiledRollouts(OnPolicyAlgorithm):
             return self.policy.predict_values(obs)
 
 
-def _add(buffer: Any, obs: Any, actions: Any, rewards: Any, starts: Any, values: torch.Tensor, log_probs: torch.Tensor) -> None:
+def _add(
+    buffer: Any, obs: Any, actions: Any, rewards: Any, starts: Any, values: torch.Tensor, log_probs: torch.Tensor
+) -> None:
     """As RolloutBuffer.add."""
     here = buffer.pos
     buffer.observations[here] = obs.reshape(buffer.n_envs, *buffer.obs_shape)

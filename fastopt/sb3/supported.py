@@ -45,7 +45,13 @@ def looks(model: Any) -> list[Any]:
     """What the reasons below are read from, in a fifth of their time: equal lists have the same reason."""
     policy = model.policy
     buffer, optimizer = model.rollout_buffer, policy.optimizer
-    found = [model.use_sde, model.max_grad_norm, model.observation_space, type(policy.action_dist), list(map(len, _GLOBAL_HOOKS))]
+    found = [
+        model.use_sde,
+        model.max_grad_norm,
+        model.observation_space,
+        type(policy.action_dist),
+        list(map(len, _GLOBAL_HOOKS)),
+    ]
     found += (type(buffer), tuple(vars(buffer)), type(optimizer), tuple(vars(optimizer)))
     found += (len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks))
     for group in optimizer.param_groups:
@@ -101,7 +107,9 @@ def _wrong_modules(policy: Any) -> Iterator[str]:
     if any(_GLOBAL_HOOKS):
         yield "there are hooks of all modules"
     shared = {id(policy.features_extractor), id(policy.pi_features_extractor), id(policy.vf_features_extractor)}
-    if len(shared) > 2 or any(list(m.parameters()) for m in (policy.pi_features_extractor, policy.vf_features_extractor)):
+    if len(shared) > 2 or any(
+        list(m.parameters()) for m in (policy.pi_features_extractor, policy.vf_features_extractor)
+    ):
         yield "the features extractor is not the flattening one"
     nets = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
     for net in nets:

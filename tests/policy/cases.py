@@ -38,7 +38,9 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
     return {
         "policy.perceptron": lambda: policy.perceptron(x, networks()[0], **leaky),
         "policy.perceptron_backward": lambda: [a for pair in backward() for a in pair],
-        "policy.categorical_act": lambda: policy.categorical_act(x, *networks(), np.abs(y) + 1, choices=(2, 4), **leaky),
+        "policy.categorical_act": lambda: policy.categorical_act(
+            x, *networks(), np.abs(y) + 1, choices=(2, 4), **leaky
+        ),
         "policy.gaussian_act": lambda: policy.gaussian_act(x, *networks(), k / 8, y, **leaky),
         "policy.categorical_kl": lambda: [policy.categorical_kl(x, y), policy.categorical_kl(x, y, per_sample=True)],
         "policy.categorical_log_prob": lambda: policy.categorical_log_prob(x, actions),

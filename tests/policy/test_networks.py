@@ -61,7 +61,9 @@ def test_the_bits_of_acting(sizes, dtype):
         waits = np.random.default_rng(4).exponential(size=(rows, sizes[-1])).astype(dtype)
         for choices in (None, (1,) * sizes[-1], (sizes[-1],), (1, sizes[-1] - 1)):
             if choices is None or min(choices) > 0:
-                a, b = (ops.categorical_act(x, actor, critic, waits, choices=choices) for ops in (policy, reference_policy))
+                a, b = (
+                    ops.categorical_act(x, actor, critic, waits, choices=choices) for ops in (policy, reference_policy)
+                )
                 assert_all_same(a, b)
         rest = actor, critic, numbers(5, sizes[-1], dtype=dtype), numbers(6, rows, sizes[-1], dtype=dtype)
         assert_all_same(policy.gaussian_act(x, *rest), reference_policy.gaussian_act(x, *rest))
@@ -139,7 +141,9 @@ def test_what_torch_draws():
     torch.manual_seed(1)
     actions, log_prob, _ = policy.categorical_act(x, actor, critic, torch.empty(50, 4).exponential_().numpy())
     np.testing.assert_array_equal(actions, expected)
-    np.testing.assert_allclose(log_prob, torch.distributions.Categorical(logits=logits).log_prob(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        log_prob, torch.distributions.Categorical(logits=logits).log_prob(expected), rtol=1e-5, atol=1e-6
+    )
     log_std = numbers(2, 4)
     normal = torch.distributions.Normal(logits, torch.tensor(log_std).exp())
     torch.manual_seed(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from typing import Any
 
@@ -17,7 +16,7 @@ ours = pytest.importorskip("fastopt.sb3")
 
 
 class Anything(gymnasium.Env):
-    """Observations at random; a reward for actions that are near the first one's sum; ends, and is cut off, at random."""
+    """Observations at random; a reward for actions near a half; ends, and is cut off, at random."""
 
     def __init__(self, observations: Any, actions: Any):
         self.observation_space, self.action_space = observations, actions
@@ -97,13 +96,6 @@ def assert_alike(a: Any, b: Any, rtol: float = 1e-4, atol: float = 2e-6) -> None
     assert logged(a).keys() == logged(b).keys()
     for key, value in logged(a).items():
         assert logged(b)[key] == pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True), key
-
-
-@contextlib.contextmanager
-def on_own_code(reason: str) -> Any:
-    """Within, one warning says that a model runs on Stable-Baselines3's own code, and why."""
-    with pytest.warns(UserWarning, match=f"^fastopt.sb3: .*{reason}"):
-        yield
 
 
 def twin(m: Any, package: Any) -> Any:

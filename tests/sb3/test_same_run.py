@@ -73,7 +73,9 @@ def test_a_last_minibatch_of_one_sample_is_not_normalised():
     assert_same_run(n_steps=17, batch_size=8)
 
 
-@pytest.mark.parametrize("options", [{"normalize_advantage": True}, {"use_rms_prop": False}, {"gae_lambda": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"normalize_advantage": True}, {"use_rms_prop": False}, {"gae_lambda": 0.9}], ids=str
+)
 def test_options_of_a2c(options):
     assert_same_run("A2C", **options)
 

@@ -18,7 +18,10 @@ EACH = pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
 def test_a_saved_model_goes_on_there(algorithm, saves, loads, tmp_path):
     m = trained(saves, algorithm)
     m.save(tmp_path / "model")
-    goes_on = [getattr(package, algorithm).load(tmp_path / "model", env=environment(), device="cpu") for package in (saves, loads)]
+    goes_on = [
+        getattr(package, algorithm).load(tmp_path / "model", env=environment(), device="cpu")
+        for package in (saves, loads)
+    ]
     for again in goes_on:
         again.set_random_seed(3)
         again.learn(32)
@@ -46,7 +49,7 @@ def test_a_copy_learns_by_itself():
 
 def test_set_parameters_and_predict():
     m, other = trained(ours), model(ours, seed=2)
-    other.set_parameters(m.get_parameters())
+    other.set_parameters(copy.deepcopy(m.get_parameters()))  # torch takes over the very tensors of the states
     obs = np.ones((4, 3), np.float32)
     np.testing.assert_array_equal(m.predict(obs, deterministic=True)[0], other.predict(obs, deterministic=True)[0])
     runs = []
