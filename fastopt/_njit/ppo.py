@@ -25,9 +25,7 @@ from fastopt._njit.policy import (
 BLOCK, SUMS, RESULTS = 64, 5, 6  # FASTOPT_ROW_BLOCK, FASTOPT_PPO_SUMS and FASTOPT_PPO_RESULTS
 PPOStats = policy.PPOStats
 
-categorical_ppo_loss = kernel(
-    "categorical_ppo_loss", 13, int64, int64, float64, float64, float64, float64
-)
+categorical_ppo_loss = kernel("categorical_ppo_loss", 13, int64, int64, float64, float64, float64, float64)
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------

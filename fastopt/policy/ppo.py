@@ -155,7 +155,9 @@ def categorical_ppo_loss(
     """
     batch = advantages, old_log_prob, values, returns, old_values
     numbers = _numbers(clip_range, clip_range_vf, old_values, entropy_coef, value_coef)
-    return _core.categorical_ppo_loss(logits, actions, batch, valid, numbers, _outputs(out, "dlogits, dvalues"), PPOStats)
+    return _core.categorical_ppo_loss(
+        logits, actions, batch, valid, numbers, _outputs(out, "dlogits, dvalues"), PPOStats
+    )
 
 
 def _numbers(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
@@ -51,14 +51,16 @@ class CompiledRollouts(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         box = isinstance(self.action_space, spaces.Box)
         discrete = isinstance(self.action_space, spaces.Discrete)
+        watched = type(callback) is not ConvertCallback or callback.callback is not None
         n_steps = 0
         rollout_buffer.reset()
         callback.on_rollout_start()
         while n_steps < n_rollout_steps:
-            if network is None or not network.is_of(self.policy):  # a callback may do anything
+            if watched and (network is None or not network.is_of(self.policy)):  # a callback may do anything
                 network = self._network()
             obs_tensor = torch.from_numpy(self._last_obs)
-            actions, values, log_probs = self._act(network, self._last_obs, obs_tensor)
+            actions, value_rows, log_prob_rows = self._act(network, self._last_obs, obs_tensor)
+            values, log_probs = torch.from_numpy(value_rows), torch.from_numpy(log_prob_rows)
             clipped_actions = actions
             if box:
                 clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
@@ -80,7 +82,8 @@ class CompiledRollouts(OnPolicyAlgorithm):
                     terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
                     terminal_value = self._values(network, terminal_obs)[0]
                     rewards[idx] += self.gamma * terminal_value
-            _add(rollout_buffer, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
+            rows = self._last_obs, actions, rewards, self._last_episode_starts, value_rows, log_prob_rows
+            _add(rollout_buffer, *rows)
             self._last_obs = new_obs
             self._last_episode_starts = dones
         values = self._values(network, torch.from_numpy(new_obs))
@@ -89,17 +92,16 @@ class CompiledRollouts(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _act(
-        self, network: Network | None, obs: Any, obs_tensor: torch.Tensor
-    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    def _act(self, network: Network | None, obs: Any, obs_tensor: torch.Tensor) -> tuple[Any, Any, Any]:
+        """Actions, values of shape (environments, 1) and log-probabilities."""
         if network is not None:
             actions, values, log_probs = network.act(obs)
             if log_probs.dot(log_probs) < math.inf:
                 actions = actions.reshape(-1, *self.action_space.shape)
-                return actions, torch.from_numpy(values[:, None]), torch.from_numpy(log_probs)
+                return actions, values[:, None], log_probs
         with torch.no_grad():  # of a NaN it makes an error
             actions, values, log_probs = self.policy(obs_tensor)
-        return actions.numpy(), values, log_probs
+        return actions.numpy(), values.numpy(), log_probs.numpy()
 
     def _values(self, network: Network | None, obs: torch.Tensor) -> torch.Tensor:
         if network is not None:
@@ -108,17 +110,15 @@ class CompiledRollouts(OnPolicyAlgorithm):
             return self.policy.predict_values(obs)
 
 
-def _add(
-    buffer: Any, obs: Any, actions: Any, rewards: Any, starts: Any, values: torch.Tensor, log_probs: torch.Tensor
-) -> None:
+def _add(buffer: Any, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any) -> None:
     """As RolloutBuffer.add."""
     here = buffer.pos
     buffer.observations[here] = obs.reshape(buffer.n_envs, *buffer.obs_shape)
     buffer.actions[here] = actions.reshape(buffer.n_envs, buffer.action_dim)
     buffer.rewards[here] = rewards
     buffer.episode_starts[here] = starts
-    buffer.values[here] = values.numpy()[:, 0]
-    buffer.log_probs[here] = log_probs.numpy()
+    buffer.values[here] = values[:, 0]
+    buffer.log_probs[here] = log_probs
     buffer.pos += 1
     if buffer.pos == buffer.buffer_size:
         buffer.full = True

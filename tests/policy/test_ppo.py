@@ -200,12 +200,20 @@ GOOD = {"logits": X, "actions": A, "advantages": B, "old_log_prob": B, "values":
 SEVERAL = {"logits": [X, X[:, :2]], "actions": np.zeros((6, 2), int)}
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"values": B[:5]}, ValueError, r"values: expected shape \(6,\), one for each row of logits, got \(5,\)"),
-    ({"returns": B.astype(np.float32)}, TypeError, r"returns: expected float64 like logits, got float32; returns.astype"),
+    (
+        {"returns": B.astype(np.float32)},
+        TypeError,
+        r"returns: expected float64 like logits, got float32; returns.astype",
+    ),
     ({"old_log_prob": B.tolist()}, TypeError, r"old_log_prob: expected a numpy.ndarray, got list"),
     ({"actions": A + 4}, ValueError, r"actions: expected numbers from 0 to 3, one of the 4 columns of logits, got 4"),
     ({"clip_range": -0.1}, ValueError, r"clip_range: expected a finite number >= 0, got -0.1"),
     ({"clip_range_vf": 0.1}, TypeError, r"old_values: expected an array, since clip_range_vf is given, got None"),
-    ({"clip_range_vf": math.inf, "old_values": B}, ValueError, r"clip_range_vf: expected a finite number >= 0, got inf"),
+    (
+        {"clip_range_vf": math.inf, "old_values": B},
+        ValueError,
+        r"clip_range_vf: expected a finite number >= 0, got inf",
+    ),
     ({"old_values": B[:5]}, ValueError, r"old_values: expected shape \(6,\)"),
     ({"entropy_coef": math.nan}, ValueError, r"entropy_coef: expected a finite number, got nan"),
     ({"value_coef": "1"}, TypeError, r"value_coef: expected a float, got str"),
@@ -223,7 +231,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         r"actions: expected numbers from 0 to 1 in column 1, one of the 2 columns of logits\[1\], got 3",
     ),
     (SEVERAL | {"out": (X, B)}, TypeError, r"out\[0\]: expected a list of 2 arrays like logits, got ndarray"),
-    ({key: x[:0] for key, x in GOOD.items()}, ValueError, r"logits: expected a batch of at least one, got shape \(0, 4\)"),
+    (
+        {key: x[:0] for key, x in GOOD.items()},
+        ValueError,
+        r"logits: expected a batch of at least one, got shape \(0, 4\)",
+    ),
 ]
 
 

@@ -248,6 +248,22 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",
         "db2df6fb0d5b491f4be5ff766575813425029c630d842aadc0d6594f08dac3d5",
     ),
+    "policy.categorical_act": (
+        "36ae3581903e94db83a26013a1d62addd921e1a1c4270b979590d0b02050070b",
+        "8ad1fb654d275425899efd7b263086c8eb04e6327982607a35e5531406728415",
+    ),
+    "policy.gaussian_act": (
+        "20ad34193afe1fd95a7a9b4f6f127720c4fd6a64d72a4a4d206591777ca74ec6",
+        "414464f7b364b43df6bd7e62dd071a89fd9545e2dacfc62f3d063c04101b256b",
+    ),
+    "policy.perceptron": (
+        "b7c8e060489ef9df5542e332c4b6485dc48950858fa69f9097e8091f636e33d4",
+        "0fafb3561a04f39eca3c620e17799e872bebe66506f232c666b852321ccbe298",
+    ),
+    "policy.perceptron_backward": (
+        "ffc70877dee74249c4b7753865339ce2768cea8a98213743605cb9ba3e074ef8",
+        "ab9bf97f548ba2dcb77bb5c24db3dada94fbd4a881c6d76c81e510e116f826ab",
+    ),
     "minimize_cem": (
         "cc021dcdb4c864d8a76d691cd90968f7b5be2c50b1bc0b2f50b5096f541889ce",
         "365e04a44268a5984df693cd396cc2788ec12920f08574ff93fc6e09c01c0b30",
