@@ -37,7 +37,9 @@ from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
+from bench_ppo import CategoricalPPO, GaussianPPO, VTrace
 from bench_random import RandomNormal, RandomRaw
+from bench_tanh import BiasTanh, Tanh
 from bench_torch_optim import ManyTensors, PolicyRMSprop, PolicyTensors, TensorAdam, TensorChain, TensorRMSprop
 
 from fastopt import machine
@@ -80,6 +82,8 @@ GOALS = [
     Goal("torch.optim.Adam, 2^26", TensorAdam, 2**26, 2, at_least={"torch": 1}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
+    Goal("tanh with out=, 2^16", Tanh, 2**16, 1, at_least={"numpy": 1, "torch": 1}),
+    Goal("bias_tanh, 1024 x 64", BiasTanh, 2**16, 1, at_least={"numpy": 1, "torch": 1}),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 50}),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 1, at_least={"numpy": 5}),
     Goal("dropout with out=, 2^26", Dropout, 2**26, 2, at_least={"stream": 0.88}),
@@ -99,6 +103,9 @@ GOALS = [
         for by_columns in ({"numpy_by_columns": 0} if "numpy_by_columns" in op.contenders else {},)
         for actions in (2, 6, 18)
     ),
+    Goal("categorical_ppo_loss, 4096 x 4", CategoricalPPO, 4096 * 4, 1, {"numpy": 10, "torch": 10}, at_most=49.2),
+    Goal("gaussian_ppo_loss, 4096 x 4", GaussianPPO, 4096 * 4, 1, {"numpy": 5, "torch": 10}),
+    Goal("vtrace, 2048 x 8", VTrace, 2048 * 8, 1, at_least={"numpy": 20}),
     Goal("normalize_advantage, 4096", NormalizeAdvantage, 4096, 1, at_least={"numpy": 5}),
     Goal("gae, 2048 x 8", GAE, 2048 * 8, 1, at_least={"numpy": 20, "numba": 1}),
     Goal("discounted_returns, 2048 x 8", DiscountedReturns, 2048 * 8, 1, at_least={"numpy": 20, "numba": 1}),

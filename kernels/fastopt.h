@@ -50,7 +50,8 @@ extern "C" {
 /* ---- argument records, one per kernel ---------------------------------------------------------------------------- */
 
 /* y = f(x), element by element, of an activation with one parameter:
-   leaky_relu   x where x > 0, else x * parameter (negative_slope) */
+   leaky_relu   x where x > 0, else x * parameter (negative_slope)
+   tanh         tanh x; there is no parameter */
 typedef struct {
     void *y; /* [n], may be x */
     const void *x; /* [n] */
@@ -62,7 +63,8 @@ typedef struct {
 #define FASTOPT_NONTEMPORAL_BYTES (1 << 25)
 
 /* dx = the gradient with respect to x, from that with respect to y, and from x or y:
-   leaky_relu_backward   grad where x > 0, else grad * parameter */
+   leaky_relu_backward   grad where x > 0, else grad * parameter
+   tanh_backward         grad * (1 - y * y), where `x` is y */
 typedef struct {
     void *dx; /* [n], may be grad or x */
     const void *grad; /* [n] */
@@ -219,6 +221,26 @@ typedef struct {
     double negative_slope; /* 0.. */
     int nontemporal; /* changes nothing */
 } bias_leaky_relu_dropout_backward_args; /* blocks = rows / FASTOPT_ROW_BLOCK, n = columns / FASTOPT_COLUMN_TILE * blocks */
+
+/* y = tanh(x + bias). Rows of `columns` >= 1 elements; the range is over elements. */
+typedef struct {
+    void *y; /* [n], may be x */
+    const void *x; /* [n] */
+    const void *bias; /* [columns] */
+    int64_t columns; /* 1.. */
+    int nontemporal; /* changes nothing */
+} bias_tanh_args;
+
+/* dx = grad * (1 - y * y), and block_sums and the range as for bias_leaky_relu_dropout_backward */
+typedef struct {
+    void *dx; /* [rows, columns], may be grad or y */
+    double *block_sums; /* [blocks, columns] */
+    const void *grad; /* [rows, columns] */
+    const void *y; /* [rows, columns] */
+    int64_t rows; /* 0.. */
+    int64_t columns; /* 1.. */
+    int nontemporal; /* changes nothing */
+} bias_tanh_backward_args; /* blocks = rows / FASTOPT_ROW_BLOCK, n = columns / FASTOPT_COLUMN_TILE * blocks */
 
 /* out[j] = block_sums[0, j] + block_sums[1, j] + ..., added in double and rounded once; the range is over columns */
 typedef struct {
@@ -425,8 +447,8 @@ typedef struct {
     const void *logits; /* [n, columns] */
     const int64_t *actions; /* [n], 0..columns - 1 */
     const void *advantages; /* [n] */
-    int64_t columns; /* 1.. */
     const uint8_t *valid; /* [n], or NULL (true where not 0; all are) */
+    int64_t columns; /* 1.. */
     double scale; /* (1 / how many are valid) */
     double entropy_coef;
     double entropy_scale; /* (entropy_coef / how many are valid) */
@@ -533,15 +555,32 @@ typedef struct {
     const void *log_std; /* [rows * stride + columns - stride] */
     const void *actions; /* [rows, columns] */
     const void *advantages; /* [rows] */
+    const uint8_t *valid; /* [rows], or NULL (true where not 0; all are) */
     int64_t rows; /* 0.. */
     int64_t columns; /* 1.. */
     int64_t stride; /* 0 or columns */
-    double scale; /* (1 / rows) */
+    double scale; /* (1 / how many are valid) */
     double log_prob_constant;
     double entropy_coef;
     double entropy_constant;
-    double entropy_scale; /* (entropy_coef / rows) */
+    double entropy_scale; /* (entropy_coef / how many are valid) */
 } gaussian_policy_gradient_args; /* n = rows / FASTOPT_ROW_BLOCK */
+
+/* The gradients as above, with the weight of ppo_args as w. */
+typedef struct {
+    void *dmean; /* [rows, columns], may be mean */
+    void *dlog_std; /* [rows, columns], NULL where stride = 0, may be log_std */
+    double *column_sums; /* [n, columns], NULL where stride = columns */
+    const void *mean; /* [rows, columns] */
+    const void *log_std; /* [rows * stride + columns - stride] */
+    const void *actions; /* [rows, columns] */
+    int64_t rows; /* 0.. */
+    int64_t columns; /* 1.. */
+    int64_t stride; /* 0 or columns */
+    double log_prob_constant;
+    double entropy_constant;
+    ppo_args ppo;
+} gaussian_ppo_loss_args; /* n = rows / FASTOPT_ROW_BLOCK */
 
 /* returns[t] = rewards[t] where terminated; else rewards[t] + gamma * (next_values[t] where truncated or last, else
    returns[t + 1]); without next_values rewards[t] there. (time, environments); the range is over environments. */
@@ -558,10 +597,31 @@ typedef struct {
 
 /* delta[t] = (rewards[t] where terminated, else rewards[t] + gamma * next_values[t]) - values[t]
    advantages[t] = delta[t] where terminated or truncated, else delta[t] + gamma_lam * advantages[t + 1], 0 past the end
-   returns = advantages + values */
+   returns = advantages + values; both 0 where not valid */
 typedef struct {
     void *advantages; /* [time, environments] */
     void *returns; /* [time, environments] */
+    const void *rewards; /* [time, environments] */
+    const void *values; /* [time, environments] */
+    const void *next_values; /* [time, environments] */
+    const uint8_t *terminated; /* [time, environments] (true where not 0) */
+    const uint8_t *truncated; /* [time, environments] (true where not 0) */
+    const uint8_t *valid; /* [time, environments], or NULL (true where not 0; all are) */
+    int64_t time; /* 0.. */
+    int64_t environments; /* 0.. */
+    double gamma;
+    double gamma_lam;
+} gae_args; /* n = environments */
+
+/* rho = min(rho_clip, exp(log_ratios)), c = min(c_clip, exp(log_ratios));  after[t] = 0 where truncated or past the end, else
+   correction[t + 1];  next[t] = 0 where terminated, else gamma * next_values[t]
+   correction[t] = rho (rewards[t] + next[t] - values[t]) + (0 where terminated, else (gamma_lam * c) * after[t])
+   targets = values + correction
+   advantages[t] = rho (rewards[t] + (0 where terminated, else gamma * (next_values[t] + after[t])) - values[t]) */
+typedef struct {
+    void *targets; /* [time, environments] */
+    void *advantages; /* [time, environments] */
+    const void *log_ratios; /* [time, environments] */
     const void *rewards; /* [time, environments] */
     const void *values; /* [time, environments] */
     const void *next_values; /* [time, environments] */
@@ -571,7 +631,9 @@ typedef struct {
     int64_t environments; /* 0.. */
     double gamma;
     double gamma_lam;
-} gae_args; /* n = environments */
+    double rho_clip;
+    double c_clip;
+} vtrace_args; /* n = environments */
 
 /* A layer of a perceptron: y = f(x weight^T + bias), by activation f: 0 none, 1 tanh, 2 leaky ReLU. A sum of products goes in
    blocks of FASTOPT_PRODUCT_BLOCK, each begun at 0 and added up in order, and these are added up in order. */
@@ -673,6 +735,10 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 #define FASTOPT_KERNELS_activations(KERNEL)               \
     KERNEL(leaky_relu, activation_args)                   \
     KERNEL(leaky_relu_backward, activation_backward_args) \
+    KERNEL(tanh, activation_args)                         \
+    KERNEL(tanh_backward, activation_backward_args)       \
+    KERNEL(bias_tanh, bias_tanh_args)                     \
+    KERNEL(bias_tanh_backward, bias_tanh_backward_args)   \
     KERNEL(count_inactive, count_inactive_args)
 
 #define FASTOPT_KERNELS_masking(KERNEL)                           \
@@ -717,6 +783,7 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(gaussian_entropy, gaussian_entropy_args)                       \
     KERNEL(gaussian_sample, gaussian_sample_args)                         \
     KERNEL(gaussian_policy_gradient, gaussian_policy_gradient_args)       \
+    KERNEL(gaussian_ppo_loss, gaussian_ppo_loss_args)                     \
     KERNEL(discounted_returns, discounted_returns_args)                   \
     KERNEL(dense, dense_args)                                             \
     KERNEL(dense_backward, dense_backward_args)                           \
@@ -724,6 +791,7 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(categorical_race, categorical_race_args)                       \
     KERNEL(gaussian_shift, gaussian_shift_args)                           \
     KERNEL(gae, gae_args)                                                 \
+    KERNEL(vtrace, vtrace_args)                                           \
     KERNEL(standardize, standardize_args)
 
 #define FASTOPT_KERNELS_cem(KERNEL)             \

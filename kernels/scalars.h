@@ -63,18 +63,18 @@ double fastopt_scaled_squares(const void *x, int64_t n, int element_type, double
 /* Block sums added in order and divided by `size`. */
 double fastopt_mean(const double *sums, int64_t count, int64_t size);
 /* Of `size` >= 1 numbers the first; the mean, with what its rounding leaves, from their sum less the first each; and
-   1 / (their std + eps * scale) from the sum of squares about that mean. */
+   1 / (their std + eps * scale) from the sum of squares about that mean, divided by size - ddof >= 1. */
 double fastopt_first(const void *x, int element_type);
 void fastopt_standardize_mean(standardize_args *args, double first, double sum, int64_t size);
-void fastopt_standardize_scale(standardize_args *args, double squares, int64_t size, double eps, double scale);
+void fastopt_standardize_scale(standardize_args *args, double squares, int64_t size, int64_t ddof, double eps, double scale);
 /* The constants of policies: columns times log(2 pi) / 2, and times log(2 pi e) / 2. */
 double fastopt_gaussian_log_prob_constant(int64_t columns);
 double fastopt_gaussian_entropy_constant(int64_t columns);
-/* Fill in the scalars of a record whose sizes are there. */
-void fastopt_gae_scalars(gae_args *args, double gamma, double lam);
-void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
-/* The same, where returned is how many rows are valid: 0 of them leave nothing to divide by. */
+/* gamma * lam */
+double fastopt_gamma_lam(double gamma, double lam);
+/* Fill in the scalars of a record whose sizes are there; returned is how many rows are valid: 0 of them leave nothing to divide by. */
 int64_t fastopt_categorical_gradient_scalars(categorical_policy_gradient_args *args, int64_t rows, double entropy_coef);
+int64_t fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, double entropy_coef);
 int64_t fastopt_ppo_scalars(ppo_args *args, int64_t rows, double clip_range, double clip_range_vf, double entropy_coef,
                             double value_coef);
 /* From the sums of all blocks and that number: the loss, policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction. */

@@ -1,4 +1,4 @@
-"""Leaky ReLU, its gradient and the count of inactive units inside ``@njit``."""
+"""Leaky ReLU, the hyperbolic tangent, their gradients and the count of inactive units inside ``@njit``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ from fastopt._njit.kernel import float64, int64, kernel
 
 leaky_relu = kernel("leaky_relu", 2, float64)
 leaky_relu_backward = kernel("leaky_relu_backward", 3, float64)
+tanh = kernel("tanh", 2)
+tanh_backward = kernel("tanh_backward", 3)
+bias_tanh = kernel("bias_tanh", 3, int64)
+bias_tanh_backward = kernel("bias_tanh_backward", 4, int64)
 inactive_fraction = kernel("inactive_fraction", 3, int64)
 
 
@@ -57,6 +61,86 @@ def _leaky_relu_backward(grad, x, negative_slope=0.01, out=None):
         if leaky_relu_backward(dx, grad, x, negative_slope):
             raise ValueError("out: expected grad or x itself or memory apart, got arrays that overlap in part")
         return dx
+
+    return implementation
+
+
+@overload(activations.tanh)
+def _tanh(x, out=None):
+    check_array("x", x)
+    check_output("out", out, x, "x")
+
+    def implementation(x, out=None):
+        y = new_or_checked(out, x)
+        if tanh(y, x):
+            raise ValueError("out: expected x itself or memory apart from it, got arrays that overlap in part")
+        return y
+
+    return implementation
+
+
+@overload(activations.tanh_backward)
+def _tanh_backward(grad, y, out=None):
+    check_array("y", y)
+    check_array("grad", grad, y, "y")
+    check_output("out", out, grad, "grad")
+
+    def implementation(grad, y, out=None):
+        if grad.shape != y.shape:
+            raise Refused("grad: expected shape {} like y, got {}", y.shape, grad.shape)
+        dx = new_or_checked(out, grad)
+        if tanh_backward(dx, grad, y):
+            raise ValueError("out: expected grad or y itself or memory apart, got arrays that overlap in part")
+        return dx
+
+    return implementation
+
+
+def check_bias(bias, x):
+    check_array("bias", bias)
+    if bias.dtype != x.dtype:
+        raise refuse("bias", f"{x.dtype} like x", bias.dtype, f"bias.astype(np.{x.dtype}) converts it")
+    if x.ndim == 0 or bias.ndim != 1:
+        raise refuse("x, bias", "arrays of shape (..., columns) and (columns,)", f"{x.ndim} and {bias.ndim} dimensions")
+
+
+@register_jitable
+def check_bias_size(bias, x):
+    if bias.size != x.shape[-1]:
+        raise Refused("bias: expected one number for each of the {} columns of x, got {}", x.shape[-1], bias.size)
+
+
+@overload(activations.bias_tanh)
+def _bias_tanh(x, bias, out=None):
+    check_array("x", x)
+    check_bias(bias, x)
+    check_output("out", out, x, "x")
+
+    def implementation(x, bias, out=None):
+        check_bias_size(bias, x)
+        y = new_or_checked(out, x)
+        if bias_tanh(y, x, bias, bias.size):
+            raise ValueError("out: expected x itself or memory apart from x and bias, got arrays that overlap")
+        return y
+
+    return implementation
+
+
+@overload(activations.bias_tanh_backward)
+def _bias_tanh_backward(grad, y, out=None):
+    check_array("y", y)
+    if y.ndim == 0:
+        raise refuse("y", "an array of shape (..., columns)", y)
+    check_array("grad", grad, y, "y")
+    check_output("out", out, grad, "grad")
+
+    def implementation(grad, y, out=None):
+        if grad.shape != y.shape:
+            raise Refused("grad: expected shape {} like y, got {}", y.shape, grad.shape)
+        dx, dbias = new_or_checked(out, grad), np.empty(y.shape[-1], y.dtype)
+        if bias_tanh_backward(dx, dbias, grad, y, dbias.size):
+            raise ValueError("out: expected grad or y itself or memory apart, got arrays that overlap in part")
+        return dx, dbias
 
     return implementation
 

@@ -9,6 +9,7 @@ from numba.core import types
 from numba.extending import overload, register_jitable, typeof_impl
 
 from fastopt import masking
+from fastopt._njit.activations import check_bias, check_bias_size
 from fastopt._njit.checks import (
     Refused,
     check_address,
@@ -113,19 +114,14 @@ def check_positive_slope(negative_slope):
 @overload(masking.bias_leaky_relu_dropout)
 def _bias_leaky_relu_dropout(x, bias, negative_slope=0.01, p=0.5, training=True, rng=None, out=None):
     check_array("x", x)
-    check_array("bias", bias)
-    if bias.dtype != x.dtype:
-        raise refuse("bias", f"{x.dtype} like x", bias.dtype, f"bias.astype(np.{x.dtype}) converts it")
-    if x.ndim == 0 or bias.ndim != 1:
-        raise refuse("x, bias", "arrays of shape (..., columns) and (columns,)", f"{x.ndim} and {bias.ndim} dimensions")
+    check_bias(bias, x)
     check_numbers(negative_slope=negative_slope, p=p)
     check_flags(training=training)
     check_rng(rng)
     check_output("out", out, x, "x")
 
     def implementation(x, bias, negative_slope=0.01, p=0.5, training=True, rng=None, out=None):
-        if bias.size != x.shape[-1]:
-            raise Refused("bias: expected one number for each of the {} columns of x, got {}", x.shape[-1], bias.size)
+        check_bias_size(bias, x)
         check_positive_slope(negative_slope)
         y = new_or_checked(out, x)
         mask = new_mask(x.shape, p, training, rng)

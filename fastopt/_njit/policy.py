@@ -13,6 +13,7 @@ from fastopt._njit.checks import (
     Refused,
     check_address,
     check_array,
+    check_integers,
     check_numbers,
     check_output,
     check_rng,
@@ -24,7 +25,8 @@ from fastopt._njit.checks import (
 from fastopt._njit.kernel import float64, int64, kernel, uint64
 from fastopt.random import DOMAIN_ACTION
 
-NO_ACTION = 3  # what the functions of kernels/core/njit.cpp return for an action that is no column
+# What the functions of kernels/core/njit.cpp return for an action that is no column, and where no row is valid.
+NO_ACTION, NONE_VALID = 3, 4
 
 categorical_kl = kernel("categorical_kl", 3, int64)
 gaussian_kl = kernel("gaussian_kl", 5, int64, int64, int64)
@@ -32,13 +34,14 @@ categorical_log_prob = kernel("categorical_log_prob", 3, int64)
 gaussian_log_prob = kernel("gaussian_log_prob", 4, int64, int64)
 categorical_entropy = kernel("categorical_entropy", 2, int64)
 gaussian_entropy = kernel("gaussian_entropy", 2, int64)
-categorical_policy_gradient = kernel("categorical_policy_gradient", 5, int64, float64)
-gaussian_policy_gradient = kernel("gaussian_policy_gradient", 8, int64, float64)
+categorical_policy_gradient = kernel("categorical_policy_gradient", 7, int64, float64, contract=2)
+gaussian_policy_gradient = kernel("gaussian_policy_gradient", 10, int64, float64, contract=2)
 categorical_sample = kernel("categorical_sample", 2, int64, uint64, uint64, int64)
 gaussian_sample = kernel("gaussian_sample", 3, int64, int64, uint64, uint64, int64)
 discounted_returns = kernel("discounted_returns", 5, int64, float64)
-gae = kernel("gae", 7, int64, float64, float64)
-normalize_advantage = kernel("normalize_advantage", 2, float64)
+gae = kernel("gae", 8, int64, float64, float64, contract=2)
+vtrace = kernel("vtrace", 8, int64, float64, float64, float64, float64)
+normalize_advantage = kernel("normalize_advantage", 2, int64, float64, contract=2)
 mean_of = kernel("mean", 1, result=float64)
 
 
@@ -84,6 +87,11 @@ def check_actions(kind, logits):
         raise refuse("actions", "an array of integers", kind, "actions.astype(np.int64) makes one")
     check_whole("actions", kind, kind.dtype, logits.ndim - 1)
     return kind.dtype == int64
+
+
+def check_valid(kind, dimensions):
+    if not is_none(kind):
+        check_whole("valid", kind, types.boolean, dimensions)
 
 
 def wants_per_sample(kind):
@@ -136,6 +144,18 @@ def check_batch_shape(name, x, like, like_name):
         raise Refused(
             "{}: expected shape {}, one for each row of {}, got {}", name, like.shape[:-1], like_name, x.shape
         )
+
+
+@register_jitable
+def check_valid_shape(x, shape, like_name):
+    if x is not None and x.shape != shape:
+        raise Refused("valid: expected shape {} like {}, got {}", shape, like_name, x.shape)
+
+
+@register_jitable
+def check_some_valid(wrong):
+    if wrong == NONE_VALID:
+        raise ValueError("valid: expected at least one that is True, got none")
 
 
 @register_jitable
@@ -297,55 +317,67 @@ def _gaussian_sample(mean, log_std, rng=None, out=None):
 
 
 @overload(policy.categorical_policy_gradient)
-def _categorical_policy_gradient(logits, actions, advantages, entropy_coef=0.0, out=None):
+def _categorical_policy_gradient(logits, actions, advantages, entropy_coef=0.0, valid=None, out=None):
     check_rows("logits", logits)
     whole = check_actions(actions, logits)
     check_batch("advantages", advantages, logits, "logits")
     check_numbers(entropy_coef=entropy_coef)
+    check_valid(valid, logits.ndim - 1)
     check_output("out", out, logits, "logits")
 
-    def implementation(logits, actions, advantages, entropy_coef=0.0, out=None):
+    def implementation(logits, actions, advantages, entropy_coef=0.0, valid=None, out=None):
         rows = filled_rows_of("logits", logits)
         check_batch_shape("actions", actions, logits, "logits")
         check_batch_shape("advantages", advantages, logits, "logits")
         check_entropy_coef(entropy_coef)
+        check_valid_shape(valid, advantages.shape, "advantages")
         dlogits = new_or_checked(out, logits)
-        losses, columns = np.empty(rows, logits.dtype), logits.shape[-1]
+        losses, loss, columns = np.empty(rows, logits.dtype), np.empty(1), logits.shape[-1]
         chosen = actions if whole else actions.astype(np.int64)
-        wrong = categorical_policy_gradient(losses, dlogits, logits, advantages, chosen, columns, entropy_coef)
+        arrays = (losses, dlogits, logits, advantages, chosen, valid, loss)
+        wrong = categorical_policy_gradient(*arrays, columns, entropy_coef)
+        check_some_valid(wrong)
         if wrong == NO_ACTION:
             raise Refused("actions: expected numbers from 0 to {}, got others", columns - 1)
         if wrong:
             raise ValueError("out: expected logits itself or memory apart, got arrays that overlap")
-        return mean_of(losses), dlogits
+        return loss[0], dlogits
 
     return implementation
 
 
+@register_jitable
+def column_sums_of(rows, columns):
+    return np.empty(((rows + 63) // 64, columns))  # a row for each FASTOPT_ROW_BLOCK
+
+
 @overload(policy.gaussian_policy_gradient)
-def _gaussian_policy_gradient(mean, log_std, actions, advantages, entropy_coef=0.0, out=None):
+def _gaussian_policy_gradient(mean, log_std, actions, advantages, entropy_coef=0.0, valid=None, out=None):
     check_rows("mean", mean)
     shared = check_log_std("log_std", log_std, mean, "mean")
     check_array("actions", actions, mean, "mean")
     check_batch("advantages", advantages, mean, "mean")
     check_numbers(entropy_coef=entropy_coef)
+    check_valid(valid, mean.ndim - 1)
     if not is_none(out):
         raise refuse("out", "None inside @njit", out)
 
-    def implementation(mean, log_std, actions, advantages, entropy_coef=0.0, out=None):
+    def implementation(mean, log_std, actions, advantages, entropy_coef=0.0, valid=None, out=None):
         rows = filled_rows_of("mean", mean)
         check_spread("log_std", log_std, mean, "mean", shared)
         check_shape("actions", actions, mean.shape, "mean")
         check_batch_shape("advantages", advantages, mean, "mean")
         check_entropy_coef(entropy_coef)
+        check_valid_shape(valid, advantages.shape, "advantages")
         dmean, dlog_std, losses = np.empty_like(mean), np.empty_like(log_std), np.empty(rows, mean.dtype)
-        columns = mean.shape[-1]
-        arrays = (losses, dmean, dlog_std, mean, log_std, actions, advantages)
+        loss, columns = np.empty(1), mean.shape[-1]
+        arrays = (losses, dmean, dlog_std, mean, log_std, actions, advantages, valid)
         if shared:
-            gaussian_policy_gradient(*arrays, np.empty(((rows + 63) // 64, columns)), columns, entropy_coef)
+            wrong = gaussian_policy_gradient(*arrays, column_sums_of(rows, columns), loss, columns, entropy_coef)
         else:
-            gaussian_policy_gradient(*arrays, None, columns, entropy_coef)
-        return mean_of(losses), dmean, dlog_std
+            wrong = gaussian_policy_gradient(*arrays, None, loss, columns, entropy_coef)
+        check_some_valid(wrong)
+        return loss[0], dmean, dlog_std
 
     return implementation
 
@@ -383,41 +415,79 @@ def _discounted_returns(rewards, terminated, truncated, gamma, next_values=None)
 
 
 @overload(policy.gae)
-def _gae(rewards, values, next_values, terminated, truncated, gamma, lam):
+def _gae(rewards, values, next_values, terminated, truncated, gamma, lam, valid=None):
     check_steps(rewards, terminated, truncated)
     check_array("values", values, rewards, "rewards")
     check_array("next_values", next_values, rewards, "rewards")
     check_numbers(gamma=gamma, lam=lam)
+    check_valid(valid, rewards.ndim)
 
-    def implementation(rewards, values, next_values, terminated, truncated, gamma, lam):
-        check_shape("values", values, rewards.shape, "rewards")
-        check_shape("next_values", next_values, rewards.shape, "rewards")
-        check_shape("terminated", terminated, rewards.shape, "rewards")
-        check_shape("truncated", truncated, rewards.shape, "rewards")
-        if not 0 <= gamma <= 1:
-            raise Refused("gamma: expected a number from 0 to 1, got {}", gamma)
-        if not 0 <= lam <= 1:
-            raise Refused("lam: expected a number from 0 to 1, got {}", lam)
+    def implementation(rewards, values, next_values, terminated, truncated, gamma, lam, valid=None):
+        check_steps_shape(rewards, values, next_values, terminated, truncated, gamma, lam)
+        check_valid_shape(valid, rewards.shape, "rewards")
         advantages, returns = np.empty_like(rewards), np.empty_like(rewards)
-        gae(advantages, returns, rewards, values, next_values, terminated, truncated, len(rewards), gamma, lam)
+        arrays = (advantages, returns, rewards, values, next_values, terminated, truncated, valid)
+        gae(*arrays, len(rewards), gamma, lam)
         return advantages, returns
 
     return implementation
 
 
+@register_jitable
+def check_steps_shape(rewards, values, next_values, terminated, truncated, gamma, lam):
+    check_shape("values", values, rewards.shape, "rewards")
+    check_shape("next_values", next_values, rewards.shape, "rewards")
+    check_shape("terminated", terminated, rewards.shape, "rewards")
+    check_shape("truncated", truncated, rewards.shape, "rewards")
+    if not 0 <= gamma <= 1:
+        raise Refused("gamma: expected a number from 0 to 1, got {}", gamma)
+    if not 0 <= lam <= 1:
+        raise Refused("lam: expected a number from 0 to 1, got {}", lam)
+
+
+@overload(policy.vtrace)
+def _vtrace(log_ratios, rewards, values, next_values, terminated, truncated, gamma, lam=1.0, rho_clip=1.0, c_clip=1.0):
+    check_steps(rewards, terminated, truncated)
+    check_array("log_ratios", log_ratios, rewards, "rewards")
+    check_array("values", values, rewards, "rewards")
+    check_array("next_values", next_values, rewards, "rewards")
+    check_numbers(gamma=gamma, lam=lam, rho_clip=rho_clip, c_clip=c_clip)
+
+    def implementation(
+        log_ratios, rewards, values, next_values, terminated, truncated, gamma, lam=1.0, rho_clip=1.0, c_clip=1.0
+    ):
+        check_shape("log_ratios", log_ratios, rewards.shape, "rewards")
+        check_steps_shape(rewards, values, next_values, terminated, truncated, gamma, lam)
+        if not 0 < rho_clip < inf:
+            raise Refused("rho_clip: expected a finite number > 0, got {}", rho_clip)
+        if not 0 < c_clip < inf:
+            raise Refused("c_clip: expected a finite number > 0, got {}", c_clip)
+        targets, advantages = np.empty_like(rewards), np.empty_like(rewards)
+        arrays = (targets, advantages, log_ratios, rewards, values, next_values, terminated, truncated)
+        vtrace(*arrays, len(rewards), gamma, lam, rho_clip, c_clip)
+        return targets, advantages
+
+    return implementation
+
+
 @overload(policy.normalize_advantage)
-def _normalize_advantage(advantages, eps=1e-8, out=None):
+def _normalize_advantage(advantages, eps=1e-8, ddof=0, out=None):
     check_array("advantages", advantages)
     check_numbers(eps=eps)
+    check_integers(ddof=ddof)
     check_output("out", out, advantages, "advantages")
 
-    def implementation(advantages, eps=1e-8, out=None):
+    def implementation(advantages, eps=1e-8, ddof=0, out=None):
         if not 0 < eps < inf:
             raise Refused("eps: expected a finite number > 0, got {}", eps)
         if advantages.size == 0:
             raise Refused("advantages: expected a batch of at least one, got shape {}", advantages.shape)
+        if not 0 <= ddof < 2**62:
+            raise Refused("ddof: expected 0 <= ddof < 2**62, got {}", ddof)
+        if advantages.size <= ddof:
+            raise Refused("advantages: expected more than ddof = {} elements, got shape {}", ddof, advantages.shape)
         y = new_or_checked(out, advantages)
-        if normalize_advantage(y, advantages, eps):
+        if normalize_advantage(y, advantages, ddof, eps):
             raise ValueError("out: expected advantages itself or memory apart, got arrays that overlap in part")
         return y
 

@@ -20,6 +20,7 @@ from fastopt.policy.advantage import (
     discounted_returns,
     gae,
     normalize_advantage,
+    vtrace,
 )
 from fastopt.policy.categorical import (
     categorical_entropy,
@@ -48,6 +49,7 @@ from fastopt.policy.networks import (
 from fastopt.policy.ppo import (
     PPOStats,
     categorical_ppo_loss,
+    gaussian_ppo_loss,
 )
 
 __all__ = [
@@ -67,9 +69,11 @@ __all__ = [
     "gaussian_kl",
     "gaussian_log_prob",
     "gaussian_policy_gradient",
+    "gaussian_ppo_loss",
     "gaussian_sample",
     "kl_line_search",
     "normalize_advantage",
     "perceptron",
     "perceptron_backward",
+    "vtrace",
 ]

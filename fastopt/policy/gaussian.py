@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, overload
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import _core
@@ -164,6 +165,7 @@ def gaussian_policy_gradient(
     advantages: Array,
     *,
     entropy_coef: float = 0.0,
+    valid: NDArray[np.bool] | None = None,
     out: tuple[Array, Array] | None = None,
 ) -> tuple[float, Array, Array]:
     """Return the policy-gradient loss of diagonal Gaussian policies and its gradients by mean and log_std.
@@ -180,6 +182,8 @@ def gaussian_policy_gradient(
         Taken as constants.
     entropy_coef : float
         How much each nat of entropy lowers the loss.
+    valid : ndarray of bool, shape (...), optional
+        Which samples count: the others, whatever is in them, are in no mean, N among them, and have gradients of 0.
     out : pair of ndarrays, optional
         Arrays like `mean` and like `log_std` for the gradients, apart from all inputs.
 
@@ -192,8 +196,8 @@ def gaussian_policy_gradient(
     Raises
     ------
     TypeError, ValueError
-        If an array is of another kind, dtype or shape, the batch is empty, `entropy_coef` is not finite, or an output
-        is read-only or overlaps another array.
+        If an array is of another kind, dtype or shape, the batch is empty or nothing in it is valid,
+        `entropy_coef` is not finite, or an output is read-only or overlaps another array.
 
     Examples
     --------
@@ -208,4 +212,4 @@ def gaussian_policy_gradient(
     coef = finite_number("entropy_coef", entropy_coef)
     if out is not None and not (isinstance(out, tuple) and len(out) == 2):
         raise TypeError(f"out: expected a pair (dmean, dlog_std) of arrays, got {type(out).__name__}")
-    return _core.gaussian_policy_gradient(mean, log_std, actions, advantages, coef, out)
+    return _core.gaussian_policy_gradient(mean, log_std, actions, advantages, coef, valid, out)

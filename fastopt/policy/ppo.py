@@ -16,6 +16,7 @@ Array = NDArray[Any]
 __all__ = [
     "PPOStats",
     "categorical_ppo_loss",
+    "gaussian_ppo_loss",
 ]
 
 
@@ -82,7 +83,7 @@ def categorical_ppo_loss(
     valid: NDArray[np.bool] | None = None,
     out: tuple[Any, Array] | None = None,
 ) -> tuple[float, Any, Array, PPOStats]:
-    """Return the clipped loss of PPO for categorical policies, its gradients by the logits and the values, and statistics.
+    """Return the clipped loss of PPO for categorical policies, its gradients by logits and values, and statistics.
 
     With ratio = exp(log p(actions) - old_log_prob) and means over a batch of N samples:
 
@@ -110,8 +111,8 @@ def categorical_ppo_loss(
     entropy_coef, value_coef : float
         What a nat of entropy lowers the loss by, and what a squared error of the values adds to it.
     valid : ndarray of bool, shape (...), optional
-        Which samples count: the others, whatever is in their floats, are in no mean, N among them, and have gradients of
-        0. (Their actions still are numbers of columns.)
+        Which samples count: the others, whatever is in their floats, are in no mean, N among them, and have gradients
+        of 0. (Their actions still are numbers of columns.)
     out : pair, optional
         Arrays like `logits` (a list of them like a list) and like `values` for the gradients. The first may be `logits`
         itself. With lists that are views of one array, nothing is allocated but what is small.
@@ -155,9 +156,71 @@ def categorical_ppo_loss(
     """
     batch = advantages, old_log_prob, values, returns, old_values
     numbers = _numbers(clip_range, clip_range_vf, old_values, entropy_coef, value_coef)
-    return _core.categorical_ppo_loss(
-        logits, actions, batch, valid, numbers, _outputs(out, "dlogits, dvalues"), PPOStats
-    )
+    out = _outputs(out, "dlogits, dvalues")
+    return _core.categorical_ppo_loss(logits, actions, batch, valid, numbers, out, PPOStats)
+
+
+def gaussian_ppo_loss(
+    mean: Array,
+    log_std: Array,
+    actions: Array,
+    advantages: Array,
+    old_log_prob: Array,
+    values: Array,
+    returns: Array,
+    *,
+    clip_range: float = 0.2,
+    clip_range_vf: float | None = None,
+    old_values: Array | None = None,
+    entropy_coef: float = 0.0,
+    value_coef: float = 0.5,
+    valid: NDArray[np.bool] | None = None,
+    out: tuple[Array, Array, Array] | None = None,
+) -> tuple[float, Array, Array, Array, PPOStats]:
+    """Return the clipped loss of PPO for diagonal Gaussian policies, its gradients, and statistics.
+
+    The loss is that of :func:`categorical_ppo_loss`, with the log-densities of :func:`gaussian_log_prob`.
+
+    Parameters
+    ----------
+    mean, actions : ndarray of float32 or float64, shape (..., actions)
+        `actions` as they were sampled, before an environment's limits.
+    log_std : ndarray of that dtype, shape (..., actions) or (actions,)
+    advantages, old_log_prob, values, returns : ndarray of that dtype, shape (...)
+    clip_range, clip_range_vf, old_values, entropy_coef, value_coef, valid
+        As for :func:`categorical_ppo_loss`.
+    out : triple of ndarrays, optional
+        Arrays like `mean`, `log_std` and `values` for the gradients, apart from all inputs.
+
+    Returns
+    -------
+    loss : float
+    dmean, dlog_std, dvalues : ndarray
+        Those of `out`, or new arrays. A dlog_std for all is a float64 sum: blocks of 64 samples, in order.
+    stats : PPOStats
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind, dtype or shape, the batch is empty or nothing in it is valid, a number is out of
+        range, `old_values` is missing, or an output is read-only or overlaps another array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastopt import policy
+    >>> mean, log_std, actions, one = np.zeros((1, 1)), np.zeros(1), np.array([[2.0]]), np.ones(1)
+    >>> old_log_prob = policy.gaussian_log_prob(mean, log_std, actions)
+    >>> loss, dmean, dlog_std, dvalues, stats = policy.gaussian_ppo_loss(
+    ...     mean, log_std, actions, one, old_log_prob, one, one
+    ... )
+    >>> dmean, dlog_std, stats.policy_loss
+    (array([[-2.]]), array([-3.]), -1.0)
+    """
+    batch = advantages, old_log_prob, values, returns, old_values
+    numbers = _numbers(clip_range, clip_range_vf, old_values, entropy_coef, value_coef)
+    out = _outputs(out, "dmean, dlog_std, dvalues")
+    return _core.gaussian_ppo_loss(mean, log_std, actions, batch, valid, numbers, out, PPOStats)
 
 
 def _numbers(

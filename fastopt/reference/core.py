@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 __all__ = [
-    *("EXP_FLOAT32", "EXP_FLOAT64", "LOG_FLOAT32", "LOG_FLOAT64"),
-    *("exponential", "logarithm", "natural_log", "ordered_sum", "power", "square_scale", "sum_squares"),
+    *("EXP_FLOAT32", "EXP_FLOAT64", "LOG_FLOAT32", "LOG_FLOAT64", "TANH_FLOAT32", "TANH_FLOAT64"),
+    *("exponential", "hyperbolic_tangent", "logarithm", "natural_log"),
+    *("ordered_sum", "power", "square_scale", "sum_squares"),
 ]
 
 
@@ -69,6 +70,16 @@ def logarithm(x: Array) -> Array:
     return np.where(np.isnan(x), x, natural_log(x, x.dtype.type(1) - x))
 
 
+def hyperbolic_tangent(x: Array) -> Array:
+    """tanh x: of a = abs(x) below 0.75 a + a**3 P(a**2), else 1 - 2 / (e**2a + 1), with the sign of x."""
+    f = x.dtype.type
+    a = np.abs(x)
+    z = a * a
+    near = a + a * (z * horner(z, TANH_FLOAT32 if x.dtype == np.float32 else TANH_FLOAT64))
+    far = f(1) - f(2) / (exponential(a + a) + f(1))
+    return np.copysign(np.where(a < f(0.75), near, far), x)
+
+
 def horner(x: Array, coefficients: tuple[float, ...]) -> Array:
     y = np.full_like(x, coefficients[0])
     for c in coefficients[1:]:
@@ -92,6 +103,15 @@ EXP_FLOAT64 = (
     *(2.5100424157005067e-08, 2.7620138719733994e-07, 2.7557268378684192e-06, 2.480152119021773e-05),
     *(0.00019841269863105968, 0.0013888888917281794, 0.008333333333330051, 0.04166666666662399),
     *(0.16666666666666669, 0.5000000000000001),
+)
+
+# Of (tanh(a) / a - 1) / a**2 against a**2 for a <= 0.75: Chebyshev fits, errors of tanh(a) / a below 6e-9 and 6e-18.
+TANH_FLOAT32 = (0.0019095024, -0.007933808, 0.02161532, -0.053935852, 0.1333318, -0.33333331)
+TANH_FLOAT64 = (
+    *(-1.6408599646831444e-06, 1.0048053928129499e-05, -3.449472469998217e-05, 9.42476297649358e-05),
+    *(-0.00023809406936979282, 0.0005897469986953327, -0.0014557818253310693, 0.0035921213885060418),
+    *(-0.008863234987439102, 0.021869488509711037, -0.05396825396758208, 0.13333333333332661),
+    *(-0.3333333333333333,),
 )
 
 

@@ -7,7 +7,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.utils import explained_variance
 
-from fastopt.sb3 import _losses as ops
+from fastopt import policy as ops
 from fastopt.sb3.rollouts import CompiledRollouts
 from fastopt.sb3.updates import Losses, Rollout
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt.sb3 import _losses as ops
+from fastopt import policy as ops
 from fastopt.sb3.network import Network
 
 Array = NDArray[Any]

@@ -45,6 +45,80 @@ def leaky_relu_backward(grad, x, negative_slope, out):
                                checked_number(negative_slope, "negative_slope"), out)
 
 
+def tanh(x, out):
+    return activation(fastopt_kernels.activations.tanh, x, 0, out)
+
+
+def tanh_backward(grad, y, out):
+    return activation_backward(fastopt_kernels.activations.tanh_backward, grad, y, "y", 0, out)
+
+
+cdef ndarray checked_bias(object bias, ndarray x):
+    """bias itself, when it has one number for each column of x."""
+    if PyArray_NDIM(x) == 0:
+        raise ValueError("x: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    cdef ndarray b = checked(bias, "bias")
+    if PyArray_TYPE(b) != PyArray_TYPE(x):
+        raise TypeError(f"bias: expected {x.dtype} like x, got {b.dtype}; bias.astype(np.{x.dtype}) converts it")
+    if PyArray_NDIM(b) != 1 or PyArray_DIMS(b)[0] != PyArray_DIMS(x)[PyArray_NDIM(x) - 1]:
+        raise ValueError(f"bias: expected shape {(PyArray_DIMS(x)[PyArray_NDIM(x) - 1],)}, one for each column of x, got {shape(b)}")
+    return b
+
+
+def bias_tanh(x, bias, out):
+    cdef ndarray xa = checked(x, "x"), b = checked_bias(bias, xa)
+    cdef ndarray y = output_for(out, xa, "x"), work = y
+    distinct(y, "out", b, "bias")
+    if PyArray_SIZE(xa) == 0:
+        return y
+    if not contiguous_order(xa) & contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
+        xa = work = c_copy(xa)
+    if not contiguous_order(b):
+        b = c_copy(b)
+    cdef bias_tanh_args args = bias_tanh_args(
+        y=PyArray_DATA(work), x=PyArray_DATA(xa), bias=PyArray_DATA(b), columns=PyArray_DIMS(b)[0],
+        nontemporal=around_cache(work, xa))
+    run(fastopt_kernels.activations.bias_tanh[element_type(xa)], &args, PyArray_SIZE(xa), RANDOM_GRAIN)
+    return y if work is y else copied_into(y, work)
+
+
+def bias_tanh_backward(grad, y, out):
+    cdef ndarray ya = checked(y, "y"), g = checked_like(grad, "grad", ya, "y")
+    if PyArray_NDIM(ya) == 0:
+        raise ValueError("y: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    cdef ndarray dx = output_for(out, g, "grad"), work = dx
+    if out is not None:
+        distinct(dx, "out", ya, "y", same_allowed=True)
+    cdef int64_t columns = PyArray_DIMS(ya)[PyArray_NDIM(ya) - 1]
+    cdef ndarray dbias = np.zeros(columns, dx.dtype)
+    cdef tuple result = (dx, dbias)
+    if PyArray_SIZE(ya) == 0:
+        return result
+    if not contiguous_order(ya) & contiguous_order(g) & contiguous_order(dx) & NPY_ARRAY_C_CONTIGUOUS:
+        ya = c_copy(ya)
+        g = work = c_copy(g)
+    cdef int64_t rows = PyArray_SIZE(ya) // columns, blocks = row_blocks(rows)
+    cdef ndarray block_sums = np.empty((blocks, columns))
+    cdef bias_tanh_backward_args args = bias_tanh_backward_args(
+        dx=PyArray_DATA(work), block_sums=<double*>PyArray_DATA(block_sums), grad=PyArray_DATA(g), y=PyArray_DATA(ya),
+        rows=rows, columns=columns, nontemporal=around_cache(work, g) and around_cache(work, ya))
+    run_layer_gradient(fastopt_kernels.activations.bias_tanh_backward[element_type(ya)], &args, rows, columns)
+    add_row_blocks(dbias, args.block_sums, blocks)
+    if work is not dx:
+        copied_into(dx, work)
+    return result
+
+
+cdef inline int64_t row_blocks(int64_t rows) noexcept:
+    return (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
+
+
+cdef inline void run_layer_gradient(fastopt_kernel kernel, const void* args, int64_t rows, int64_t columns) noexcept:
+    """A kernel whose range is over blocks of rows times tiles of columns."""
+    run(kernel, args, row_blocks(rows) * ((columns + FASTOPT_COLUMN_TILE - 1) // FASTOPT_COLUMN_TILE),
+        max(1, ELEMENTWISE_GRAIN // (FASTOPT_ROW_BLOCK * min(columns, FASTOPT_COLUMN_TILE))))
+
+
 def count_inactive(ndarray x, int64_t rows, int64_t columns):
     """Per column of C-contiguous x, taken as (rows, columns): how many values are <= 0."""
     counts = np.zeros(columns, np.int64)

@@ -37,6 +37,30 @@ int64_t activation_backward(const fastopt_kernel* kernels, T* dx, const T* grad,
 
 ACTIVATION(leaky_relu)
 
+// And of one without.
+template <class T>
+int64_t tanh(T* y, const T* x, int64_t n) {
+    return activation(fastopt_kernels.activations->tanh, y, x, n, 0);
+}
+template <class T>
+int64_t tanh_backward(T* dx, const T* grad, const T* y, int64_t n) {
+    return activation_backward(fastopt_kernels.activations->tanh_backward, dx, grad, y, n, 0);
+}
+
+template <class T>
+int64_t bias_tanh(T* y, const T* x, const T* bias, int64_t n, int64_t columns) {
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T)), bias_bytes = columns * static_cast<int64_t>(sizeof(T));
+    if ((y != x && overlap(y, x, bytes)) || overlap(y, bytes, bias, bias_bytes)) return OVERLAP;
+    const bias_tanh_args args = {y, x, bias, columns, around_cache(y, x, bytes)};
+    return run(fastopt_kernels.activations->bias_tanh[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t bias_tanh_backward(T* dx, T* dbias, const T* grad, const T* y, int64_t n, int64_t columns) {
+    return layer_gradient(fastopt_kernels.activations->bias_tanh_backward, dx, dbias, grad, y, n, columns,
+                          bias_tanh_backward_args());
+}
+
 // fractions and counts have a place for each of n / rows columns; the element type of a name is that of its first array.
 template <class T>
 int64_t inactive_fraction(const T* x, double* fractions, int64_t* counts, int64_t n, int64_t rows) {
@@ -55,4 +79,8 @@ int64_t inactive_fraction(const T* x, double* fractions, int64_t* counts, int64_
 #define FASTOPT_SYMBOLS_activations \
     BOTH(1, leaky_relu), \
     BOTH(1, leaky_relu_backward), \
+    BOTH(1, tanh), \
+    BOTH(1, tanh_backward), \
+    BOTH(1, bias_tanh), \
+    BOTH(1, bias_tanh_backward), \
     BOTH(1, inactive_fraction)

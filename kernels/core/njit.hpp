@@ -66,6 +66,36 @@ double sum_about(const fastopt_kernel* kernels, const T* x, int64_t n, double me
     return in_mode(sum);
 }
 
+// dx and dbias by a kernel of layers (core/layers.hpp), of which `args` has the scalars. One tile of columns after the other,
+// so that its sums fit the stack; within a tile one block of rows after the other.
+template <class T, class Args>
+int64_t layer_gradient(const fastopt_kernel* kernels, T* dx, T* dbias, const T* grad, const T* y, int64_t n, int64_t columns,
+                       Args args) {
+    default_float_mode mode;
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    if ((dx != grad && overlap(dx, grad, bytes)) || (dx != y && overlap(dx, y, bytes))) return OVERLAP;
+    const int64_t rows = columns > 0 ? n / columns : 0;
+    args.columns = columns;
+    args.nontemporal = around_cache(dx, grad, bytes) && around_cache(dx, y, bytes);
+    for (int64_t first = 0, tile = 0; first < columns; first += FASTOPT_COLUMN_TILE, ++tile) {
+        const int64_t width = columns - first < FASTOPT_COLUMN_TILE ? columns - first : FASTOPT_COLUMN_TILE;
+        double sums[FASTOPT_COLUMN_TILE], total[FASTOPT_COLUMN_TILE];
+        // Where the kernel looks for those of the row's first column.
+        args.block_sums = reinterpret_cast<double*>(reinterpret_cast<uintptr_t>(sums) - first * sizeof(double));
+        for (int64_t j = 0; j < width; ++j) total[j] = 0;
+        for (int64_t row = 0; row < rows; row += FASTOPT_ROW_BLOCK) {
+            args.dx = dx + row * columns;
+            args.grad = grad + row * columns;
+            args.y = y + row * columns;
+            args.rows = rows - row < FASTOPT_ROW_BLOCK ? rows - row : FASTOPT_ROW_BLOCK;
+            kernels[TYPE<T>](&args, tile, tile + 1);
+            for (int64_t j = 0; j < width; ++j) total[j] += sums[j];
+        }
+        for (int64_t j = 0; j < width; ++j) dbias[first + j] = static_cast<T>(total[j]);
+    }
+    return DONE;
+}
+
 template <class Function>
 const void* address_of(Function* function) {
     return reinterpret_cast<const void*>(function);
@@ -73,8 +103,9 @@ const void* address_of(Function* function) {
 
 }  // namespace
 
-// A line of the table of symbols: for one function, and for one of both element types.
+// A line of the table of symbols: for one function, and for one of both element types, of the name that it has or has had.
 #define ONE(CONTRACT, NAME) {"fastopt_" #CONTRACT "_" #NAME, address_of(NAME)}
-#define BOTH(CONTRACT, NAME)                                             \
-    {"fastopt_" #CONTRACT "_" #NAME "_float32", address_of(NAME<float>)}, \
-    {"fastopt_" #CONTRACT "_" #NAME "_float64", address_of(NAME<double>)}
+#define BOTH(CONTRACT, NAME) BOTH_OF(CONTRACT, NAME, NAME)
+#define BOTH_OF(CONTRACT, NAME, FUNCTION)                                    \
+    {"fastopt_" #CONTRACT "_" #NAME "_float32", address_of(FUNCTION<float>)}, \
+    {"fastopt_" #CONTRACT "_" #NAME "_float64", address_of(FUNCTION<double>)}

@@ -28,13 +28,7 @@ def dropout(x, str name, out, double p, uint64_t seed, uint64_t stream, uint32_t
 
 cdef double checked_fused(ndarray x, object bias, object negative_slope) except? -1:
     """Check what the fused layer asks of x, bias and slope beyond being arrays and a number; return the slope."""
-    if PyArray_NDIM(x) == 0:
-        raise ValueError("x: expected at least one dimension, the last of which is the layer's width, got shape ()")
-    cdef ndarray b = checked(bias, "bias")
-    if PyArray_TYPE(b) != PyArray_TYPE(x):
-        raise TypeError(f"bias: expected {x.dtype} like x, got {b.dtype}; bias.astype(np.{x.dtype}) converts it")
-    if PyArray_NDIM(b) != 1 or PyArray_DIMS(b)[0] != PyArray_DIMS(x)[PyArray_NDIM(x) - 1]:
-        raise ValueError(f"bias: expected shape {(PyArray_DIMS(x)[PyArray_NDIM(x) - 1],)}, one for each column of x, got {shape(b)}")
+    checked_bias(bias, x)
     return checked_positive_slope(negative_slope)
 
 
@@ -97,9 +91,7 @@ def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
         result = (dx, dbias)
         copied_into(dx, values)
         return result
-    cdef int64_t rows = PyArray_SIZE(ya) // columns
-    cdef int64_t blocks = (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
-    cdef int64_t tiles = (columns + FASTOPT_COLUMN_TILE - 1) // FASTOPT_COLUMN_TILE
+    cdef int64_t rows = PyArray_SIZE(ya) // columns, blocks = row_blocks(rows)
     cdef ndarray block_sums = np.empty((blocks, columns)), sums = np.empty(columns, dx.dtype)
     result = (dx, sums)
     cdef bias_leaky_relu_dropout_backward_args args = bias_leaky_relu_dropout_backward_args(
@@ -108,7 +100,6 @@ def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
         nontemporal=around_cache(dx, g) and around_cache(dx, ya))
     if not is_zero(p):
         fastopt_dropout_scalars(p, &threshold, &args.scale)
-    run(fastopt_kernels.masking.bias_leaky_relu_dropout_backward[element_type(ya)], &args, blocks * tiles,
-        max(1, ELEMENTWISE_GRAIN // (FASTOPT_ROW_BLOCK * min(columns, FASTOPT_COLUMN_TILE))))
+    run_layer_gradient(fastopt_kernels.masking.bias_leaky_relu_dropout_backward[element_type(ya)], &args, rows, columns)
     add_row_blocks(sums, args.block_sums, blocks)
     return result

@@ -45,7 +45,6 @@ int64_t bias_leaky_relu_dropout(T* y, const T* x, const T* bias, int64_t n, int6
     return run(fastopt_kernels.masking->bias_leaky_relu_dropout[TYPE<T>], &args, n);
 }
 
-// One tile of columns after the other, so that its sums fit the stack; within a tile one block of rows after the other.
 template <class T>
 int64_t bias_leaky_relu_dropout_backward(T* dx, T* dbias, const T* grad, const T* y, int64_t n, int64_t columns, double p,
                                          double negative_slope) {
@@ -53,32 +52,17 @@ int64_t bias_leaky_relu_dropout_backward(T* dx, T* dbias, const T* grad, const T
     p = in_mode(p);
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     if ((dx != grad && overlap(dx, grad, bytes)) || (dx != y && overlap(dx, y, bytes))) return OVERLAP;
-    if (p == 1 || n == 0) {
+    if (p == 1) {
         std::memset(dx, 0, static_cast<size_t>(bytes));
         std::memset(dbias, 0, static_cast<size_t>(columns) * sizeof(T));
         return DONE;
     }
     uint32_t threshold;
-    double scale = 1;
-    if (p > 0) fastopt_dropout_scalars(p, &threshold, &scale);
-    const int nontemporal = around_cache(dx, grad, bytes) && around_cache(dx, y, bytes);
-    const int64_t rows = n / columns;
-    for (int64_t first = 0, tile = 0; first < columns; first += FASTOPT_COLUMN_TILE, ++tile) {
-        const int64_t width = columns - first < FASTOPT_COLUMN_TILE ? columns - first : FASTOPT_COLUMN_TILE;
-        double sums[FASTOPT_COLUMN_TILE], total[FASTOPT_COLUMN_TILE];
-        // Where the kernel looks for those of the row's first column.
-        double* row_sums = reinterpret_cast<double*>(reinterpret_cast<uintptr_t>(sums) - first * sizeof(double));
-        for (int64_t j = 0; j < width; ++j) total[j] = 0;
-        for (int64_t row = 0; row < rows; row += FASTOPT_ROW_BLOCK) {
-            const int64_t begin = row * columns, height = rows - row < FASTOPT_ROW_BLOCK ? rows - row : FASTOPT_ROW_BLOCK;
-            const bias_leaky_relu_dropout_backward_args args = {
-                dx + begin, row_sums, grad + begin, y + begin, height, columns, scale, negative_slope, nontemporal};
-            fastopt_kernels.masking->bias_leaky_relu_dropout_backward[TYPE<T>](&args, tile, tile + 1);
-            for (int64_t j = 0; j < width; ++j) total[j] += sums[j];
-        }
-        for (int64_t j = 0; j < width; ++j) dbias[first + j] = static_cast<T>(total[j]);
-    }
-    return DONE;
+    bias_leaky_relu_dropout_backward_args args = {};
+    args.scale = 1;
+    args.negative_slope = negative_slope;
+    if (p > 0) fastopt_dropout_scalars(p, &threshold, &args.scale);
+    return layer_gradient(fastopt_kernels.masking->bias_leaky_relu_dropout_backward, dx, dbias, grad, y, n, columns, args);
 }
 
 }  // namespace

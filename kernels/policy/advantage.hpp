@@ -5,6 +5,7 @@
 // the (time, environments) arrays at once, whose last results stay in registers.
 #pragma once
 
+#include "core/math.hpp"
 #include "core/registers.hpp"
 
 namespace {
@@ -33,7 +34,7 @@ struct gae_columns {
         const T* next_values = static_cast<const T*>(a.next_values);
         T *advantages = static_cast<T*>(a.advantages), *returns = static_cast<T*>(a.returns);
         const T gamma = static_cast<T>(a.gamma), gamma_lam = static_cast<T>(a.gamma_lam);
-        const uint8_t *terminated = a.terminated, *truncated = a.truncated;
+        const uint8_t *terminated = a.terminated, *truncated = a.truncated, *valid = a.valid;
         T following[WIDTH] = {};
         for (int64_t t = a.time - 1; t >= 0; --t) {
             const int64_t at = t * a.environments + first;
@@ -48,6 +49,8 @@ struct gae_columns {
                 advantages[at + j] = following[j];
                 returns[at + j] = following[j] + value;
             }
+            for (int j = 0; j < WIDTH && valid != nullptr; ++j)
+                if (valid[at + j] == 0) following[j] = advantages[at + j] = returns[at + j] = 0;
         }
     }
 };
@@ -55,6 +58,44 @@ struct gae_columns {
 template <class T>
 void gae(const gae_args& a, int64_t begin, int64_t end) {
     all_widths<gae_args, gae_columns, T>(a, begin, end);
+}
+
+// V-trace: Espeholt, Soyer, Munos, Simonyan, Mnih, Ward, Doron, Firoiu, Harley, Dunning, Legg and Kavukcuoglu, "IMPALA:
+// scalable distributed deep-RL with importance weighted actor-learner architectures", 2018.
+template <class T, int WIDTH>
+struct vtrace_columns {
+    static void run(const vtrace_args& a, int64_t first) {
+        typedef typename integer_like<T>::type flag;
+        const T *rewards = static_cast<const T*>(a.rewards), *values = static_cast<const T*>(a.values);
+        const T *next_values = static_cast<const T*>(a.next_values), *log_ratios = static_cast<const T*>(a.log_ratios);
+        T *targets = static_cast<T*>(a.targets), *advantages = static_cast<T*>(a.advantages);
+        const T gamma = static_cast<T>(a.gamma), gamma_lam = static_cast<T>(a.gamma_lam);
+        const T rho_clip = static_cast<T>(a.rho_clip), c_clip = static_cast<T>(a.c_clip);
+        const uint8_t *terminated = a.terminated, *truncated = a.truncated;
+        T following[WIDTH] = {}, ratio[WIDTH];  // what is corrected of the next step's value
+        for (int64_t t = a.time - 1; t >= 0; --t) {
+            const int64_t at = t * a.environments + first;
+            elementwise<T>(WIDTH, [&](auto j) { j.store(ratio, exponential(j.load(log_ratios + at))); });
+            FASTOPT_INDEPENDENT
+            for (int j = 0; j < WIDTH; ++j) {
+                const flag over = terminated[at + j], cut = truncated[at + j];
+                const T reward = rewards[at + j], value = values[at + j], next_value = next_values[at + j];
+                const T rho = ratio[j] > rho_clip ? rho_clip : ratio[j], c = ratio[j] > c_clip ? c_clip : ratio[j];
+                const T after = cut != 0 ? T(0) : following[j];
+                const T with_next = reward + gamma * next_value, with_target = reward + gamma * (next_value + after);
+                const T delta = rho * ((over != 0 ? reward : with_next) - value);
+                const T with_following = delta + (gamma_lam * c) * after;
+                following[j] = over != 0 ? delta : with_following;
+                advantages[at + j] = rho * ((over != 0 ? reward : with_target) - value);
+                targets[at + j] = value + following[j];
+            }
+        }
+    }
+};
+
+template <class T>
+void vtrace(const vtrace_args& a, int64_t begin, int64_t end) {
+    all_widths<vtrace_args, vtrace_columns, T>(a, begin, end);
 }
 
 template <class T, int WIDTH>

@@ -68,7 +68,7 @@ struct softmax {
     static constexpr int64_t PIECE = LANES == 1 ? 512 : COLUMNS;
     const T *logits, *given = nullptr;  // e, where threads have shared it
     int64_t rows, columns, stride;
-    T largest[LANES];
+    T largest[LANES], log_total[LANES];  // the latter by take_logarithms
     Sum total[LANES];
     alignas(64) T x[PIECE * LANES], e[PIECE * LANES];
 
@@ -102,6 +102,10 @@ struct softmax {
             if (LANES > 1 && columns > PIECE) load_tile(x, logits + k, stride, rows, n);
             exponentials(k, n, total);
         }
+    }
+
+    ONCE_A_TILE void take_logarithms() {
+        for (int64_t j = 0; j < LANES; ++j) log_total[j] = logarithm(total[j]);
     }
 
     // Makes x and e hold the columns from k on; returns how many.
@@ -179,7 +183,7 @@ ONCE_A_TILE void entropies(T* entropy, softmax<T, LANES>& t) {
         for (int64_t c = 0; c < n; ++c)
             for (int64_t j = 0; j < LANES; ++j) sum[j] += weighted(t.e[c * LANES + j], t.x[c * LANES + j]);
     }
-    for (int64_t j = 0; j < LANES; ++j) entropy[j] = logarithm(t.total[j]) - sum[j] / t.total[j];
+    for (int64_t j = 0; j < LANES; ++j) entropy[j] = t.log_total[j] - sum[j] / t.total[j];
 }
 
 template <class T>
@@ -217,7 +221,7 @@ template <class T, int64_t LANES>
 ONCE_A_TILE void action_log_probs(T* log_prob, const softmax<T, LANES>& t, actions_of actions) {
     T x[LANES] = {};
     for (int64_t j = 0; j < t.rows; ++j) x[j] = t.logits[j * t.stride + actions[j]];
-    for (int64_t j = 0; j < LANES; ++j) log_prob[j] = (x[j] - t.largest[j]) - logarithm(t.total[j]);
+    for (int64_t j = 0; j < LANES; ++j) log_prob[j] = (x[j] - t.largest[j]) - t.log_total[j];
 }
 
 template <class T>
@@ -225,6 +229,7 @@ void categorical_log_prob(const categorical_log_prob_args& a, int64_t begin, int
     side_by_side(begin, end, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
         constexpr int64_t LANES = decltype(side)::LANES;
         softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
+        t.take_logarithms();
         T log_prob[LANES];
         action_log_probs(log_prob, t, {a.actions + row});
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.log_prob)[row + j] = log_prob[j];
@@ -236,6 +241,7 @@ void categorical_entropy(const categorical_entropy_args& a, int64_t begin, int64
     side_by_side(begin, end, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
         constexpr int64_t LANES = decltype(side)::LANES;
         softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
+        t.take_logarithms();
         T entropy[LANES];
         entropies(entropy, t);
         for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.entropy)[row + j] = entropy[j];
@@ -305,10 +311,13 @@ template <class T, int64_t LANES>
 ONCE_A_TILE void logits_gradient(T* dlogits, softmax<T, LANES>& t, actions_of actions, const T* weight, const T* entropy,
                                  T entropy_scale, const uint8_t* valid) {
     typedef typename integer_like<T>::type index;
-    T inverse[LANES], log_total[LANES];
+    const bool with_entropy = entropy != nullptr;
+    T inverse[LANES], log_total[LANES], weights[LANES], of_entropy[LANES] = {};  // no store to t can change these
     for (int64_t j = 0; j < LANES; ++j) {
         inverse[j] = T(1) / t.total[j];
-        log_total[j] = logarithm(t.total[j]);
+        log_total[j] = t.log_total[j];
+        weights[j] = weight[j];
+        if (with_entropy) of_entropy[j] = entropy[j];
     }
     for (int64_t k = 0; k < t.columns; k += t.PIECE) {
         const int64_t n = t.piece(k);
@@ -321,9 +330,9 @@ ONCE_A_TILE void logits_gradient(T* dlogits, softmax<T, LANES>& t, actions_of ac
             for (int64_t j = 0; j < LANES; ++j) {
                 const int64_t i = c * LANES + j;
                 const T p = t.e[i] * inverse[j];
-                const T grad = weight[j] * (chosen[j] == static_cast<index>(c) ? p - T(1) : p);
-                if (entropy != nullptr)
-                    t.e[i] = grad + entropy_scale * weighted(p, (t.x[i] - log_total[j]) + entropy[j]);
+                const T grad = weights[j] * (chosen[j] == static_cast<index>(c) ? p - T(1) : p);
+                if (with_entropy)
+                    t.e[i] = grad + entropy_scale * weighted(p, (t.x[i] - log_total[j]) + of_entropy[j]);
                 else
                     t.e[i] = grad;
             }
@@ -338,6 +347,7 @@ void categorical_policy_gradient(const categorical_policy_gradient_args& a, int6
     side_by_side(begin, end, a.softmax.e != nullptr, [&](auto side, int64_t row, int64_t rows) {
         constexpr int64_t LANES = decltype(side)::LANES;
         softmax<T, LANES> t(a.logits, a.softmax, row, rows, a.columns);
+        t.take_logarithms();
         const T scale = static_cast<T>(a.scale), coef = static_cast<T>(a.entropy_coef);
         const uint8_t* valid = a.valid != nullptr ? a.valid + row : nullptr;
         const bool with_entropy = a.entropy_scale != 0;
@@ -361,9 +371,10 @@ void categorical_policy_gradient(const categorical_policy_gradient_args& a, int6
 template <class T>
 void categorical_ppo_loss(const categorical_ppo_loss_args& a, int64_t begin, int64_t end) {
     const T entropy_scale = static_cast<T>(a.ppo.entropy_scale);
+    ppo_block<T> terms(a.ppo);
     for (int64_t block = begin; block < end; ++block) {
         const int64_t first = block * FASTOPT_ROW_BLOCK, last = at_most(first + FASTOPT_ROW_BLOCK, a.rows);
-        ppo_block<T> terms(a.ppo, first, last - first);
+        terms.begin(first, last - first);
         side_by_side(first, last, false, [&](auto side, int64_t row, int64_t rows) {
             constexpr int64_t LANES = decltype(side)::LANES;
             const T* logits = static_cast<const T*>(a.logits) + row * a.columns;
@@ -373,6 +384,7 @@ void categorical_ppo_loss(const categorical_ppo_loss_args& a, int64_t begin, int
             T log_prob[LANES], entropy[LANES], log_probs[LANES] = {}, all_entropies[LANES] = {}, weight[LANES];
             const auto take = [&](int64_t list, int64_t at) {
                 t.take(logits + at, {}, row, rows, a.widths[list], a.columns);
+                t.take_logarithms();
                 entropies(entropy, t);
                 return actions_of{a.actions + row * a.lists + list, a.lists, at};
             };

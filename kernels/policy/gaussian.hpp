@@ -5,6 +5,7 @@
 #include "core/math.hpp"
 #include "core/registers.hpp"
 #include "core/tiles.hpp"
+#include "policy/ppo.hpp"
 #include "random/normal.hpp"
 
 namespace {
@@ -150,40 +151,55 @@ ONCE_A_TILE bool spread_for_all(T* log_std, T* inverse, const T* of_all, int64_t
     return true;
 }
 
+// What is computed along the rows of a tile: whether log_std is one for all, and whether the rows' elements are one run.
+template <class T>
+struct spread_of_rows {
+    bool for_all, joined;
+    alignas(64) T log_std[TILE], inverse[TILE];
+
+    ONCE_A_TILE spread_of_rows(const void* of_all, int64_t stride, int64_t columns, int64_t rows)
+        : for_all(spread_for_all(log_std, inverse, static_cast<const T*>(of_all), stride, columns, rows)),
+          joined(for_all || (columns <= COLUMNS && stride != 0)) {}
+};
+
+// log_prob[j] of `rows` rows from `row` on; `terms` is a tile to work in.
+template <class T, class Args>
+FASTOPT_INLINE void log_densities(T* log_prob, T* terms, const Args& a, T constant, const spread_of_rows<T>& spreads,
+                                  int64_t row, int64_t rows) {
+    const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
+    const T* log_std = static_cast<const T*>(a.log_std);
+    T sum[ROWS] = {};
+    for (int64_t k = 0; k < a.columns; k += COLUMNS) {
+        const int64_t n = at_most(a.columns - k, COLUMNS);
+        const bool beyond = !spreads.for_all && any_beyond(log_std + row * a.stride + k, a.stride, rows, n);
+        in_runs(spreads.joined, rows, n, [&](int64_t j, int64_t length) {
+            const T *x = actions + (row + j) * a.columns + k, *of_x = mean + (row + j) * a.columns + k;
+            const T* spread = spreads.for_all ? spreads.log_std : log_std + (row + j) * a.stride + k;
+            T* to = terms + j * n;
+            if (spreads.for_all)
+                elementwise<T>(length, [&](auto at) {
+                    const auto t = (at.load(x) - at.load(of_x)) * at.load(spreads.inverse);
+                    at.store(to, T(0.5) * (t * t) + at.load(spread));
+                });
+            else
+                with_inverse(spread, beyond, length, [&](auto at, auto inverse_of) __attribute__((always_inline)) {
+                    const auto t = inverse_of.rest((at.load(x) - at.load(of_x)) * inverse_of.low);
+                    at.store(to, T(0.5) * (t * t) + at.load(spread));
+                });
+        });
+        sum_rows(sum, terms, n, rows, n);
+    }
+    for (int64_t j = 0; j < rows; ++j) log_prob[j] = -sum[j] - constant;
+}
+
 template <class T>
 void gaussian_log_prob(const gaussian_log_prob_args& a, int64_t begin, int64_t end) {
-    const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
-    const T *log_std = static_cast<const T*>(a.log_std), constant = static_cast<T>(a.constant);
     const int64_t step = rows_at_once<T>(4, a.columns);
-    alignas(64) T terms[TILE], spread_of_all[TILE], inverse[TILE];
-    const int64_t first_rows = at_most(end - begin, step);
-    const bool for_all = spread_for_all(spread_of_all, inverse, log_std, a.stride, a.columns, first_rows);
-    const bool joined = for_all || (a.columns <= COLUMNS && a.stride != 0);
-    for (int64_t row = begin; row < end; row += step) {
-        const int64_t rows = at_most(end - row, step);
-        T sum[ROWS] = {};
-        for (int64_t k = 0; k < a.columns; k += COLUMNS) {
-            const int64_t n = at_most(a.columns - k, COLUMNS);
-            const bool beyond = !for_all && any_beyond(log_std + row * a.stride + k, a.stride, rows, n);
-            in_runs(joined, rows, n, [&](int64_t j, int64_t length) {
-                const T *x = actions + (row + j) * a.columns + k, *of_x = mean + (row + j) * a.columns + k;
-                const T* spread = for_all ? spread_of_all : log_std + (row + j) * a.stride + k;
-                T* to = terms + j * n;
-                if (for_all)
-                    elementwise<T>(length, [&](auto at) {
-                        const auto t = (at.load(x) - at.load(of_x)) * at.load(inverse);
-                        at.store(to, T(0.5) * (t * t) + at.load(spread));
-                    });
-                else
-                    with_inverse(spread, beyond, length, [&](auto at, auto inverse_of) __attribute__((always_inline)) {
-                        const auto t = inverse_of.rest((at.load(x) - at.load(of_x)) * inverse_of.low);
-                        at.store(to, T(0.5) * (t * t) + at.load(spread));
-                    });
-            });
-            sum_rows(sum, terms, n, rows, n);
-        }
-        for (int64_t j = 0; j < rows; ++j) static_cast<T*>(a.log_prob)[row + j] = -sum[j] - constant;
-    }
+    alignas(64) T terms[TILE];
+    const spread_of_rows<T> spreads(a.log_std, a.stride, a.columns, at_most(end - begin, step));
+    for (int64_t row = begin; row < end; row += step)
+        log_densities(static_cast<T*>(a.log_prob) + row, terms, a, static_cast<T>(a.constant), spreads, row,
+                      at_most(end - row, step));
 }
 
 template <class T>
@@ -258,39 +274,48 @@ ONCE_A_TILE void repeat_each(T* to, const T* x, int64_t rows, int64_t columns) {
 template <class T>
 struct gradient_buffers {
     static constexpr int64_t LINE = 64 / sizeof(T);
-    alignas(64) T terms[TILE], of_log_std[TILE + LINE], log_std[TILE], inverse[TILE], weights[TILE + LINE];
+    alignas(64) T terms[TILE], of_log_std[TILE + LINE];
+    spread_of_rows<T> spreads;
+    alignas(64) T weights[TILE + LINE];
+
+    FASTOPT_INLINE gradient_buffers(const void* log_std, int64_t stride, int64_t columns, int64_t rows)
+        : spreads(log_std, stride, columns, rows) {}
 };
 
-template <class T>
-void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t begin, int64_t end) {
+// entropy[j] of `rows` rows from `row` on.
+template <class T, class Args>
+FASTOPT_INLINE void gaussian_entropies(T* entropy, const Args& a, int64_t row, int64_t rows) {
+    const T constant = static_cast<T>(a.entropy_constant);
+    for (int64_t j = 0; j < rows; ++j) entropy[j] = 0;
+    for (int64_t k = 0; k < a.columns; k += COLUMNS)
+        sum_rows(entropy, static_cast<const T*>(a.log_std) + row * a.stride + k, a.stride, rows,
+                 at_most(a.columns - k, COLUMNS));
+    for (int64_t j = 0; j < rows; ++j) entropy[j] += constant;
+}
+
+// Both gradients where a log-probability weighs `weight`, a row's number that weigh(weight, buffers, row, rows) fills in for
+// a few rows; done(sums, row, rows) takes the sums of their log-densities. Rows that are not valid get zeros.
+template <class T, class Args, class Weigh, class Done>
+FASTOPT_INLINE void gaussian_gradients(const Args& a, const uint8_t* valid, T entropy_scale, int64_t begin, int64_t end,
+                                       Weigh weigh, Done done) {
     const T *mean = static_cast<const T*>(a.mean), *actions = static_cast<const T*>(a.actions);
-    const T *log_std = static_cast<const T*>(a.log_std), *advantages = static_cast<const T*>(a.advantages);
-    T *dmean = static_cast<T*>(a.dmean), *dlog_std = static_cast<T*>(a.dlog_std), *losses = static_cast<T*>(a.losses);
-    const T scale = static_cast<T>(a.scale), coef = static_cast<T>(a.entropy_coef);
-    const T entropy_scale = a.entropy_coef != 0 ? static_cast<T>(a.entropy_scale) : T(0);  // x - 0 is x
-    const T entropy_constant = static_cast<T>(a.entropy_constant);
-    const T log_prob_constant = static_cast<T>(a.log_prob_constant);
+    const T* log_std = static_cast<const T*>(a.log_std);
+    T *dmean = static_cast<T*>(a.dmean), *dlog_std = static_cast<T*>(a.dlog_std);
     const int64_t first = begin * FASTOPT_ROW_BLOCK, last = at_most(end * FASTOPT_ROW_BLOCK, a.rows);
     const int64_t step = rows_at_once<T>(8, a.columns);
-    gradient_buffers<T> run;
-    const int64_t first_rows = at_most(last - first, step);
-    const bool for_all = spread_for_all(run.log_std, run.inverse, log_std, a.stride, a.columns, first_rows);
-    const bool joined = for_all || (a.columns <= COLUMNS && a.stride != 0);
-    T entropy[ROWS];
+    gradient_buffers<T> run(a.log_std, a.stride, a.columns, at_most(last - first, step));
+    const spread_of_rows<T>& spreads = run.spreads;
     for (int64_t row = first; row < last; row += step) {
         const int64_t rows = at_most(last - row, step);
-        const bool new_entropy = a.entropy_coef != 0 && (row == first || a.stride != 0);
         T weight[ROWS], sum[ROWS] = {};
-        for (int64_t j = 0; j < rows; ++j) weight[j] = advantages[row + j] * scale;
-        for (int64_t j = 0; j < rows && new_entropy; ++j) entropy[j] = 0;
+        weigh(weight, run, row, rows);
         for (int64_t k = 0; k < a.columns; k += COLUMNS) {
             const int64_t n = at_most(a.columns - k, COLUMNS);
-            if (new_entropy) sum_rows(entropy, log_std + row * a.stride + k, a.stride, rows, n);
             repeat_each(run.weights, weight, rows, n);
-            const bool beyond = !for_all && any_beyond(log_std + row * a.stride + k, a.stride, rows, n);
-            in_runs(joined, rows, n, [&](int64_t j, int64_t length) {
+            const bool beyond = !spreads.for_all && any_beyond(log_std + row * a.stride + k, a.stride, rows, n);
+            in_runs(spreads.joined, rows, n, [&](int64_t j, int64_t length) {
                 const int64_t from = (row + j) * a.columns + k, in_run = j * n;
-                const T* spread = for_all ? run.log_std : log_std + (row + j) * a.stride + k;
+                const T* spread = spreads.for_all ? spreads.log_std : log_std + (row + j) * a.stride + k;
                 T* of_log_std = dlog_std != nullptr ? dlog_std + from : run.of_log_std + in_run;
                 const auto one = [&](auto at, auto inverse) __attribute__((always_inline)) {
                     const auto t = inverse.rest((at.load(actions + from) - at.load(mean + from)) * inverse.low);
@@ -300,14 +325,19 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
                     at.store(dmean + from, -inverse.rest(w * (t * inverse.low)));
                     at.store(of_log_std, w * (T(1) - t * t) - entropy_scale);
                 };
-                if (for_all)
+                if (spreads.for_all)
                     elementwise<T>(length, [&](auto at) {
-                        auto of_all = at.load(run.inverse);
+                        auto of_all = at.load(spreads.inverse);
                         one(at, one_factor<decltype(of_all)>{of_all});
                     });
                 else with_inverse(spread, beyond, length, one);
             });
             sum_rows(sum, run.terms, n, rows, n);
+            for (int64_t j = 0; j < rows && valid != nullptr; ++j) {
+                if (valid[row + j] != 0) continue;
+                T* of_log_std = dlog_std != nullptr ? dlog_std + (row + j) * a.columns + k : run.of_log_std + j * n;
+                for (int64_t c = 0; c < n; ++c) dmean[(row + j) * a.columns + k + c] = of_log_std[c] = 0;
+            }
             if (dlog_std == nullptr) {
                 double* sums = a.column_sums + row / FASTOPT_ROW_BLOCK * a.columns + k;
                 for (int64_t c = 0; c < n && row % FASTOPT_ROW_BLOCK == 0; ++c) sums[c] = 0;
@@ -315,12 +345,45 @@ void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t be
                 sum_columns(sums, run.of_log_std, rows, n);
             }
         }
-        for (int64_t j = 0; j < rows; ++j) {
-            T loss = -(advantages[row + j] * (-sum[j] - log_prob_constant));
-            if (a.entropy_coef != 0) loss -= coef * (entropy[j] + entropy_constant);
-            losses[row + j] = loss;
-        }
+        done(sum, row, rows);
     }
+}
+
+template <class T>
+void gaussian_policy_gradient(const gaussian_policy_gradient_args& a, int64_t begin, int64_t end) {
+    const T *advantages = static_cast<const T*>(a.advantages), scale = static_cast<T>(a.scale);
+    const T coef = static_cast<T>(a.entropy_coef), constant = static_cast<T>(a.log_prob_constant);
+    const bool with_entropy = a.entropy_scale != 0;
+    T *losses = static_cast<T*>(a.losses), entropy[ROWS];
+    const auto weigh = [&](T* weight, auto&, int64_t row, int64_t rows) {
+        for (int64_t j = 0; j < rows; ++j) weight[j] = advantages[row + j] * scale;
+    };
+    const auto done = [&](const T* sum, int64_t row, int64_t rows) {
+        if (with_entropy && (row == begin * FASTOPT_ROW_BLOCK || a.stride != 0)) gaussian_entropies(entropy, a, row, rows);
+        for (int64_t j = 0; j < rows; ++j) {
+            T loss = -(advantages[row + j] * (-sum[j] - constant));
+            if (with_entropy) loss -= coef * entropy[j];
+            losses[row + j] = a.valid == nullptr || a.valid[row + j] != 0 ? loss : T(0);
+        }
+    };
+    gaussian_gradients<T>(a, a.valid, static_cast<T>(a.entropy_scale), begin, end, weigh, done);  // x - 0 is x
+}
+
+// The gradients need the ratios, so that log-densities are made twice: their loop is short where the spreads are for all.
+template <class T>
+void gaussian_ppo_loss(const gaussian_ppo_loss_args& a, int64_t begin, int64_t end) {
+    ppo_block<T> block(a.ppo);
+    const auto weigh = [&](T* weight, auto& buffers, int64_t row, int64_t rows) {
+        T log_prob[ROWS], entropy[ROWS];
+        const int64_t in_block = row % FASTOPT_ROW_BLOCK;
+        if (in_block == 0) block.begin(row, at_most(a.rows - row, FASTOPT_ROW_BLOCK));
+        log_densities(log_prob, buffers.terms, a, static_cast<T>(a.log_prob_constant), buffers.spreads, row, rows);
+        gaussian_entropies(entropy, a, row, rows);
+        block.weigh(weight, log_prob, entropy, in_block, rows);
+        if (in_block + rows == block.rows) block.add_up(a.ppo.sums + row / FASTOPT_ROW_BLOCK * FASTOPT_PPO_SUMS);
+    };
+    gaussian_gradients<T>(a, a.ppo.valid, static_cast<T>(a.ppo.entropy_scale), begin, end, weigh,
+                          [](const T*, int64_t, int64_t) {});
 }
 
 }  // namespace

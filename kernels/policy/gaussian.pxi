@@ -77,49 +77,91 @@ def gaussian_sample(mean, log_std, out, uint64_t seed, uint64_t stream, uint32_t
     return y if target is y else copied_into(y, target)
 
 
-def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_coef, out):
+@cython.final
+cdef class GaussianGradients:
+    """The gradients by mean and log_std of arrays that have been checked; and these as a kernel takes them."""
+    cdef ndarray mean, log_std, actions, dmean, dlog_std, mean_target, log_std_target, sums
+    cdef double* column_sums  # NULL unless one log_std is for all
+    cdef void* of_rows  # the gradient by log_std, NULL where there are sums
+    cdef int64_t blocks
+
+    def __cinit__(self, ndarray mean, ndarray log_std, ndarray actions, out_mean, out_log_std):
+        self.dmean = output_named(out_mean, "out[0]", mean, "mean")
+        self.dlog_std = output_named(out_log_std, "out[1]", log_std, "log_std")
+        self.mean_target, self.log_std_target = c_target(self.dmean), c_target(self.dlog_std)
+        self.mean, self.log_std, self.actions = c_ordered(mean), c_ordered(log_std), c_ordered(actions)
+        self.blocks = (rows_of(mean) + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
+        cdef npy_intp size = self.blocks * columns_of(mean)
+        if PyArray_NDIM(log_std) == 1:
+            self.sums = PyArray_EMPTY(1, &size, NPY_DOUBLE, 0)
+            self.column_sums, self.of_rows = <double*>PyArray_DATA(self.sums), NULL
+        else:
+            self.column_sums, self.of_rows = NULL, PyArray_DATA(self.log_std_target)
+
+    cdef void finish(self) noexcept:
+        """What is left to do after the kernel. Cannot fail."""
+        if self.column_sums != NULL:
+            add_row_blocks(self.log_std_target, self.column_sums, self.blocks)
+        if self.mean_target is not self.dmean:
+            copied_into(self.dmean, self.mean_target)
+        if self.log_std_target is not self.dlog_std:
+            copied_into(self.dlog_std, self.log_std_target)
+
+
+def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_coef, valid, out):
     cdef ndarray x = checked_rows(mean, "mean")
     cdef ndarray spread = checked_log_std(log_std, "log_std", x, "mean")
     cdef ndarray taken = checked_like(actions, "actions", x, "mean")
     cdef ndarray adv = checked_batch(advantages, "advantages", x, "mean")
     not_empty(x, "mean")
+    cdef ndarray counted = checked_valid(valid, adv)
     out_mean, out_log_std = (None, None) if out is None else out
-    cdef ndarray dmean = output_named(out_mean, "out[0]", x, "mean")
-    cdef ndarray dlog_std = output_named(out_log_std, "out[1]", spread, "log_std")
+    cdef GaussianGradients gradients = GaussianGradients(x, spread, taken, out_mean, out_log_std)
     if out is not None:
-        distinct(dmean, "out[0]", dlog_std, "out[1]")
-        for y, y_name in ((dmean, "out[0]"), (dlog_std, "out[1]")):
-            for a, a_name in ((x, "mean"), (spread, "log_std"), (taken, "actions"), (adv, "advantages")):
-                distinct(y, y_name, a, a_name)
-    cdef ndarray mean_target = c_target(dmean), log_std_target = c_target(dlog_std)
-    x = c_ordered(x)
-    spread = c_ordered(spread)
-    taken = c_ordered(taken)
+        distinct(gradients.dmean, "out[0]", gradients.dlog_std, "out[1]")
+        for y, y_name in ((gradients.dmean, "out[0]"), (gradients.dlog_std, "out[1]")):
+            for a, a_name in ((x, "mean"), (spread, "log_std"), (taken, "actions"), (adv, "advantages"), (valid, "valid")):
+                if a is not None:
+                    distinct(y, y_name, a, a_name)
     adv = c_ordered(adv)
     cdef ndarray losses = one_a_row(x)
     cdef ndarray room = room_for_sums(losses)
     cdef object loss = number_to_be()
-    cdef tuple result = (loss, dmean, dlog_std)
-    cdef int64_t blocks = (rows_of(x) + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
-    cdef bint shared = PyArray_NDIM(spread) == 1
-    cdef npy_intp size_of_sums = blocks * columns_of(x) if shared else 0
-    cdef ndarray sums = PyArray_EMPTY(1, &size_of_sums, NPY_DOUBLE, 0)
+    cdef tuple result = (loss, gradients.dmean, gradients.dlog_std)
     cdef gaussian_policy_gradient_args args = gaussian_policy_gradient_args(
-        dmean=PyArray_DATA(mean_target), dlog_std=NULL, column_sums=NULL, losses=PyArray_DATA(losses),
-        mean=PyArray_DATA(x), log_std=PyArray_DATA(spread), actions=PyArray_DATA(taken), advantages=PyArray_DATA(adv), rows=rows_of(x),
-        columns=columns_of(x), stride=stride_of(spread), scale=0, log_prob_constant=0, entropy_coef=0,
-        entropy_constant=0, entropy_scale=0)
-    if shared:
-        args.column_sums = <double*>PyArray_DATA(sums)
-    else:
-        args.dlog_std = PyArray_DATA(log_std_target)
-    fastopt_gaussian_gradient_scalars(&args, entropy_coef)
-    run_row_blocks(fastopt_kernels.policy.gaussian_policy_gradient[element_type(x)], &args, rows_of(x), columns_of(x))
-    if shared:
-        add_row_blocks(log_std_target, args.column_sums, blocks)
-    if mean_target is not dmean:
-        copied_into(dmean, mean_target)
-    if log_std_target is not dlog_std:
-        copied_into(dlog_std, log_std_target)
-    set_number(loss, mean_with(losses, room, rows_of(x)))
+        dmean=PyArray_DATA(gradients.mean_target), dlog_std=gradients.of_rows, column_sums=gradients.column_sums,
+        losses=PyArray_DATA(losses), mean=PyArray_DATA(gradients.mean), log_std=PyArray_DATA(gradients.log_std),
+        actions=PyArray_DATA(gradients.actions), advantages=PyArray_DATA(adv), valid=flags_of(counted), rows=rows_of(x),
+        columns=columns_of(x), stride=stride_of(spread), scale=0, log_prob_constant=0, entropy_coef=0, entropy_constant=0,
+        entropy_scale=0)
+    cdef int64_t count = some_valid(fastopt_gaussian_gradient_scalars(&args, entropy_coef))
+    run_row_blocks(fastopt_kernels.policy.gaussian_policy_gradient[element_type(x)], &args, args.rows, args.columns)
+    gradients.finish()
+    set_number(loss, mean_with(losses, room, count))
+    return result
+
+
+def gaussian_ppo_loss(mean, log_std, actions, tuple batch, valid, tuple numbers, out, stats_type):
+    cdef ndarray x = checked_rows(mean, "mean")
+    cdef ndarray spread = checked_log_std(log_std, "log_std", x, "mean")
+    cdef ndarray taken = checked_like(actions, "actions", x, "mean")
+    not_empty(x, "mean")
+    out_mean, out_log_std, out_values = (None, None, None) if out is None else out
+    cdef PPOBatch terms = PPOBatch(x, "mean", batch, valid, numbers, out_values, "out[2]", stats_type)
+    cdef GaussianGradients gradients = GaussianGradients(x, spread, taken, out_mean, out_log_std)
+    if out is not None:
+        terms.takes(x, "mean")
+        terms.takes(spread, "log_std")
+        terms.takes(taken, "actions")
+        terms.apart([gradients.dmean, gradients.dlog_std, terms.dvalues], ["out[0]", "out[1]", "out[2]"])
+    cdef tuple result = (terms.loss, gradients.dmean, gradients.dlog_std, terms.dvalues, terms.stats)
+    cdef gaussian_ppo_loss_args args = gaussian_ppo_loss_args(
+        dmean=PyArray_DATA(gradients.mean_target), dlog_std=gradients.of_rows, column_sums=gradients.column_sums,
+        mean=PyArray_DATA(gradients.mean), log_std=PyArray_DATA(gradients.log_std),
+        actions=PyArray_DATA(gradients.actions), rows=rows_of(x), columns=columns_of(x), stride=stride_of(spread),
+        log_prob_constant=fastopt_gaussian_log_prob_constant(columns_of(x)),
+        entropy_constant=fastopt_gaussian_entropy_constant(columns_of(x)), ppo=terms.args)
+    run_row_blocks(fastopt_kernels.policy.gaussian_ppo_loss[element_type(x)], &args, args.rows, args.columns)
+    gradients.finish()
+    terms.finish(args.rows)
     return result

@@ -114,13 +114,6 @@ ONCE_A_TILE void product(T* c, int64_t stride, matrix<T> a, matrix<T> b, int64_t
 }
 
 template <class T>
-FASTOPT_INLINE T hyperbolic_tangent(T x) {
-    const T t = exponential(T(-2) * (x < 0 ? -x : x));
-    const T y = (T(1) - t) / (T(1) + t);
-    return x < 0 ? -y : y;
-}
-
-template <class T>
 void dense(const dense_args& a, int64_t begin, int64_t end) {
     const int64_t inputs = a.inputs, outputs = a.outputs;
     T* y = static_cast<T*>(a.y) + begin * outputs;
@@ -130,8 +123,7 @@ void dense(const dense_args& a, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < end - begin; ++i, y += outputs) {
         switch (a.activation) {
             case FASTOPT_TANH:
-                FASTOPT_INDEPENDENT
-                for (int64_t j = 0; j < outputs; ++j) y[j] = hyperbolic_tangent(y[j] + bias[j]);
+                elementwise<T>(outputs, [&](auto at) { at.store(y, hyperbolic_tangent(at.load(y) + at.load(bias))); });
                 break;
             case FASTOPT_LEAKY_RELU:
                 FASTOPT_INDEPENDENT

@@ -55,15 +55,41 @@ int64_t gaussian_entropy(T* entropy, const T* log_std, int64_t rows, int64_t col
 }
 
 template <class T>
+double mean_over(const T* x, int64_t n, int64_t count) {
+    default_float_mode mode;
+    const double total = sum_about(fastopt_kernels.core->sum_values, x, n);
+    return fastopt_mean(&total, 1, count);
+}
+
+template <class T>
+double mean(const T* x, int64_t n) {
+    return mean_over(x, n, n);
+}
+
+// `valid` is null where all rows are.
+template <class T>
 int64_t categorical_policy_gradient(T* losses, T* dlogits, const T* logits, const T* advantages, const int64_t* actions,
-                                    int64_t rows, int64_t columns, double entropy_coef) {
+                                    const uint8_t* valid, double* loss, int64_t rows, int64_t columns, double entropy_coef) {
     const int64_t row_bytes = rows * static_cast<int64_t>(sizeof(T)), bytes = row_bytes * columns;
     if (dlogits != logits && overlap(dlogits, logits, bytes)) return OVERLAP;
-    if (overlap(dlogits, bytes, advantages, row_bytes) || overlap(dlogits, bytes, actions, rows * 8)) return OVERLAP;
+    if (overlap(dlogits, bytes, advantages, row_bytes) || overlap(dlogits, bytes, actions, rows * 8) ||
+        overlap(dlogits, bytes, valid, rows))
+        return OVERLAP;
     if (!are_columns(actions, rows, columns)) return NO_ACTION;
-    categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, columns, nullptr, 0, 0, 0, {}};
-    fastopt_categorical_gradient_scalars(&args, rows, entropy_coef);
-    return run(fastopt_kernels.policy->categorical_policy_gradient[TYPE<T>], &args, rows);
+    categorical_policy_gradient_args args = {dlogits, losses, logits, actions, advantages, valid, columns, 0, 0, 0, {}};
+    const int64_t counted = fastopt_categorical_gradient_scalars(&args, rows, entropy_coef);
+    if (counted == 0) return NONE_VALID;
+    run(fastopt_kernels.policy->categorical_policy_gradient[TYPE<T>], &args, rows);
+    *loss = mean_over(losses, rows, counted);
+    return DONE;
+}
+
+template <class T>
+int64_t categorical_policy_gradient_1(T* losses, T* dlogits, const T* logits, const T* advantages, const int64_t* actions,
+                                      int64_t rows, int64_t columns, double entropy_coef) {
+    double loss;
+    return categorical_policy_gradient(losses, dlogits, logits, advantages, actions, nullptr, &loss, rows, columns,
+                                       entropy_coef);
 }
 
 // n is the size of dlogits. `widths` of the lists of logits is null where there is one; old_values where they are not needed,
@@ -86,29 +112,72 @@ int64_t categorical_ppo_loss(T* dlogits, T* dvalues, const T* logits, const T* a
     return DONE;
 }
 
-// column_sums has a row for each FASTOPT_ROW_BLOCK rows where one log_std is for all, else it is null.
+// What both ops fill in of a Gaussian policy; column_sums has a row for each FASTOPT_ROW_BLOCK rows where one log_std is for
+// all, else it is null.
+template <class T, class Args>
+void gaussian_policy(Args* args, T* dmean, T* dlog_std, const T* mean, const T* log_std, const T* actions,
+                     double* column_sums, int64_t rows, int64_t columns) {
+    args->dmean = dmean;
+    args->dlog_std = column_sums == nullptr ? dlog_std : nullptr;
+    args->column_sums = column_sums;
+    args->mean = mean;
+    args->log_std = log_std;
+    args->actions = actions;
+    args->rows = rows;
+    args->columns = columns;
+    args->stride = column_sums == nullptr ? columns : 0;
+}
+
+template <class T, class Args>
+void run_gaussian(const fastopt_kernel* kernels, const Args& args, T* dlog_std) {
+    const int64_t blocks = (args.rows + FASTOPT_ROW_BLOCK - 1) / FASTOPT_ROW_BLOCK;
+    run(kernels[TYPE<T>], &args, blocks);
+    if (args.column_sums == nullptr) return;
+    const add_row_blocks_args total = {dlog_std, args.column_sums, blocks, args.columns};
+    run(fastopt_kernels.core->add_row_blocks[TYPE<T>], &total, args.columns);
+}
+
 template <class T>
 int64_t gaussian_policy_gradient(T* losses, T* dmean, T* dlog_std, const T* mean, const T* log_std, const T* actions,
-                                 const T* advantages, double* column_sums, int64_t rows, int64_t columns,
-                                 double entropy_coef) {
+                                 const T* advantages, const uint8_t* valid, double* column_sums, double* loss, int64_t rows,
+                                 int64_t columns, double entropy_coef) {
     gaussian_policy_gradient_args args = {};
-    args.dmean = dmean;
-    args.dlog_std = column_sums == nullptr ? dlog_std : nullptr;
-    args.column_sums = column_sums;
+    gaussian_policy(&args, dmean, dlog_std, mean, log_std, actions, column_sums, rows, columns);
     args.losses = losses;
-    args.mean = mean;
-    args.log_std = log_std;
-    args.actions = actions;
     args.advantages = advantages;
-    args.rows = rows;
-    args.columns = columns;
-    args.stride = column_sums == nullptr ? columns : 0;
-    fastopt_gaussian_gradient_scalars(&args, entropy_coef);
-    const int64_t blocks = (rows + FASTOPT_ROW_BLOCK - 1) / FASTOPT_ROW_BLOCK;
-    run(fastopt_kernels.policy->gaussian_policy_gradient[TYPE<T>], &args, blocks);
-    if (column_sums == nullptr) return DONE;
-    const add_row_blocks_args total = {dlog_std, column_sums, blocks, columns};
-    return run(fastopt_kernels.core->add_row_blocks[TYPE<T>], &total, columns);
+    args.valid = valid;
+    const int64_t counted = fastopt_gaussian_gradient_scalars(&args, entropy_coef);
+    if (counted == 0) return NONE_VALID;
+    run_gaussian(fastopt_kernels.policy->gaussian_policy_gradient, args, dlog_std);
+    *loss = mean_over(losses, rows, counted);
+    return DONE;
+}
+
+template <class T>
+int64_t gaussian_policy_gradient_1(T* losses, T* dmean, T* dlog_std, const T* mean, const T* log_std, const T* actions,
+                                   const T* advantages, double* column_sums, int64_t rows, int64_t columns,
+                                   double entropy_coef) {
+    double loss;
+    return gaussian_policy_gradient(losses, dmean, dlog_std, mean, log_std, actions, advantages, nullptr, column_sums, &loss,
+                                    rows, columns, entropy_coef);
+}
+
+// n is the size of dvalues; the rest as for the others of these ops.
+template <class T>
+int64_t gaussian_ppo_loss(T* dvalues, T* dmean, T* dlog_std, const T* mean, const T* log_std, const T* actions,
+                          const T* advantages, const T* old_log_prob, const T* values, const T* returns, const T* old_values,
+                          const uint8_t* valid, double* column_sums, double* sums, double* results, int64_t rows,
+                          int64_t columns, double clip_range, double clip_range_vf, double entropy_coef, double value_coef) {
+    gaussian_ppo_loss_args args = {};
+    gaussian_policy(&args, dmean, dlog_std, mean, log_std, actions, column_sums, rows, columns);
+    args.log_prob_constant = fastopt_gaussian_log_prob_constant(columns);
+    args.entropy_constant = fastopt_gaussian_entropy_constant(columns);
+    args.ppo = {dvalues, sums, advantages, old_log_prob, values, returns, old_values, valid, 0, 0, 0, 0, 0, 0, 0};
+    const int64_t counted = fastopt_ppo_scalars(&args.ppo, rows, clip_range, clip_range_vf, entropy_coef, value_coef);
+    if (counted == 0) return NONE_VALID;
+    run_gaussian(fastopt_kernels.policy->gaussian_ppo_loss, args, dlog_std);
+    fastopt_ppo_results(results, sums, rows, counted, entropy_coef, value_coef);
+    return DONE;
 }
 
 // The element type of a name is that of its first array, here of the input.
@@ -128,11 +197,25 @@ int64_t gaussian_sample(T* actions, const T* mean, const T* log_std, int64_t n, 
 
 template <class T>
 int64_t gae(T* advantages, T* returns, const T* rewards, const T* values, const T* next_values, const uint8_t* terminated,
-            const uint8_t* truncated, int64_t n, int64_t time, double gamma, double lam) {
-    gae_args args = {advantages, returns, rewards, values, next_values, terminated, truncated, time,
-                     n / (time > 0 ? time : 1), 0, 0};
-    fastopt_gae_scalars(&args, gamma, lam);
+            const uint8_t* truncated, const uint8_t* valid, int64_t n, int64_t time, double gamma, double lam) {
+    const gae_args args = {advantages, returns, rewards, values, next_values, terminated, truncated, valid, time,
+                           n / (time > 0 ? time : 1), gamma, fastopt_gamma_lam(gamma, lam)};
     return run(fastopt_kernels.policy->gae[TYPE<T>], &args, args.environments);
+}
+
+template <class T>
+int64_t gae_1(T* advantages, T* returns, const T* rewards, const T* values, const T* next_values, const uint8_t* terminated,
+              const uint8_t* truncated, int64_t n, int64_t time, double gamma, double lam) {
+    return gae(advantages, returns, rewards, values, next_values, terminated, truncated, nullptr, n, time, gamma, lam);
+}
+
+template <class T>
+int64_t vtrace(T* targets, T* advantages, const T* log_ratios, const T* rewards, const T* values, const T* next_values,
+               const uint8_t* terminated, const uint8_t* truncated, int64_t n, int64_t time, double gamma, double lam,
+               double rho_clip, double c_clip) {
+    const vtrace_args args = {targets, advantages, log_ratios, rewards, values, next_values, terminated, truncated, time,
+                              n / (time > 0 ? time : 1), gamma, fastopt_gamma_lam(gamma, lam), rho_clip, c_clip};
+    return run(fastopt_kernels.policy->vtrace[TYPE<T>], &args, args.environments);
 }
 
 // next_values may be null.
@@ -144,31 +227,24 @@ int64_t discounted_returns(T* returns, const T* rewards, const T* next_values, c
     return run(fastopt_kernels.policy->discounted_returns[TYPE<T>], &args, args.environments);
 }
 
-template <class T>
-double mean(const T* x, int64_t n) {
-    default_float_mode mode;
-    const double total = sum_about(fastopt_kernels.core->sum_values, x, n);
-    return fastopt_mean(&total, 1, n);
-}
-
 // In the mode: fills in the scalars for numbers that have been multiplied by `scale`; returned is their sum of squares.
 template <class T>
-double standardize_scalars(standardize_args* args, const T* x, int64_t n, double eps, double scale) {
+double standardize_scalars(standardize_args* args, const T* x, int64_t n, int64_t ddof, double eps, double scale) {
     const double first = fastopt_first(x, TYPE<T>);
     fastopt_standardize_mean(args, first, sum_about(fastopt_kernels.core->sum_values, x, n, first), n);
     const double squares = sum_about(fastopt_kernels.core->sum_squared_deviations, x, n, args->mean);
-    fastopt_standardize_scale(args, squares, n, eps, scale);
+    fastopt_standardize_scale(args, squares, n, ddof, eps, scale);
     return squares;
 }
 
-// n >= 1. Numbers whose squares are beyond the range are multiplied first, in y: see fastopt_square_scale.
+// n - ddof >= 1. Numbers whose squares are beyond the range are multiplied first, in y: see fastopt_square_scale.
 template <class T>
-int64_t normalize_advantage(T* y, const T* x, int64_t n, double eps) {
+int64_t normalize_advantage(T* y, const T* x, int64_t n, int64_t ddof, double eps) {
     default_float_mode mode;
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     if (y != x && overlap(y, x, bytes)) return OVERLAP;
     standardize_args args = {y, x, 0, 0, 0};
-    const double squares = standardize_scalars(&args, x, n, eps, 1);
+    const double squares = standardize_scalars(&args, x, n, ddof, eps, 1);
     const bool finite = std::isfinite(squares);
     double scale = 1;
     if (sizeof(T) == sizeof(double) && (fastopt_lost_squares(squares) || !finite))
@@ -178,9 +254,14 @@ int64_t normalize_advantage(T* y, const T* x, int64_t n, double eps) {
         const scale_args multiplied = {y, scale};
         fastopt_kernels.optimizers->scale[TYPE<T>](&multiplied, 0, n);
         args.x = y;
-        standardize_scalars(&args, static_cast<const T*>(y), n, eps, scale);
+        standardize_scalars(&args, static_cast<const T*>(y), n, ddof, eps, scale);
     }
     return run(fastopt_kernels.policy->standardize[TYPE<T>], &args, n);
+}
+
+template <class T>
+int64_t normalize_advantage_1(T* y, const T* x, int64_t n, double eps) {
+    return normalize_advantage(y, x, n, 0, eps);
 }
 
 }  // namespace
@@ -192,12 +273,18 @@ int64_t normalize_advantage(T* y, const T* x, int64_t n, double eps) {
     BOTH(1, categorical_entropy), \
     BOTH(1, gaussian_log_prob), \
     BOTH(1, gaussian_entropy), \
-    BOTH(1, categorical_policy_gradient), \
-    BOTH(1, gaussian_policy_gradient), \
+    BOTH_OF(1, categorical_policy_gradient, categorical_policy_gradient_1), \
+    BOTH(2, categorical_policy_gradient), \
+    BOTH_OF(1, gaussian_policy_gradient, gaussian_policy_gradient_1), \
+    BOTH(2, gaussian_policy_gradient), \
     BOTH(1, categorical_ppo_loss), \
+    BOTH(1, gaussian_ppo_loss), \
     BOTH(1, categorical_sample), \
     BOTH(1, gaussian_sample), \
     BOTH(1, discounted_returns), \
-    BOTH(1, gae), \
-    BOTH(1, normalize_advantage), \
+    BOTH_OF(1, gae, gae_1), \
+    BOTH(2, gae), \
+    BOTH(1, vtrace), \
+    BOTH_OF(1, normalize_advantage, normalize_advantage_1), \
+    BOTH(2, normalize_advantage), \
     BOTH(1, mean)

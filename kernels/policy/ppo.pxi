@@ -12,7 +12,7 @@ cdef class PPOBatch:
     cdef list given, names  # the arrays that no output may overlap
     cdef list kept  # what the record points to
 
-    def __cinit__(self, ndarray x, str x_name, tuple batch, valid, tuple numbers, out, stats_type):
+    def __cinit__(self, ndarray x, str x_name, tuple batch, valid, tuple numbers, out, str out_name, stats_type):
         cdef ndarray advantages, old_log_prob, values, returns, old_values = None, flags
         cdef int64_t rows = rows_of(x)
         cdef npy_intp size = (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK * FASTOPT_PPO_SUMS
@@ -28,7 +28,7 @@ cdef class PPOBatch:
         flags = checked_valid(valid, advantages)
         if flags is not None:
             self.takes(valid, "valid")
-        self.dvalues = output_named(out, "out[1]", values, "values")
+        self.dvalues = output_named(out, out_name, values, "values")
         self.target = c_target(self.dvalues)
         advantages, old_log_prob = c_ordered(advantages), c_ordered(old_log_prob)
         values, returns = c_ordered(values), c_ordered(returns)
@@ -145,7 +145,7 @@ def categorical_ppo_loss(logits, actions, tuple batch, valid, tuple numbers, out
     choices = checked_columns(lists, actions, widths) if several else checked_choices(actions, first)
     not_empty(first, names[0])
     out_logits, out_values = (None, None) if out is None else out
-    cdef PPOBatch terms = PPOBatch(first, names[0], batch, valid, numbers, out_values, stats_type)
+    cdef PPOBatch terms = PPOBatch(first, names[0], batch, valid, numbers, out_values, "out[1]", stats_type)
 
     # The gradient: where it goes, and where the kernel writes it.
     cdef const void* source = beside_each_other(lists, columns)
@@ -167,7 +167,9 @@ def categorical_ppo_loss(logits, actions, tuple batch, valid, tuple numbers, out
         for k in range(count):
             distinct(terms.dvalues, "out[1]", <ndarray>lists[k], names[k])
     if source == NULL:
-        joined = np.concatenate(lists, axis=-1) if several else c_copy(first)
+        joined = np.empty((*batch_shape(first), columns), first.dtype)
+        for x, part in zip(lists, columns_as(lists, joined)):
+            copied_into(<ndarray>part, x)
         source = PyArray_DATA(<ndarray>joined)
     if target == NULL:
         together = np.empty((*batch_shape(first), columns), first.dtype)

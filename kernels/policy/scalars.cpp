@@ -18,9 +18,11 @@ extern "C" void fastopt_standardize_mean(standardize_args* args, double first, d
     args->rest = in_mode((first - (mean - of_shift)) + (shift - of_shift));  // exactly first + shift - mean
 }
 
-extern "C" void fastopt_standardize_scale(standardize_args* args, double squares, int64_t size, double eps, double scale) {
+extern "C" void fastopt_standardize_scale(standardize_args* args, double squares, int64_t size, int64_t ddof, double eps,
+                                          double scale) {
     default_float_mode mode;
-    const double variance = fastopt_mean(&squares, 1, size) - in_mode(args->rest) * args->rest;
+    const double of_all = in_mode(static_cast<double>(size)), counted = in_mode(static_cast<double>(size - ddof));
+    const double variance = (fastopt_mean(&squares, 1, size) - in_mode(args->rest) * args->rest) * (of_all / counted);
     args->scale = in_mode(1 / (std::sqrt(variance < 0 ? 0 : variance) + in_mode(eps) * in_mode(scale)));
 }
 
@@ -85,17 +87,18 @@ extern "C" void fastopt_ppo_results(double* results, const double* sums, int64_t
     for (int64_t c = 0; c < FASTOPT_PPO_SUMS; ++c) results[1 + c] = in_mode(mean[c]);
 }
 
-extern "C" void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args* args, double entropy_coef) {
+extern "C" int64_t fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args* args, double entropy_coef) {
     default_float_mode mode;
-    args->scale = in_mode(1 / in_mode(static_cast<double>(args->rows)));
+    const int64_t valid = count_valid(args->valid, args->rows);
+    args->scale = in_mode(1 / in_mode(static_cast<double>(valid)));
     args->log_prob_constant = fastopt_gaussian_log_prob_constant(args->columns);
     args->entropy_coef = entropy_coef;
     args->entropy_constant = fastopt_gaussian_entropy_constant(args->columns);
-    args->entropy_scale = in_mode(entropy_coef / in_mode(static_cast<double>(args->rows)));
+    args->entropy_scale = in_mode(entropy_coef / in_mode(static_cast<double>(valid)));
+    return valid;
 }
 
-extern "C" void fastopt_gae_scalars(gae_args* args, double gamma, double lam) {
+extern "C" double fastopt_gamma_lam(double gamma, double lam) {
     default_float_mode mode;
-    args->gamma = gamma;
-    args->gamma_lam = in_mode(in_mode(gamma) * lam);
+    return in_mode(in_mode(gamma) * lam);
 }

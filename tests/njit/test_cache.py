@@ -99,7 +99,7 @@ def test_a_cache_outlives_an_upgrade(first):
     assert fresh == "1"
 
 
-MODULES = ("activations", "checks", "kernel", "masking", "nests", "optimizers", "policy", "random")
+MODULES = ("activations", "checks", "kernel", "masking", "nests", "optimizers", "policy", "ppo", "random")
 
 
 def test_the_modules_that_caches_name_are_there():
@@ -121,6 +121,7 @@ def _table(addresses, size):
     return np.array([*addresses, *[0] * (4 - len(addresses)), size, 0, *[0] * 4], np.int64)
 
 
+PPO = {"clip_range": 0.3, "clip_range_vf": 0.5, "entropy_coef": 0.25, "value_coef": 0.7}
 i, u, d, array = c_int64, c_uint64, c_double, c_void_p
 BOTH_TYPES = {
     "fastopt_1_leaky_relu": (
@@ -132,6 +133,26 @@ BOTH_TYPES = {
         (i, array, array, array, i, d),
         lambda f, a, b, n: f(a, b, a, n, 0.5),
         lambda a, b: fastopt.leaky_relu_backward(b, a, 0.5, out=a),
+    ),
+    "fastopt_1_tanh": (
+        (i, array, array, i),
+        lambda f, a, b, n: f(a, b, n),
+        lambda a, b: fastopt.tanh(b, out=a),
+    ),
+    "fastopt_1_tanh_backward": (
+        (i, array, array, array, i),
+        lambda f, a, b, n: f(a, b, a, n),
+        lambda a, b: fastopt.tanh_backward(b, a, out=a),
+    ),
+    "fastopt_1_bias_tanh": (
+        (i, array, array, array, i, i),
+        lambda f, a, b, n: f(a, a, b, n, 5),
+        lambda a, b: fastopt.bias_tanh(_rows(a), b[:5], out=_rows(a)),
+    ),
+    "fastopt_1_bias_tanh_backward": (
+        (i, array, array, array, array, i, i),
+        lambda f, a, b, n: f(a, b + 8 * n, b, a, n, 5),
+        lambda a, b: fastopt.bias_tanh_backward(_rows(b), _rows(a), out=_rows(a))[:0],
     ),
     "fastopt_1_dropout": (
         (i, array, array, i, d, u, u, i),
@@ -226,6 +247,45 @@ BOTH_TYPES = {
             a[:5], policy.gaussian_policy_gradient(_rows(b), 0 * b[:5], _rows(b), b[:13], entropy_coef=0.25)[2]
         ),
     ),
+    "fastopt_2_categorical_policy_gradient": (
+        (i, array, array, array, array, array, array, array, i, i, d),
+        lambda f, a, b, n: f(b + 8 * n, a, a, b, b + 16 * n, None, b + 24 * n, 13, 5, 0.25),
+        lambda a, b: policy.categorical_policy_gradient(
+            _rows(a), np.zeros(13, int), b[:13], entropy_coef=0.25, out=_rows(a)
+        )[2:],
+    ),
+    "fastopt_2_gaussian_policy_gradient": (
+        (i, *[array] * 10, i, i, d),
+        lambda f, a, b, n: f(
+            *(b + 8 * n, b + 24 * n, a, b, b + 16 * n, b, b, None, b + 16 * n + 1600 // 4, b + 8 * n + 1600 // 4),
+            *(13, 5, 0.25),
+        ),
+        lambda a, b: np.copyto(
+            a[:5], policy.gaussian_policy_gradient(_rows(b), 0 * b[:5], _rows(b), b[:13], entropy_coef=0.25)[2]
+        ),
+    ),
+    "fastopt_1_categorical_ppo_loss": (
+        (i, *[array] * 13, i, i, i, d, d, d, d),
+        lambda f, a, b, n: f(
+            *(a, b + 8 * n, b, b, b, b, b, b, b + 16 * n, None, None, b + 24 * n, b + 24 * n + 80),
+            *(n, 13, 1, 0.3, 0.5, 0.25, 0.7),
+        ),
+        lambda a, b: np.copyto(
+            _rows(a),
+            policy.categorical_ppo_loss(_rows(b), np.zeros(13, int), *[b[:13]] * 4, **PPO, old_values=b[:13])[1],
+        ),
+    ),
+    "fastopt_1_gaussian_ppo_loss": (
+        (i, *[array] * 15, i, i, d, d, d, d),
+        lambda f, a, b, n: f(
+            *(a, b + 24 * n, b + 8 * n, b, b + 16 * n, b, b, b, b, b, b, None, b + 16 * n + 80, b + 16 * n + 160),
+            *(b + 16 * n + 240, 13, 5, 0.3, 0.5, 0.25, 0.7),
+        ),
+        lambda a, b: np.copyto(
+            a[:13],
+            policy.gaussian_ppo_loss(_rows(b), 0 * b[:5], _rows(b), *[b[:13]] * 4, **PPO, old_values=b[:13])[3],
+        ),
+    ),
     "fastopt_1_categorical_sample": (
         (i, array, array, i, i, u, u, i),
         lambda f, a, b, n: f(b, a, n, 5, 7, 8, 8),
@@ -241,6 +301,24 @@ BOTH_TYPES = {
         lambda f, a, b, n: f(a, b + 8 * n, b, b + 16 * n, b, b + 24 * n, b + 24 * n, n, 13, 0.9, 0.8),
         lambda a, b: np.copyto(
             _rows(a), policy.gae(_rows(b), _rows(0 * b), _rows(b), *[_rows(b) > np.inf] * 2, 0.9, 0.8)[0]
+        ),
+    ),
+    "fastopt_2_gae": (
+        (i, *[array] * 8, i, i, d, d),
+        lambda f, a, b, n: f(a, b + 8 * n, b, b + 16 * n, b, b + 24 * n, b + 24 * n, None, n, 13, 0.9, 0.8),
+        lambda a, b: np.copyto(
+            _rows(a), policy.gae(_rows(b), _rows(0 * b), _rows(b), *[_rows(b) > np.inf] * 2, 0.9, 0.8)[0]
+        ),
+    ),
+    "fastopt_1_vtrace": (
+        (i, *[array] * 8, i, i, d, d, d, d),
+        lambda f, a, b, n: f(a, b + 8 * n, b, b, b + 16 * n, b, b + 24 * n, b + 24 * n, n, 13, 0.9, 0.8, 1.5, 0.7),
+        lambda a, b: np.copyto(
+            _rows(a),
+            policy.vtrace(
+                *(_rows(b), _rows(b), _rows(0 * b), _rows(b), *[_rows(b) > np.inf] * 2, 0.9),
+                **{"lam": 0.8, "rho_clip": 1.5, "c_clip": 0.7},
+            )[0],
         ),
     ),
     "fastopt_1_categorical_log_prob": (
@@ -274,6 +352,11 @@ BOTH_TYPES = {
         (i, array, array, i, d),
         lambda f, a, b, n: f(a, b, n, 0.5),
         lambda a, b: policy.normalize_advantage(b, eps=0.5, out=a),
+    ),
+    "fastopt_2_normalize_advantage": (
+        (i, array, array, i, i, d),
+        lambda f, a, b, n: f(a, b, n, 1, 0.5),
+        lambda a, b: policy.normalize_advantage(b, eps=0.5, ddof=1, out=a),
     ),
     "fastopt_1_inactive_fraction": (
         (i, array, array, array, i, i),
@@ -358,14 +441,14 @@ def test_released_functions_keep_their_arguments(name):
 
 
 def test_overloads_have_the_arguments_of_the_public_functions():
-    from fastopt._njit import activations, masking, optimizers, random
+    from fastopt._njit import activations, masking, optimizers, ppo, random
     from fastopt._njit import policy as policy_overloads
 
     def arguments(function):
         return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
 
     overloads = vars(activations) | vars(masking) | vars(random) | vars(optimizers)
-    for public, here in ((fastopt, overloads), (policy, vars(policy_overloads))):
+    for public, here in ((fastopt, overloads), (policy, vars(policy_overloads) | vars(ppo))):
         joined = {name for name in public.__all__ if f"_{name}" in here}
         functions = {name for name in public.__all__ if inspect.isfunction(getattr(public, name))}
         assert functions - joined == functions & NOT_JOINED

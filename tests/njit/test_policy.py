@@ -31,6 +31,26 @@ def gaussian_gradients(x, y, k, b, actions, flags):
     return policy.gaussian_policy_gradient(x, k, y, b, entropy_coef=0.1), policy.gaussian_policy_gradient(x, y, y, b)
 
 
+def valid_gradients(x, y, k, b, actions, flags):
+    valid = flags[:, 0] | ~flags[0, 0]
+    valid[0] = True
+    categorical = policy.categorical_policy_gradient(x, actions, b, entropy_coef=0.1, valid=valid)
+    shared = policy.gaussian_policy_gradient(x, k, y, b, entropy_coef=0.1, valid=valid)
+    return categorical, shared, policy.gaussian_policy_gradient(x, y, y, b, valid=valid)
+
+
+def ppo_losses(x, y, k, b, actions, flags):
+    v, r, old = b * 2, y[:, 0].copy(), b / 4
+    valid = flags[:, 0].copy()
+    valid[-1] = True
+    categorical = (
+        policy.categorical_ppo_loss(x, actions, b, old, v, r),
+        policy.categorical_ppo_loss(x, actions.astype(np.int32), b, old, v, r, 0.3, 0.5, r, 0.1, 1, valid),
+    )
+    shared = policy.gaussian_ppo_loss(x, k, y, b, old, v, r, entropy_coef=0.1, clip_range_vf=0.5, old_values=r)
+    return categorical, shared, policy.gaussian_ppo_loss(x, y, y, b, old, v, r, old_values=r, valid=valid)
+
+
 def samples(x, y, k, b, actions, flags):
     pair = ADDRESS
     return (
@@ -96,6 +116,7 @@ def normalized(x, y, k, b, actions, flags):
         into,
         own,
         policy.normalize_advantage(b, eps=1),
+        policy.normalize_advantage(x, ddof=min(1, x.size - 1)),
         policy.normalize_advantage(equal),
     )
 
@@ -118,7 +139,15 @@ def normalized_at_the_ends(x, y, k, b, actions, flags):
 
 def advantages(x, y, k, b, actions, flags):
     flat = policy.gae(x[:, 0].copy(), y[:, 0].copy(), y[:, 0].copy(), flags[:, 0].copy(), flags[:, 0].copy(), 0.9, 1)
-    return policy.gae(x, y, x, flags, ~flags, 0.99, 0.95), flat
+    valid = policy.gae(x, y, x, flags, ~flags, 0.99, 0.95, valid=flags)
+    return policy.gae(x, y, x, flags, ~flags, 0.99, 0.95), flat, valid
+
+
+def off_policy_advantages(x, y, k, b, actions, flags):
+    no = np.zeros_like(flags)
+    return policy.vtrace(x, y, y, x, flags, no, 0.99), policy.vtrace(
+        x, y, x, y, no, flags, 1, lam=0.9, rho_clip=2, c_clip=0.5
+    )
 
 
 def ends_of_the_range(x, y, k, b, actions, flags):
@@ -135,6 +164,7 @@ CASES = {
     case.__name__: case
     for case in (
         *(divergences, categorical_gradients, gaussian_gradients, samples, single_observations, advantages),
+        *(valid_gradients, ppo_losses, off_policy_advantages),
         *(log_probabilities, small_integers, masked, returns, normalized, normalized_at_the_ends, ends_of_the_range),
     )
 }
@@ -215,6 +245,39 @@ AT_RUN_TIME = {
         lambda: policy.categorical_policy_gradient(X, A, B, out=np.zeros((5, 4))),
         r"out: expected shape \(6, 4\), got \(5, 4\)",
     ),
+    "valid": (
+        lambda: policy.categorical_policy_gradient(X, A, B, valid=F[:, 0].copy()),
+        "valid: expected at least one that is True, got none",
+    ),
+    "valid shape": (
+        lambda: policy.gaussian_policy_gradient(X, K, X, B, valid=F[0]),
+        r"valid: expected shape \(6,\) like advantages, got \(4",
+    ),
+    "ppo action": (lambda: policy.categorical_ppo_loss(X, A + 4, B, B, B, B), "actions: expected numbers from 0 to 3"),
+    "ppo valid": (
+        lambda: policy.gaussian_ppo_loss(X, K, X, B, B, B, B, valid=F[:, 0].copy()),
+        "valid: expected at least one that is True, got none",
+    ),
+    "ppo values": (
+        lambda: policy.categorical_ppo_loss(X, A, B, B, B[:5], B),
+        r"values: expected shape \(6,\), one for each row of logits, got \(5",
+    ),
+    "clip_range": (
+        lambda: policy.categorical_ppo_loss(X, A, B, B, B, B, clip_range=-1.0),
+        "clip_range: expected a finite number >= 0, got -1.0",
+    ),
+    "clip_range_vf": (
+        lambda: policy.gaussian_ppo_loss(X, K, X, B, B, B, B, clip_range_vf=-1.0, old_values=B),
+        "clip_range_vf: expected a finite number >= 0, got -1.0",
+    ),
+    "rho_clip": (
+        lambda: policy.vtrace(X, X, X, X, F, F, 0.9, rho_clip=0.0),
+        "rho_clip: expected a finite number > 0, got 0.0",
+    ),
+    "ddof": (
+        lambda: policy.normalize_advantage(B[:1], ddof=1),
+        "advantages: expected more than ddof = 1 elements, got shape",
+    ),
     "stream": (lambda: policy.categorical_sample(X, (1, -1)), "stream: expected 0 <= stream < 2"),
     "gamma": (lambda: policy.gae(X, X, X, F, F, 1.5, 0.9), "gamma: expected a number from 0 to 1, got 1.5"),
     "flags": (lambda: policy.gae(X, X, X, F, F[:5], 0.9, 0.9), r"truncated: expected shape \(6, 4\) like rewards"),
@@ -234,6 +297,15 @@ WHEN_COMPILED = {
     "flags": (lambda: policy.gae(X, X, X, F, X, 0.9, 0.9), "truncated: expected an array of bool"),
     "rng": (lambda: policy.categorical_sample(X, 5), "rng: expected a .seed, stream. pair of ints inside @njit"),
     "out": (lambda: policy.gaussian_sample(X, K, (1, 2), out=X.copy()), "out: expected None inside @njit"),
+    "lists": (
+        lambda: policy.categorical_ppo_loss((X, X), A, B, B, B, B),
+        "logits: expected one array of float32 or float64 inside @njit",
+    ),
+    "old_values": (
+        lambda: policy.categorical_ppo_loss(X, A, B, B, B, B, clip_range_vf=0.2),
+        "old_values: expected an array, since clip_range_vf is given",
+    ),
+    "valid": (lambda: policy.gae(X, X, X, F, F, 0.9, 0.9, valid=X), "valid: expected an array of bool"),
     "layout": (lambda: policy.gaussian_kl(X.T, K, X.T, K), "old_mean: expected a C-contiguous array"),
 }
 

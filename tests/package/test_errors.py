@@ -53,6 +53,13 @@ CALLS = {
         ("out",),
         (("grad", "out"), ("x", "out"), ("grad", "x")),
     ),
+    "tanh": Call(lambda x, out: fastopt.tanh(x, out=out), ("x", "out"), ("out",), (("x", "out"),)),
+    "tanh_backward": Call(
+        lambda grad, y, out: fastopt.tanh_backward(grad, y, out=out),
+        ("grad", "y", "out"),
+        ("out",),
+        (("grad", "out"), ("y", "out"), ("grad", "y")),
+    ),
     "inactive_fraction": Call(fastopt.inactive_fraction, ("x",)),
     "dropout": Call(lambda x, out: fastopt.dropout(x, rng=(1, 2), out=out), ("x", "out"), ("out",), (("x", "out"),)),
     "dropout_backward": Call(_backward, ("grad", "out"), ("out",), (("grad", "out"),)),

@@ -19,9 +19,10 @@ from ..support import DTYPES, LAYOUTS, assert_same_bits, assert_same_results, la
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 ADDRESS = (2**63 + 12345, 2**40 + 3)
+CLIPPED: dict[str, Any] = {"clip_range": 0.3, "clip_range_vf": 0.5, "entropy_coef": 0.013, "value_coef": 0.7}
 
 # An op's arrays, by letter: "x" (batch, actions), "b" one for each row, "k" one for each column, "a" an action for each
-# row, "f" flags of the shape of x.
+# row, "f" flags of the shape of x, "v" of rows.
 OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     "categorical_kl": ("xx", lambda ops, *a: ops.categorical_kl(*a)),
     "categorical_kl per_sample": ("xx", lambda ops, *a: ops.categorical_kl(*a, per_sample=True)),
@@ -36,6 +37,21 @@ OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     "categorical_policy_gradient in place": (
         "xab",
         lambda ops, *a: ops.categorical_policy_gradient(*a, entropy_coef=0.013, out=a[0]),
+    ),
+    "categorical_policy_gradient valid": (
+        "xabv",
+        lambda ops, *a: ops.categorical_policy_gradient(*a[:3], entropy_coef=0.013, valid=a[3]),
+    ),
+    "categorical_ppo_loss": ("xabbbb", lambda ops, *a: ops.categorical_ppo_loss(*a)),
+    "categorical_ppo_loss in place": (
+        "xabbbbbvb",
+        lambda ops, *a: ops.categorical_ppo_loss(*a[:6], **CLIPPED, old_values=a[6], valid=a[7], out=(a[0], a[8])),
+    ),
+    "categorical_ppo_loss lists": (
+        "xxabbbb",
+        lambda ops, *a: ops.categorical_ppo_loss(
+            [a[0], a[1], a[0][..., :1]], np.stack([a[2], a[2], 0 * a[2]], axis=-1), *a[3:], entropy_coef=0.013
+        ),
     ),
     "gaussian_kl": ("xkxk", lambda ops, *a: ops.gaussian_kl(*a)),
     "gaussian_kl per_sample": ("xxxx", lambda ops, *a: ops.gaussian_kl(*a, per_sample=True)),
@@ -55,11 +71,23 @@ OPS: dict[str, tuple[str, Callable[..., Any]]] = {
         "xkxbxk",
         lambda ops, *a: ops.gaussian_policy_gradient(*a[:4], entropy_coef=0.013, out=a[4:]),
     ),
+    "gaussian_policy_gradient valid": (
+        "xxxbv",
+        lambda ops, *a: ops.gaussian_policy_gradient(*a[:4], entropy_coef=0.013, valid=a[4]),
+    ),
+    "gaussian_ppo_loss": ("xxxbbbb", lambda ops, *a: ops.gaussian_ppo_loss(*a)),
+    "gaussian_ppo_loss shared, out": (
+        "xkxbbbbbvxkb",
+        lambda ops, *a: ops.gaussian_ppo_loss(*a[:7], **CLIPPED, old_values=a[7], valid=a[8], out=a[9:]),
+    ),
     "discounted_returns": ("xff", lambda ops, *a: ops.discounted_returns(*a, 0.99)),
     "discounted_returns next_values": ("xffx", lambda ops, *a: ops.discounted_returns(*a[:3], 0.9, next_values=a[3])),
     "gae": ("xxxff", lambda ops, *a: ops.gae(*a, 0.99, 0.95)),
+    "gae valid": ("xxxfff", lambda ops, *a: ops.gae(*a[:5], 0.99, 0.95, valid=a[5])),
+    "vtrace": ("xxxxff", lambda ops, *a: ops.vtrace(*a, 0.99, lam=0.95, rho_clip=1.5)),
     "normalize_advantage": ("x", lambda ops, *a: ops.normalize_advantage(*a)),
     "normalize_advantage in place": ("x", lambda ops, *a: ops.normalize_advantage(*a, eps=1e-3, out=a[0])),
+    "normalize_advantage ddof": ("x", lambda ops, *a: ops.normalize_advantage(*a, ddof=min(1, a[0].size - 1))),
 }
 each_op = pytest.mark.parametrize("op", OPS)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -75,6 +103,9 @@ def make(op: str, rows: int, columns: int, dtype: Any, fill: Callable[..., np.nd
                 arrays.append(rng.integers(0, columns, rows))
             case "f":
                 arrays.append(rng.random((rows, columns)) < 0.2)
+            case "v":
+                arrays.append(rng.random(rows) < rng.random())
+                arrays[-1][rows // 2] = True
             case _:
                 arrays.append(fill(k + 1, {"x": (rows, columns), "b": (rows,), "k": (columns,)}[letter], dtype))
     return arrays
@@ -142,10 +173,10 @@ def test_layouts(op, layout, dtype):
 def test_any_number_of_batch_axes(op, dtype):
     letters = OPS[op][0]
     arrays = make(op, 12, 5, dtype, plain)
-    batch = {"x": (3, 4, 5), "f": (3, 4, 5), "b": (3, 4), "a": (3, 4), "k": (5,)}
+    batch = {"x": (3, 4, 5), "f": (3, 4, 5), "b": (3, 4), "v": (3, 4), "a": (3, 4), "k": (5,)}
     check(op, [a.reshape(batch[c]) for c, a in zip(letters, arrays, strict=True)])
     arrays = make(op, 1, 5, dtype, plain)
-    batch = {"x": (5,), "f": (5,), "b": (), "a": (), "k": (5,)}
+    batch = {"x": (5,), "f": (5,), "b": (), "v": (), "a": (), "k": (5,)}
     check(op, [a.reshape(batch[c]) for c, a in zip(letters, arrays, strict=True)])
 
 

@@ -23,6 +23,10 @@ CALLS = {
         policy.categorical_policy_gradient,
         {"logits": X, "actions": A, "advantages": B},
     ),
+    "categorical_ppo_loss": (
+        policy.categorical_ppo_loss,
+        {"logits": X, "actions": A, "advantages": B, "old_log_prob": B, "values": B, "returns": B},
+    ),
     "gaussian_kl": (policy.gaussian_kl, {"old_mean": X, "old_log_std": K, "new_mean": X, "new_log_std": X}),
     "gaussian_log_prob": (policy.gaussian_log_prob, {"mean": X, "log_std": K, "actions": X}),
     "gaussian_entropy": (policy.gaussian_entropy, {"log_std": X}),
@@ -33,6 +37,16 @@ CALLS = {
     "gaussian_policy_gradient": (
         policy.gaussian_policy_gradient,
         {"mean": X, "log_std": X, "actions": X, "advantages": B},
+    ),
+    "gaussian_ppo_loss": (
+        policy.gaussian_ppo_loss,
+        {"mean": X, "log_std": X, "actions": X, "advantages": B, "old_log_prob": B, "values": B, "returns": B},
+    ),
+    "vtrace": (
+        lambda rewards, log_ratios, values, next_values, terminated, truncated: policy.vtrace(
+            log_ratios, rewards, values, next_values, terminated, truncated, 0.9
+        ),
+        {"rewards": X, "log_ratios": X, "values": X, "next_values": X, "terminated": F, "truncated": F},
     ),
     "discounted_returns": (
         lambda rewards, terminated, truncated, next_values: policy.discounted_returns(

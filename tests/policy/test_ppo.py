@@ -1,4 +1,4 @@
-"""The losses of PPO: that they are those of torch's automatic differentiation and of Stable-Baselines3, and what counts."""
+"""The losses of PPO: those of Stable-Baselines3, with the gradients of torch; and what counts in them."""
 
 from __future__ import annotations
 
@@ -156,6 +156,43 @@ def test_gradients_of_lists_go_where_out_says(dtype, copied):
     assert new[1][0].base is new[1][2].base  # the columns of one array
 
 
+# ---- Gaussian --------------------------------------------------------------------------------------------------------
+
+
+@each_side
+@each_setting
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("columns", [1, 3, 40])
+def test_gaussian_against_torch(ops, columns, shared, setting):
+    torch = pytest.importorskip("torch")
+    arrays, old_values = batch(99)
+    arrays = (arrays[0], arrays[1] * columns, *arrays[2:])
+    mean, actions = normal(1, (99, columns)), normal(2, (99, columns))
+    log_std = normal(3, columns if shared else (99, columns), scale=0.3)
+    for valid in (None, np.random.default_rng(9).random(99) < 0.6):
+        leaves = [torch.tensor(x, requires_grad=True) for x in (mean, log_std, arrays[2])]
+        kind = torch.distributions.Normal(leaves[0], torch.exp(leaves[1]))
+        log_prob, entropy = kind.log_prob(torch.from_numpy(actions)).sum(dim=1), kind.entropy().sum(dim=1)
+        loss, stats = torch_loss(torch, log_prob, entropy, arrays, leaves[2], setting, old_values, valid)
+        loss.backward()
+        got = ops.gaussian_ppo_loss(mean, log_std, actions, *arrays, **options(setting, old_values), valid=valid)
+        assert_close(got, (loss.detach(), *(leaf.grad for leaf in leaves)), stats)
+
+
+@each_dtype
+@pytest.mark.parametrize("shared", [True, False])
+def test_gaussian_with_the_policy_that_sampled_is_the_policy_gradient(shared, dtype):
+    (adv, _, values, returns), _ = batch(500, dtype)
+    mean, actions, log_std = normal(1, (500, 5), dtype), normal(2, (500, 5), dtype), normal(3, (500, 5), dtype, 0.3)
+    log_std = log_std[0].copy() if shared else log_std
+    old = policy.gaussian_log_prob(mean, log_std, actions)
+    _, *gradients, _, stats = policy.gaussian_ppo_loss(mean, log_std, actions, adv, old, values, returns)
+    assert (stats.approx_kl, stats.clip_fraction) == (0, 0)
+    expected = policy.gaussian_policy_gradient(mean, log_std, actions, adv)[1:]
+    for one, other in zip(gradients, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # ---- what counts -----------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +218,35 @@ def test_what_is_not_valid_counts_nowhere(dtype):
     assert not grad[~valid].any()
     assert_same_results(grad[valid], alone[1])
     assert loss == pytest.approx(alone[0], rel=1e-12)
+
+
+@each_dtype
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_is_not_valid_counts_nowhere_in_gaussian_policies(shared, dtype):
+    (adv, old, values, returns), old_values = batch(200, dtype)
+    mean, actions, log_std = normal(1, (200, 5), dtype), normal(2, (200, 5), dtype), normal(3, (200, 5), dtype, 0.3)
+    valid = np.random.default_rng(3).random(200) < 0.5
+    rows = [mean, *([] if shared else [log_std]), actions, adv, old, values, returns]
+    kept = [x[valid] for x in rows]
+    for x in rows:
+        x[~valid] = np.nan
+    if shared:
+        rows, kept = [rows[0], log_std[0], *rows[1:]], [kept[0], log_std[0], *kept[1:]]
+    setting = {"clip_range_vf": 0.3, "entropy_coef": 0.1}
+    loss, dmean, dlog_std, dvalues, stats = policy.gaussian_ppo_loss(
+        *rows, **setting, old_values=old_values, valid=valid
+    )
+    alone = policy.gaussian_ppo_loss(*kept, **setting, old_values=old_values[valid])
+    gradient = policy.gaussian_policy_gradient(*rows[:4], entropy_coef=0.1, valid=valid)
+    alone_gradient = policy.gaussian_policy_gradient(*kept[:4], entropy_coef=0.1)
+    for got, expected in ((dmean, alone[1]), (dvalues, alone[3]), (gradient[1], alone_gradient[1])):
+        assert not got[~valid].any()
+        assert_same_results(got[valid], expected)
+    for got, expected in ((dlog_std, alone[2]), (gradient[2], alone_gradient[2])):
+        eps = 4 * np.finfo(dtype).eps  # a sum in another order, rounded once
+        np.testing.assert_allclose(got if shared else got[valid], expected, rtol=eps, atol=eps)
+    np.testing.assert_allclose([loss, *stats], [alone[0], *alone[4]], rtol=1e-12)
+    assert gradient[0] == pytest.approx(alone_gradient[0], rel=1e-12)
 
 
 @each_dtype
@@ -245,16 +311,32 @@ def test_refused(changed, error, message):
         policy.categorical_ppo_loss(**GOOD | changed)
 
 
+def test_gaussian_refused():
+    good = {"mean": X, "log_std": X[0], "actions": X, **dict.fromkeys(list(GOOD)[2:], B)}
+    for changed, error, message in (
+        ({"values": B[:5]}, ValueError, r"values: expected shape \(6,\), one for each row of mean, got \(5,\)"),
+        ({"log_std": B}, ValueError, r"log_std: expected shape \(6, 4\) like mean, or \(4,\) for all, got \(6,\)"),
+        ({"valid": B != 0}, ValueError, "valid: expected at least one that is True, got none"),
+        ({"clip_range_vf": 0.1}, TypeError, "old_values: expected an array, since clip_range_vf is given, got None"),
+        ({"out": (X, B)}, TypeError, r"out: expected a tuple \(dmean, dlog_std, dvalues\) of arrays, got tuple"),
+        ({"out": (np.ones((6, 4)), X[0], np.ones(6))}, ValueError, r"mean: expected memory apart from out\[1\]"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            policy.gaussian_ppo_loss(**good | changed)
+
+
 def test_outputs_overlap_nothing():
     given = {key: np.array(x) for key, x in GOOD.items()}
     dlogits, dvalues = np.full((6, 4), 7.0), np.full(6, 7.0)
     for name in ("advantages", "old_log_prob", "returns", "values"):
         with pytest.raises(ValueError, match=rf"{name}: expected memory apart from out\[1\], got arrays that overlap"):
             policy.categorical_ppo_loss(**given, out=(dlogits, given[name]))
-    with pytest.raises(ValueError, match=r"out\[1\]: expected memory of its own to be written.*out\[0\]"):
+    with pytest.raises(ValueError, match=r"out\[.\]: expected memory of its own to be written"):
         policy.categorical_ppo_loss(**given, out=(dlogits, dlogits.ravel()[:6]))
+    buffer = np.zeros(28)
+    shifted = given | {"logits": buffer[:24].reshape(6, 4)}
     with pytest.raises(ValueError, match=r"logits: expected memory apart from out\[0\].* in part"):
-        policy.categorical_ppo_loss(**given | {"logits": np.zeros(28)[4:].reshape(6, 4)}, out=(dlogits, dvalues))
+        policy.categorical_ppo_loss(**shifted, out=(buffer[4:].reshape(6, 4), dvalues))
     assert (dlogits == 7).all()
     assert (dvalues == 7).all()
     own = given["logits"]

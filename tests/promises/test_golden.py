@@ -24,6 +24,22 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "04eae76fe93323d7909ac889f40043d0e6b72e3cf34e35c3380d2db259e6e269",
         "ca3605ff1ef0219dfa53cd5b314bb99bb4f0cea9b49acd5ed59a1ad35096e6be",
     ),
+    "tanh": (
+        "d8f65b44aba9ae4ca181ae88345e98496212bdd3c320bfd575f7a606e865a73a",
+        "dba5e38b5c5da0180b36236838ea4ce7563b89cf175e5c9330096ebb316b2cc6",
+    ),
+    "tanh_backward": (
+        "891311670ae3c30380c057a0512a24cf2e2e2739f63f2d164cccb0edbff1cf8e",
+        "dd437765dcdedab10fbac78fa49bc3de7bc3ab3d0b93a0191d76c67e0ab3149f",
+    ),
+    "bias_tanh": (
+        "8d4bd32128bb29916530705ac89d578af96ae81b680f4d225ef3e03bef9658ca",
+        "cf0ac15f9e2925d3d8a6e94bb3365066915b85a0b42a6daef6553fa99c889a6e",
+    ),
+    "bias_tanh_backward": (
+        "e41333bdc55618486c44a9d846f6220f157c063266af7d3e70a76a1ba1755087",
+        "c760c48f7e28933f7f50b79d85717b12643633b2b2b296dde93e6b0bc5b3e437",
+    ),
     "inactive_fraction": (
         "01cc64b96d7376fedc1c56579fc5ac280be5c9ce02d2bb33db81cf42285ce0bf",
         "8fa62b99d8129c893bb80dfd2ed274a99c5b980a9ab0f32351baff615d115fc2",
@@ -216,6 +232,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "171d45625c0cd7c807a5e99fb7a491cd670f96fbefdc9441b48634ee372efc5e",
         "e40018f8748abe641d62c40b11de67b55e3cb4cd99900676026d2f3c2ad37ecd",
     ),
+    "policy.categorical_ppo_loss": (
+        "8ca7ff5162f24fa3d6a88e9d58e494d0b19d0577ed5f4baf9c1f10e8dc15d952",
+        "0228e97c43c20c5599dc28c847d4649f14a62ee06a16820b02a691e305b7bbca",
+    ),
     "policy.gaussian_kl": (
         "13de8c775f7507a065d5e4ea29a51d0fb8a0cb7a20bb259f4b9f40d28cf7abc1",
         "7419f35a978f762283850121f052ede0191505e69a8466052456ff9559197631",
@@ -236,6 +256,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "59fbec9e93e952aa060bde4b15e8b553f00861ddb16360114c9dcf943baa8955",
         "9522219a92d4ff67ead21d989104d0c012b6dd5a7ddfb28c6e416981932653a7",
     ),
+    "policy.gaussian_ppo_loss": (
+        "c70797f6a2cd7569738499907ef2e08068f9a9dbc125109f1a41edec73a578d5",
+        "ce4d2e1f4263deb5e1007ebff32dd9ea5d5e0a3bae70b73332d08ad4b7f57453",
+    ),
     "policy.discounted_returns": (
         "97aa533918632f1e1806a544e110b9dc0d56c4c4cbe6f0bfe1b475111671f118",
         "55b507969bfdad61e057d275511b8c34470d99f00384e410efa35b09b5432152",
@@ -243,6 +267,10 @@ GOLDEN: dict[str, tuple[str, str]] = {
     "policy.gae": (
         "cc0ba324568cc259a20a80d304efaee5a842d35626097e80c8df4550c825b867",
         "6c79c1a1a70dfddaf80d0471a95b2fb55c327e4b032b6dc19d5dda7edad6d977",
+    ),
+    "policy.vtrace": (
+        "8d425617a6f73f364e294530b3f178357171f950773f9722624683a015fcc3d5",
+        "faf8df6272a57f3f7e557004804f7bf37174c518a57e04096f9c62a292f377c9",
     ),
     "policy.normalize_advantage": (
         "815458a62725d0af126ded119b19d3d68cf16a1d313e35c059369bf4537d2a79",

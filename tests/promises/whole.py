@@ -226,6 +226,20 @@ def gaussian_gradient() -> Call:
     return Call(run, [mean, log_std, actions, *out])
 
 
+def categorical_ppo() -> Call:
+    logits, out, actions = strided(0.5, 600, 5), strided(9.0, 600, 5), np.arange(600) % 5
+    batch, dvalues = [strided(0.5 + k, 600) for k in range(4)], strided(9.0, 600)
+    run = lambda: policy.categorical_ppo_loss(logits, actions, *batch, entropy_coef=0.5, out=(out, dvalues))  # noqa: E731
+    return Call(run, [logits, out, dvalues])
+
+
+def gaussian_ppo() -> Call:
+    mean, log_std, actions = strided(0.5, 600, 5), strided(0.25, 5), strided(1.5, 600, 5)
+    batch, out = [strided(0.5 + k, 600) for k in range(4)], (strided(9.0, 600, 5), strided(9.0, 5), strided(9.0, 600))
+    run = lambda: policy.gaussian_ppo_loss(mean, log_std, actions, *batch, entropy_coef=0.5, out=out)  # noqa: E731
+    return Call(run, [mean, log_std, actions, *out])
+
+
 def gaussian_sample() -> Call:
     mean, log_std, out, rng = strided(0.5, 600, 5), strided(0.25, 5), strided(9.0, 600, 5), fastopt.Philox4x32(1)
     return Call(lambda: policy.gaussian_sample(mean, log_std, rng, out=out), [mean, out], lambda: rng.state)
@@ -252,6 +266,9 @@ def output_calls() -> Iterator[tuple[str, Callable[[], Call]]]:
         layout = make.__name__
         yield f"leaky_relu {layout}", layered("leaky_relu", inputs=1, make=make)
         yield f"leaky_relu_backward {layout}", layered("leaky_relu_backward", inputs=2, make=make)
+        yield f"tanh {layout}", layered("tanh", inputs=1, make=make)
+        yield f"bias_tanh {layout}", layered("bias_tanh", full(0.5, 50), inputs=1, make=make)
+        yield f"bias_tanh_backward {layout}", layered("bias_tanh_backward", inputs=2, make=make)
         yield f"dropout {layout}", layered("dropout", inputs=1, random=True, make=make)
         yield f"dropout_backward {layout}", layered("dropout_backward", mask, inputs=1, make=make)
         fused = layered("bias_leaky_relu_dropout", full(0.5, 50), 0.1, 0.5, inputs=1, random=True, make=make)
@@ -262,6 +279,8 @@ def output_calls() -> Iterator[tuple[str, Callable[[], Call]]]:
     yield "Philox4x32.standard_normal", draw("standard_normal")
     yield "categorical_policy_gradient", categorical_gradient
     yield "gaussian_policy_gradient", gaussian_gradient
+    yield "categorical_ppo_loss", categorical_ppo
+    yield "gaussian_ppo_loss", gaussian_ppo
     yield "gaussian_sample", gaussian_sample
     yield "categorical_sample", taking_a_stream(lambda rng: policy.categorical_sample(strided(0.5, 600, 5), rng))
     yield "Philox4x32.random of one", taking_a_stream(lambda rng: rng.random())

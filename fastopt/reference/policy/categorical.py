@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastopt.random import DOMAIN_ACTION, resolve_rng
 from fastopt.reference.core import Array, exponential, into, logarithm
-from fastopt.reference.policy.core import as_rows, batch_mean, row_sum
+from fastopt.reference.policy.core import as_rows, batch_mean, row_sum, which_count
 from fastopt.reference.random import uniforms, words
 
 __all__ = [
@@ -70,8 +70,7 @@ def categorical_policy_gradient(
     valid: NDArray[np.bool] | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
-    f = logits.dtype.type
-    counts = np.ones(advantages.shape, bool) if valid is None else valid.view(np.uint8) != 0
+    f, counts = logits.dtype.type, which_count(valid, advantages)
     n = counts.sum()
     loss = -(advantages * categorical_log_prob(logits, actions))
     if entropy_coef / n != 0:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastopt.random import DOMAIN_ACTION, resolve_rng
 from fastopt.reference.core import Array, column_sums, exponential, into
-from fastopt.reference.policy.core import as_rows, batch_mean, row_sum
+from fastopt.reference.policy.core import as_rows, batch_mean, row_sum, which_count
 from fastopt.reference.random import normals
 
 __all__ = [
@@ -65,28 +66,33 @@ def gaussian_policy_gradient(
     advantages: Array,
     *,
     entropy_coef: float = 0.0,
+    valid: NDArray[np.bool] | None = None,
     out: tuple[Array, Array] | None = None,
 ) -> tuple[float, Array, Array]:
+    f, counts = mean.dtype.type, which_count(valid, advantages)
+    n = counts.sum()
+    loss = -(advantages * gaussian_log_prob(mean, log_std, actions))
+    if entropy_coef / n != 0:
+        loss = loss - f(entropy_coef) * gaussian_entropy(log_std)
+    dmean, dlog_std = gaussian_gradients(mean, log_std, actions, advantages * f(1 / n), entropy_coef / n, counts)
+    out_mean, out_log_std = (None, None) if out is None else out
+    return batch_mean(np.where(counts, loss, f(0)), n), into(out_mean, dmean), into(out_log_std, dlog_std)
+
+
+def gaussian_gradients(
+    mean: Array, log_std: Array, actions: Array, weight: Array, entropy_scale: float, counts: NDArray[np.bool]
+) -> tuple[Array, Array]:
+    """By mean and log_std, of - weight * log p(actions) - entropy_scale * entropy; 0 where a sample does not count."""
     f = mean.dtype.type
-    rows, spread, adv = as_rows(mean), _like_rows(log_std, mean), advantages.ravel()
+    spread, counted = _like_rows(log_std, mean), counts.ravel()[:, None]
     low, high = _two_factors(-spread)
-    t = ((as_rows(actions) - rows) * low) * high
-    loss = -(adv * _log_prob(t, spread))
-    w = (adv * f(1 / len(rows)))[:, None]
-    dmean = -((w * (t * low)) * high)
-    dlog_std = w * (f(1) - t * t)
-    if entropy_coef != 0:
-        entropy = row_sum(spread) + f(rows.shape[1] * HALF_LOG_2PI_E)
-        loss = loss - f(entropy_coef) * entropy
-        dlog_std = dlog_std - f(entropy_coef / len(rows))
+    t = ((as_rows(actions) - as_rows(mean)) * low) * high
+    w = weight.ravel()[:, None]
+    dmean = np.where(counted, -((w * (t * low)) * high), f(0))
+    dlog_std = np.where(counted, w * (f(1) - t * t) - f(entropy_scale), f(0))
     if log_std.ndim == 1:
         dlog_std = column_sums(dlog_std)
-    out_mean, out_log_std = (None, None) if out is None else out
-    return (
-        batch_mean(loss),
-        into(out_mean, dmean.reshape(mean.shape)),
-        into(out_log_std, dlog_std.reshape(log_std.shape)),
-    )
+    return dmean.reshape(mean.shape), dlog_std.reshape(log_std.shape)
 
 
 def _two_factors(x: Array) -> tuple[Array, Array]:

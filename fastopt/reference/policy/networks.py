@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fastopt.reference.activations import tanh
 from fastopt.reference.core import Array, exponential
 from fastopt.reference.policy.categorical import categorical_log_prob
 from fastopt.reference.policy.gaussian import gaussian_log_prob
@@ -115,8 +116,7 @@ def _product(a: Array, b: Array) -> Array:
 
 def _activated(x: Array, activation: str, negative_slope: float) -> Array:
     if activation == "tanh":
-        t = exponential(x.dtype.type(-2) * np.abs(x))
-        return np.copysign((1 - t) / (1 + t), x)
+        return tanh(x)
     return np.where(x > 0, x, x * x.dtype.type(negative_slope))
 
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from fastopt.policy.ppo import PPOStats
 from fastopt.reference.core import Array, column_sums, exponential, into
 from fastopt.reference.policy.categorical import categorical_entropy, categorical_log_prob, logits_gradient
+from fastopt.reference.policy.core import which_count
+from fastopt.reference.policy.gaussian import gaussian_entropy, gaussian_gradients, gaussian_log_prob
 
-__all__ = ["PPOStats", "categorical_ppo_loss"]
+__all__ = ["categorical_ppo_loss", "gaussian_ppo_loss"]
 
 
 def categorical_ppo_loss(
@@ -38,7 +40,7 @@ def categorical_ppo_loss(
     for one, of_one in zip(lists, chosen, strict=True):
         log_prob = log_prob + categorical_log_prob(one, of_one)
         entropy = entropy + categorical_entropy(one)
-    counts = _counts(valid, values)
+    counts = which_count(valid, values)
     batch = advantages, old_log_prob, values, returns, old_values
     terms, weight, dvalues = _terms(log_prob, entropy, *batch, clip_range, clip_range_vf, value_coef, counts)
     scale = entropy_coef / counts.sum()
@@ -52,8 +54,32 @@ def categorical_ppo_loss(
     return loss, dlogits if several else dlogits[0], into(out_values, dvalues), stats
 
 
-def _counts(valid: NDArray[np.bool] | None, values: Array) -> NDArray[np.bool]:
-    return np.ones(values.shape, bool) if valid is None else valid.view(np.uint8) != 0
+def gaussian_ppo_loss(
+    mean: Array,
+    log_std: Array,
+    actions: Array,
+    advantages: Array,
+    old_log_prob: Array,
+    values: Array,
+    returns: Array,
+    *,
+    clip_range: float = 0.2,
+    clip_range_vf: float | None = None,
+    old_values: Array | None = None,
+    entropy_coef: float = 0.0,
+    value_coef: float = 0.5,
+    valid: NDArray[np.bool] | None = None,
+    out: tuple[Array, Array, Array] | None = None,
+) -> tuple[float, Array, Array, Array, PPOStats]:
+    counts = which_count(valid, values)
+    log_prob = gaussian_log_prob(mean, log_std, actions)
+    entropy = np.zeros_like(values) + gaussian_entropy(log_std)
+    batch = advantages, old_log_prob, values, returns, old_values
+    terms, weight, dvalues = _terms(log_prob, entropy, *batch, clip_range, clip_range_vf, value_coef, counts)
+    dmean, dlog_std = gaussian_gradients(mean, log_std, actions, weight, entropy_coef / counts.sum(), counts)
+    loss, stats = _results(terms, counts, entropy_coef, value_coef)
+    out_mean, out_log_std, out_values = (None, None, None) if out is None else out
+    return loss, into(out_mean, dmean), into(out_log_std, dlog_std), into(out_values, dvalues), stats
 
 
 def _terms(
@@ -69,7 +95,7 @@ def _terms(
     value_coef: float,
     counts: NDArray[np.bool],
 ) -> tuple[list[Array], Array, Array]:
-    """Of each sample the terms of the loss; the weight of its log-probability, which is - dloss / dlog_prob; dvalues."""
+    """The terms of each sample's loss; the weight of its log-probability, which is - dloss / dlog_prob; dvalues."""
     f, n = values.dtype.type, counts.sum()
     log_ratio = log_prob - old_log_prob
     ratio = exponential(log_ratio)
