@@ -132,6 +132,13 @@ def policies(logits: Floats) -> None:
     policy.discounted_returns(rewards, ends, ends, 0.9, next_values=rewards)
     advantages, returns = policy.gae(rewards, rewards, rewards, ends, ends, gamma=0.9, lam=0.5, valid=~ends)
     policy.normalize_advantage(advantages, ddof=1, out=returns)
+    layers = [(np.ones((logits.shape[1], 4)), np.zeros(logits.shape[1]))]
+    outputs = policy.perceptron(np.ones((len(logits), 4)), layers, activation="leaky_relu", negative_slope=0.1)
+    policy.perceptron_backward(outputs[-1], np.ones((len(logits), 4)), outputs, layers)
+    critic = [(np.ones((1, 4)), np.zeros(1))]
+    chosen, _, _ = policy.categorical_act(np.ones((len(logits), 4)), layers, critic, np.ones_like(logits))
+    assert_type(chosen, NDArray[np.int64])
+    policy.gaussian_act(np.ones((len(logits), 4)), layers, critic, log_std, logits)
     moved = policy.kl_line_search([logits], [dlogits], lambda: (0.0, 0.0), max_kl=0.1)
     assert_type(moved, policy.LineSearchResult)
     assert_type(moved.success, bool)
