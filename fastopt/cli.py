@@ -33,7 +33,8 @@ Train a multilayer perceptron on scikit-learn's handwritten digits, once on fast
 the compiled kernels, from the same seed. Prints losses, accuracy and times of both; the last line says whether the two
 sets of trained parameters are equal bit by bit, and the exit status is 1 when they are not.
 
---task names another thing to learn. The exit status is 1 when a promise is not kept: equal bits, or a task solved.
+--task names another thing to learn. --compare and --task policy-gradient take several minutes. The exit
+status is 1 when a promise is not kept: equal bits, or a task solved.
 """
 
 _BENCH = """\

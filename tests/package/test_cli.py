@@ -110,7 +110,8 @@ def test_demo_plots(extras, capsys, tmp_path):
 def test_compare(extras, capsys, tmp_path):
     path = tmp_path / "compare.png"
     assert compare.compare(plot=path, seeds=2, shorten=20) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "several minutes" in err.splitlines()[0]
     assert out.count("<- best") == 2
     assert out.count("±") == 1 + (10 * 2 + 1) + (4 * 3 + 3) + 6 * 3  # the heading and the three tables
     assert path.read_bytes().startswith(b"\x89PNG")
