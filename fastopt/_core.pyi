@@ -10,7 +10,7 @@ __test__: dict[str, str]
 
 _Held = tuple[dict[str, Any], tuple[float, ...], dict[str, Any]]
 _States = dict[str, list[NDArray[Any]]]
-_Snapshot = tuple[tuple[int, int, int], list[_Held], list[str], list[int], list[int], _States]
+_Snapshot = tuple[tuple[int, int, int], list[_Held], list[str], list[int], list[int], list[int], _States]
 
 @disjoint_base
 class Zeros:
@@ -32,6 +32,7 @@ class OptimizerState:
     @property
     def grad_norm(self) -> float | None: ...
     _names: list[str]
+    _group_of: list[int]
     _rounding_key: int
     @property
     def _states(self) -> _States: ...

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastopt._tree import ArrayTree, SparseRows, leaves, rebuilt, same_structure
-from fastopt.optimizers.groups import group_dicts
+from fastopt.optimizers.groups import in_groups
 from fastopt.random import DOMAIN_ROUNDING, run_key
 from fastopt.reference.core import Array
 from fastopt.reference.optimizers.averages import ema_update
@@ -41,10 +41,9 @@ class Base:
         state_dtype: str | None,
         rng: Any,
     ):
-        self.params, groups = group_dicts(params, defaults)
-        self.param_groups = [own for _, own in groups]
+        self.params, _, self.param_groups, self._group_of = in_groups(params, defaults)
         self._hyper, self._fixed = list(defaults), fixed  # hyper-parameters of a group, and what no group changes
-        self._group = [own for tree, own in groups for _ in leaves(tree)]
+        self._group = [self.param_groups[number] for number in self._group_of]
         self._names = [name for name, _ in leaves(self.params)]
         self._steps = [0] * len(self._names)
         self._steps_before = [0] * len(self._names)  # those before the states' first
@@ -145,6 +144,8 @@ class Base:
             for key, value in {"rule": self._rule, **self._options, "maximize": self._maximize, **group}.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
+            if len(self.param_groups) > 1:
+                state[f"group/{name}"] = self._group_of[k]
             state[f"step/{name}"] = self._steps[k]
             if self._may_rest:
                 state[f"steps_before_{next(iter(self._states))}/{name}"] = self._steps_before[k]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastopt._tree import ArrayTree
+from fastopt.optimizers.groups import WeightDecay
 from fastopt.reference.core import Array, flush_subnormal, raise_square
 from fastopt.reference.optimizers.adam import least_eps
 from fastopt.reference.optimizers.averages import averaged
@@ -62,7 +63,7 @@ class RMSprop(Base):
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
         *,

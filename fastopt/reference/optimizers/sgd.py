@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastopt._tree import ArrayTree
+from fastopt.optimizers.groups import WeightDecay
 from fastopt.reference.core import Array, flush_subnormal
 from fastopt.reference.optimizers.base import Base
 from fastopt.reference.optimizers.state import _State
@@ -53,7 +54,7 @@ class SGD(Base):
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
