@@ -101,7 +101,7 @@ def _cem(options: argparse.Namespace) -> int:
 def _njit(options: argparse.Namespace) -> int:
     from fastopt.demo import njit
 
-    return njit.main(seed=options.seed)
+    return njit.main(options.seed, plot=options.plot)
 
 
 def _policy_gradient(options: argparse.Namespace) -> int:
@@ -118,7 +118,7 @@ class _Task(NamedTuple):
 
 _TASKS = {  # besides the handwritten digits
     "cem": _Task(_cem, ["plot"], "CartPole-v1 by the cross-entropy method"),
-    "njit": _Task(_njit, [], "a small network trained inside one @njit function, and by the same loop in Python"),
+    "njit": _Task(_njit, ["plot"], "a small network trained inside one @njit function, and by the same loop in Python"),
     "policy-gradient": _Task(
         _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
     ),
