@@ -3,6 +3,7 @@
 Imports torch; nothing else of the package does.
 """
 
+from fastopt.torch import nn as nn
 from fastopt.torch import optim as optim
 
-__all__ = ["optim"]
+__all__ = ["nn", "optim"]

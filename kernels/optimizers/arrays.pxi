@@ -117,3 +117,30 @@ def norm(list arrays, list names):
 
 def clip_factor(double norm, double max_norm):
     return fastopt_clip(norm, max_norm)
+
+
+def tensor_arrays(list tensors, tuple plain_types):
+    """Views of the tensors' memory as arrays; None where one has no dense memory of floats, or shares it with another."""
+    cdef dl_tensor described
+    cdef npy_intp strides[MOST_DIMENSIONS]
+    cdef list arrays = [], keep = [None]
+    cdef int k
+    cdef ndarray a
+    for tensor in tensors:
+        if type(tensor) not in plain_types or not reach(tensor, &described, keep) or not kernels_take(&described) \
+                or described.ndim > MOST_DIMENSIONS or described.data == NULL and size_of(&described) > 0:
+            return None
+        if c_contiguous(&described):
+            a = flat_view(&described)
+        else:
+            for k in range(described.ndim):
+                strides[k] = described.strides[k] * (described.bits // 8)
+            a = PyArray_New(ndarray, described.ndim, <npy_intp*>described.shape, NPY_FLOAT if described.bits == 32 else NPY_DOUBLE,
+                            strides, described.data, 0, NPY_ARRAY_ALIGNED | NPY_ARRAY_WRITEABLE, None)
+        set_array_base(a, tensor)
+        arrays.append(a)
+    try:
+        disjoint(arrays, ["grads"] * len(arrays))
+    except ValueError:
+        return None
+    return arrays

@@ -3,7 +3,10 @@
 
 cdef enum:
     DL_CPU = 1
+    DL_INT = 0
+    DL_UINT = 1
     DL_FLOAT = 2
+    DL_BFLOAT = 4
 
 cdef struct dl_tensor:  # DLTensor
     void* data

@@ -57,9 +57,11 @@ class Adam(_AdamRule, torch.optim.Adam):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
+            max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, capturable=capturable, differentiable=differentiable
         )
         super().__init__(
             params,
@@ -95,9 +97,11 @@ class AdamW(_AdamRule, torch.optim.AdamW):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
+            max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, capturable=capturable, differentiable=differentiable
         )
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, fused=fused)
 
@@ -125,8 +129,10 @@ class SGD(Fused, torch.optim.SGD):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
-        self._take_options(max_grad_norm, skip_nonfinite, ema_decay, differentiable=differentiable)
+        self._take_options(max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, differentiable=differentiable)
         super().__init__(
             params, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize, foreach=foreach, fused=fused
         )
@@ -169,14 +175,21 @@ class RMSprop(Fused, torch.optim.RMSprop):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
+            max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, capturable=capturable, differentiable=differentiable
         )
         super().__init__(params, lr, alpha, eps, weight_decay, momentum, centered, foreach=foreach, maximize=maximize)
 
     def _numbers(self, group: dict[str, Any]) -> Numbers:
         values = checked_rmsprop(group)
+        if group["centered"] and self.state_dtype is not None:
+            raise ValueError(
+                f"state_dtype: expected None when centered, whose difference of two averages needs all of their bits, "
+                f"got {self.state_dtype!r}"
+            )
         states = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)
         momentum = values["momentum"] != 0
         return Numbers(
@@ -206,7 +219,7 @@ class SparseAdam(Fused, torch.optim.SparseAdam):
         eps: float = 1e-8,
         maximize: bool = False,
     ) -> None:
-        self._take_options(None, False, None)
+        self._take_options(None, False, None, None, 0)
         super().__init__(params, lr, betas, eps, maximize)
 
     def _numbers(self, group: dict[str, Any]) -> Numbers:
