@@ -159,7 +159,7 @@ def test_blocks_that_are_cut_otherwise(name):
     before, after = values(codes, exponents), values(state["codes"].numpy(), now)
     np.testing.assert_array_equal(after[exponents == now], before[exponents == now])
     least = 2.0 ** (now.astype(float) - 127 - (17 if signed else 31))  # of the codes that are not 0
-    half = np.maximum(np.abs(before) / 16, least / 2 if signed else least)
+    half = np.maximum(np.abs(before) / 16, least / 2 if signed else 1.125 * least)
     assert (np.abs(after - before) <= half).all()
     assert ((after == 0) <= (before == 0)).all() or signed
 

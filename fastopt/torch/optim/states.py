@@ -39,11 +39,14 @@ def local(tensor: Any) -> Tensor:
 
 def spread_exponents(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same state with an exponent for each element, in the shape of the codes."""
-    if "exponents" not in state or state["exponents"].shape == state["codes"].shape:
+    if "exponents" not in state:
         return state
     codes: Any = state["codes"]
+    exponents: Any = state["exponents"]
+    if exponents.shape == codes.shape and type(exponents) is type(codes):
+        return state
     here = local(codes)
-    exponents: Any = state["exponents"].repeat_interleave(BLOCK)[: here.numel()].reshape(here.shape)
+    exponents = exponents.repeat_interleave(BLOCK)[: here.numel()].reshape(here.shape)
     if here is not codes:
         from torch.distributed.tensor import DTensor
 
