@@ -14,6 +14,7 @@ import fastopt
 _EXTRAS = {  # package -> the extra that installs it
     **dict.fromkeys(("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium"), "demo"),
     **dict.fromkeys(("numba", "scipy"), "numba"),
+    "torch": "torch",
 }
 
 _EXAMPLES = """\
@@ -24,6 +25,7 @@ examples:
   fastopt demo --task cem                        learn CartPole-v1 by the cross-entropy method
   fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
+  fastopt demo --task torch                      the digits in torch, by torch's own Adam and by that of fastopt.torch
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -110,6 +112,12 @@ def _policy_gradient(options: argparse.Namespace) -> int:
     return policy_gradient.cartpole(options.seed, options.plot, options.dropout or 0.0)
 
 
+def _torch(options: argparse.Namespace) -> int:
+    from fastopt.demo import torch
+
+    return torch.main(options.seed, options.plot, options.epochs)
+
+
 class _Task(NamedTuple):
     run: Callable[[argparse.Namespace], int]
     takes: list[str]  # options besides --seed
@@ -122,6 +130,7 @@ _TASKS = {  # besides the handwritten digits
     "policy-gradient": _Task(
         _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
     ),
+    "torch": _Task(_torch, ["plot", "epochs"], "the digits in torch, by torch's own Adam and by that of fastopt.torch"),
 }
 
 
@@ -169,7 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")
     demo.add_argument("--seed", type=_number(int, 0, below=2**32), default=0, help="default: 0")
     recipe = demo.add_argument_group(
-        "recipe (not with --compare or --task, which have their own; --task policy-gradient takes --dropout)"
+        "recipe (not with --compare or --task, which have their own; --task policy-gradient takes --dropout, "
+        "--task torch --epochs)"
     )
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam; sgd has momentum 0.9")
     recipe.add_argument("--lr", type=_number(float, 0), help="learning rate; default: 1e-3, with sgd 0.02")

@@ -145,7 +145,7 @@ def gradients_clipped_over_shards(folder):
 
 @check
 def ranks_with_parameters_of_their_own(folder):
-    """ZeroRedundancyOptimizer gives a rank plain tensors: its max_grad_norm goes by their norm, clip_grad_norm_ by all."""
+    """ZeroRedundancyOptimizer gives a rank plain tensors: max_grad_norm goes by their norm, clip_grad_norm_ by all."""
     shared = DistributedDataParallel(model())
     optimizer = ZeroRedundancyOptimizer(shared.parameters(), optimizer_class=optim.SGD, lr=0.1, max_grad_norm=1e-3)
     backward(shared, 0, dist.get_rank())

@@ -74,12 +74,13 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     fastopt.set_num_threads(2)
     fork = {"vec_env_cls": SubprocVecEnv, "vec_env_kwargs": {"start_method": "fork"}}
-    policy = {"optimizer_class": optim.Adam, "optimizer_kwargs": {"eps": 1e-5}, "net_arch": [512, 512]}
+    policy = {"optimizer_class": optim.Adam, "optimizer_kwargs": {"eps": 1e-5}, "net_arch": [256, 256]}
     model = None
     for seed in range(2):  # the second ones are forked after steps by two threads
         envs = make_vec_env("CartPole-v1", 2, seed=seed, **fork)
         if model is None:
-            model = sb3.PPO("MlpPolicy", envs, n_steps=16, batch_size=32, n_epochs=2, seed=0, device="cpu", policy_kwargs=policy)
+            recipe = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu"}
+            model = sb3.PPO("MlpPolicy", envs, policy_kwargs=policy, **recipe)
         else:
             model.set_env(envs)
         model.learn(32)

@@ -232,7 +232,9 @@ class Fused(torch.optim.Optimizer):
                     f"got {tensor.dtype} of {tuple(tensor.shape)}"
                 )
         if small and rows is not None:
-            raise RuntimeError("grads: sparse ones need an optimiser without state_dtype: the states of other rows stay")
+            raise RuntimeError(
+                "grads: sparse ones need an optimiser without state_dtype: the states of other rows stay"
+            )
         in_order = torch.contiguous_format if small or rows is not None else torch.preserve_format
         model = torch.empty_like(param, memory_format=in_order)  # dense, whatever param is
         for k, tensor in enumerate(found):

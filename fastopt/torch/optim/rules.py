@@ -61,7 +61,13 @@ class Adam(_AdamRule, torch.optim.Adam):
         rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, capturable=capturable, differentiable=differentiable
+            max_grad_norm,
+            skip_nonfinite,
+            ema_decay,
+            state_dtype,
+            rng,
+            capturable=capturable,
+            differentiable=differentiable,
         )
         super().__init__(
             params,
@@ -101,7 +107,13 @@ class AdamW(_AdamRule, torch.optim.AdamW):
         rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, capturable=capturable, differentiable=differentiable
+            max_grad_norm,
+            skip_nonfinite,
+            ema_decay,
+            state_dtype,
+            rng,
+            capturable=capturable,
+            differentiable=differentiable,
         )
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, fused=fused)
 
@@ -179,7 +191,13 @@ class RMSprop(Fused, torch.optim.RMSprop):
         rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, capturable=capturable, differentiable=differentiable
+            max_grad_norm,
+            skip_nonfinite,
+            ema_decay,
+            state_dtype,
+            rng,
+            capturable=capturable,
+            differentiable=differentiable,
         )
         super().__init__(params, lr, alpha, eps, weight_decay, momentum, centered, foreach=foreach, maximize=maximize)
 

@@ -1,9 +1,10 @@
 """States of few bits beside torch's tensors: made, and handed out and loaded without a cast.
 
-Each is a dict of tensors: ``"codes"`` in the shape of its parameter, bfloat16 or uint8, and of the latter ``"exponents"``,
-one for each 256 elements in C order. So nested they go through torch's gathering and its checkpoints, which take a tensor
-among the states for one in the dtype of the parameter. In a state dict each element has its exponent, in the shape of the
-parameter too: so they can be gathered, and cut otherwise for another number of ranks, as the codes can.
+Each is a dict of tensors: ``"codes"`` in the shape of its parameter, bfloat16 or uint8, and of the latter
+``"exponents"``, one for each 256 elements in C order. So nested they go through torch's gathering and its checkpoints,
+which take a tensor among the states for one in the dtype of the parameter. In a state dict each element has its
+exponent, in the shape of the parameter too: so they can be gathered, and cut otherwise for another number of ranks, as
+the codes can.
 """
 
 from __future__ import annotations
