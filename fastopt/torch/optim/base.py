@@ -300,9 +300,12 @@ class Fused(torch.optim.Optimizer):
         Raises
         ------
         ValueError
-            If the groups, or the bits of the states, are not those of this optimiser. Nothing is changed then.
+            If the groups, or the bits of the states, are not those of this optimiser, or "step" is missing. Nothing is
+            changed then.
         """
-        hook = self.register_load_state_dict_pre_hook(lambda _, found: keep_codes(found, self._state_dtype))
+        hook = self.register_load_state_dict_pre_hook(
+            lambda _, found: keep_codes(found, self._state_dtype, self._counts)
+        )
         try:
             super().load_state_dict(state_dict)
         finally:

@@ -60,7 +60,7 @@ def spread_exponents(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def gather_exponents(name: str, state: dict[str, Tensor]) -> None:
     """The other way round, in place: the largest exponent of a block is its own.
 
-    Where it is not that of an element, since a shard begins elsewhere than it did, the code is rounded to the nearest one.
+    Where it is not that of an element, since a shard begins elsewhere than it did, the code goes to the nearest one.
     """
     codes, exponents = local(state["codes"]), local(state["exponents"]).reshape(-1)
     if exponents.shape[0] != codes.numel():
@@ -124,13 +124,15 @@ def is_small(value: Any) -> bool:
     return isinstance(value, dict) and "codes" in value
 
 
-def keep_codes(state_dict: dict[str, Any], state_dtype: str | None) -> dict[str, Any]:
+def keep_codes(state_dict: dict[str, Any], state_dtype: str | None, counts: bool) -> dict[str, Any]:
     """A state dict whose states of few bits are :class:`Kept`; ValueError for states of another form than ours."""
     states = {}
     for number, own in state_dict["state"].items():
         states[number] = own
         if not isinstance(own, dict):
             continue
+        if counts and own and "step" not in own:  # torch would say so after it has taken over the rest
+            raise ValueError(f"state[{number!r}]['step']: expected the number of steps taken, got a state without it")
         states[number] = dict(own)
         for name, value in own.items():
             if name == "rounding":
