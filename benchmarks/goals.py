@@ -38,7 +38,7 @@ from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_random import RandomNormal, RandomRaw
-from bench_torch_optim import ManyTensors, PolicyRMSprop, PolicyTensors, TensorAdam, TensorChain, TensorRMSprop
+from bench_torch_optim import ManyTensors, PolicyRMSprop, PolicyTensors, TensorAdam, TensorChain, TensorRMSprop, Turns
 
 from fastopt import machine
 
@@ -78,6 +78,7 @@ GOALS = [
     Goal("torch.optim.RMSprop, six tensors", PolicyRMSprop, 4610, 1, at_least={"torch_foreach": 20, "torch_loop": 20}),
     Goal("torch.optim.RMSprop, 2^24", TensorRMSprop, 2**24, 1, at_least={"torch_foreach": 4, "torch_loop": 4}),
     Goal("torch.optim.Adam, 2^26", TensorAdam, 2**26, 2, at_least={"torch": 1}),
+    Goal("torch's products and our step by turns", Turns, 2**18, 2, at_least={"apart": 1 / 1.1}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 50}),
@@ -118,6 +119,7 @@ RIVALS = {
     "torch_foreach": "torch foreach",
     "torch_loop": "torch without foreach",
     "torch_set_to_none": "torch with set_to_none=True",
+    "apart": "the same calls, but not by turns",
     "float32": "our own float32 states",
     "numpy": "NumPy",
     "numpy_by_columns": "NumPy by columns and BLAS",

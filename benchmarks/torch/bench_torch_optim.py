@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -125,9 +126,50 @@ class TensorChain(PolicyTensors):
             np.testing.assert_allclose(one, other, rtol=self.rtol, atol=PolicyChain.atol)
 
 
+class Turns(TensorAdam):
+    """torch's products and our step: by turns, where each pool finds the other's threads still awake, and apart."""
+
+    name = "torch, adam and products by turns"
+    data = sizes(np.float32, 18)
+    contenders = ("apart", "fastopt")
+    rounds, width = 10, 512
+
+    def parts(self) -> tuple[Call, Call]:
+        a = torch.ones(self.width, self.width)
+        b, c = torch.ones_like(a), torch.empty_like(a)
+        return functools.partial(torch.mm, a, b, out=c), super().fastopt()
+
+    def fastopt(self) -> Call:
+        product, step = self.parts()
+
+        def call() -> None:
+            for _ in range(self.rounds):
+                product()
+                step()
+
+        return call
+
+    def apart(self) -> Call:
+        product, step = self.parts()
+
+        def call() -> None:
+            for part in (product, step):
+                for _ in range(self.rounds):
+                    part()
+
+        return call
+
+    def expected(self) -> list[Any]:
+        op = type(self)(self.dtype, self.size)
+        call = Adam.fastopt(op)
+        for _ in range(self.checked_calls * self.rounds):
+            call()
+        return op.params
+
+
 @pytest.mark.skipif(torch is None, reason="needs torch")
 @pytest.mark.parametrize(
-    "case", cases(TensorAdam, PolicyTensors, ManyTensors, TensorRMSprop, PolicyRMSprop, TensorChain), ids=str
+    "case", cases(TensorAdam, PolicyTensors, ManyTensors, TensorRMSprop, PolicyRMSprop, TensorChain, Turns), ids=str
 )
 def test_torch_optim(case: Case, race: Any) -> None:
     race(case)
