@@ -60,9 +60,10 @@ def train(model: Any, optimizer: Any, data: Digits, recipe: Recipe, tick: Tick =
     for _ in range(recipe.epochs):
         losses = []
         model.train()
-        for batch in torch.randperm(len(x)).split(recipe.batch_size):
+        order: Any = torch.randperm(len(x))
+        for batch in order.split(recipe.batch_size):
             start = perf_counter()
-            loss = entropy(model(x[batch]), labels[batch])
+            loss: Any = entropy(model(x[batch]), labels[batch])
             forward = perf_counter()
             loss.backward()
             backward = perf_counter()
@@ -99,9 +100,8 @@ def main(seed: int = 0, plot: Path | None = None, epochs: int | None = None) -> 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as elsewhere in these demos: products this small gain nothing from a second one
     try:
-        for name, rule, options in zip(
-            NAMES, (torch.optim.Adam, fastopt.torch.optim.Adam), ({"fused": True}, {}), strict=True
-        ):
+        ways: list[tuple[Any, dict[str, bool]]] = [(torch.optim.Adam, {"fused": True}), (fastopt.torch.optim.Adam, {})]
+        for name, (rule, options) in zip(NAMES, ways, strict=True):
             model = copy.deepcopy(first)
             with fastopt.num_threads(1), progress(f"{name:>19}", steps(data, recipe)) as tick:
                 runs.append(train(model, rule(groups(model, recipe), lr=recipe.lr, **options), data, recipe, tick))
