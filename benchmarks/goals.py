@@ -38,7 +38,16 @@ from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_random import RandomNormal, RandomRaw
-from bench_torch_optim import ManyTensors, PolicyRMSprop, PolicyTensors, TensorAdam, TensorChain, TensorRMSprop, Turns
+from bench_torch_optim import (
+    BFloat16Tensors,
+    ManyTensors,
+    PolicyRMSprop,
+    PolicyTensors,
+    TensorAdam,
+    TensorChain,
+    TensorRMSprop,
+    Turns,
+)
 
 from fastopt import machine
 
@@ -79,6 +88,8 @@ GOALS = [
     Goal("torch.optim.RMSprop, 2^24", TensorRMSprop, 2**24, 1, at_least={"torch_foreach": 4, "torch_loop": 4}),
     Goal("torch.optim.Adam, 2^26", TensorAdam, 2**26, 2, at_least={"torch": 1}),
     Goal("torch's products and our step by turns", Turns, 2**18, 2, at_least={"apart": 1 / 1.1}),
+    Goal("torch.optim.Adam, bfloat16, 2^24", BFloat16Tensors, 2**24, 2, at_least={"torch": 1}),
+    Goal("torch.optim.Adam, bfloat16, 2^26", BFloat16Tensors, 2**26, 2, at_least={"torch": 1}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 50}),

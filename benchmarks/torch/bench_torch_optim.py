@@ -24,9 +24,13 @@ class TensorAdam(Adam):
     contenders = ("torch", "torch_foreach", "fastopt")
     rule, options = "Adam", {"betas": (BETA1, BETA2), "eps": EPS}
 
+    def tensors(self) -> tuple[list[Any], list[Any]]:
+        return from_numpy(*self.params), from_numpy(*self.grads)
+
     def made(self, module: Any, **implementation: Any) -> tuple[list[Any], Any]:
-        params = [torch.nn.Parameter(p) for p in from_numpy(*self.params)]
-        for param, grad in zip(params, from_numpy(*self.grads), strict=True):
+        tensors, grads = self.tensors()
+        params = [torch.nn.Parameter(p) for p in tensors]
+        for param, grad in zip(params, grads, strict=True):
             param.grad = grad
         return params, getattr(module, self.rule)(params, LR, **self.options, **implementation)
 
@@ -51,6 +55,32 @@ class TensorAdam(Adam):
         for _ in range(self.checked_calls):
             call()
         return op.params
+
+
+class BFloat16Tensors(TensorAdam):
+    """Parameters, gradients and states of bfloat16; NumPy has their codes."""
+
+    name = "torch, adam, bfloat16"
+    data = sizes(np.float32, 24, 26)
+    contenders = ("torch", "fastopt")  # torch's foreach rounds after every operation
+    rtol, atol = 0.0, 1.0  # of codes: one rounding
+
+    def split(self, values: Any) -> list[Any]:
+        return [(values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)]
+
+    def tensors(self) -> tuple[list[Any], list[Any]]:
+        params, grads = ([t.view(torch.bfloat16) for t in from_numpy(*arrays)] for arrays in (self.params, self.grads))
+        return params, grads
+
+    def result(self, returned: Any) -> list[Any]:
+        return [codes.astype(np.int32) for codes in self.params]
+
+    def expected(self) -> list[Any]:
+        op = type(self)(self.dtype, self.size)
+        arrays = [op.params[0], op.grads[0], *op.zeros(), *op.zeros()]
+        for step in range(self.checked_calls):
+            fastopt.adam_step(*arrays, step + 1, lr=LR, betas=(BETA1, BETA2), eps=EPS)
+        return op.result(None)
 
 
 class PolicyTensors(TensorAdam):
@@ -169,7 +199,9 @@ class Turns(TensorAdam):
 
 @pytest.mark.skipif(torch is None, reason="needs torch")
 @pytest.mark.parametrize(
-    "case", cases(TensorAdam, PolicyTensors, ManyTensors, TensorRMSprop, PolicyRMSprop, TensorChain, Turns), ids=str
+    "case",
+    cases(TensorAdam, BFloat16Tensors, PolicyTensors, ManyTensors, TensorRMSprop, PolicyRMSprop, TensorChain, Turns),
+    ids=str,
 )
 def test_torch_optim(case: Case, race: Any) -> None:
     race(case)

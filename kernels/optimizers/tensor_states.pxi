@@ -52,6 +52,8 @@ cdef int take_rounding(small_states* small, value, list keep) except -1:
 cdef bint small_state_fits(const small_states* small, Py_ssize_t k, const dl_tensor* codes, const dl_tensor* param) except -1:
     """Whether the codes of state k are in the order of a parameter in C order."""
     cdef int i
+    if param.code == DL_BFLOAT:
+        raise TypeError("params: expected float32 or float64 with state_dtype, got bfloat16, whose states are of few bits already")
     cdef bint fits = codes.device_type == DL_CPU and codes.ndim == param.ndim and c_contiguous(codes)
     if small.form == FASTOPT_8BIT:
         fits = fits and codes.code == DL_UINT and codes.bits == 8 \

@@ -150,7 +150,7 @@ cdef class TensorStep:
                     continue
                 grad = grads[k].clone()
                 keep.append(grad)
-                if not reach(grad, &self._tensors[k].parts[GRAD], keep) or not same_layout(&self._tensors[k].parts[PARAM], &self._tensors[k].parts[GRAD]):
+                if not reach(grad, &self._tensors[k].parts[GRAD], keep) or not self.alike(&self._tensors[k]):
                     raise RuntimeError("params: expected memory of their own, got parameters that overlap others or gradients")
         self.fill_jobs(numbers, multiplier, -1 if ema_decay is None else <double>ema_decay)
         self._raise_versions(params)
@@ -282,7 +282,7 @@ cdef class TensorStep:
             else:
                 reached = reached and reach(tensors[k], &r.parts[k], keep)
         if not reached or not self.alike(r):
-            raise TypeError("params: expected dense tensors of float32 or float64 in the processor's memory")
+            raise TypeError("params: expected dense tensors of float32, float64 or bfloat16 in the processor's memory")
         return shard
 
     cdef int count_step(self, owner, tensors_of_parameter* r, p, dict own, list keep, list made, list counted) except -1:
@@ -311,14 +311,23 @@ cdef class TensorStep:
         return 0
 
     cdef bint alike(self, const tensors_of_parameter* r) except -1:
-        """Whether a kernel takes the tensors as they are: dense, of one layout, and with memory."""
+        """Whether a kernel takes the tensors as they are: dense, of one type and layout, and with memory. The average of a
+        bfloat16 parameter is of float32, in which it moves."""
         cdef int k
+        cdef const dl_tensor* param = &r.parts[PARAM]
         for k in range(r.count):
             if r.small.form != FASTOPT_WHOLE and STATES <= k < r.count - r.averaged:
-                if not small_state_fits(&r.small, k - STATES, &r.parts[k], &r.parts[PARAM]):
+                if not small_state_fits(&r.small, k - STATES, &r.parts[k], param):
                     return False
-            elif not (kernels_take(&r.parts[k]) if k == PARAM or k == GRAD and r.rows != NULL
-                    else same_layout(&r.parts[PARAM], &r.parts[k])):
+            elif k == PARAM or k == GRAD and r.rows != NULL:
+                if not kernels_take(&r.parts[k]):
+                    return False
+            elif not same_layout(param, &r.parts[k]):
+                return False
+            elif r.averaged and k == r.count - 1 and param.code == DL_BFLOAT:
+                if r.parts[k].code != DL_FLOAT or r.parts[k].bits != 32:
+                    return False
+            elif not same_type(param, &r.parts[k]):
                 return False
             if r.parts[k].data == NULL and size_of(&r.parts[k]) > 0:
                 raise RuntimeError("params: expected tensors with memory, got one that has none")
@@ -352,10 +361,11 @@ cdef class TensorStep:
                 more = np.empty(number)
                 blocks = <double*>PyArray_DATA(<ndarray>more)
             args.block_sums = blocks
-            run(fastopt_kernels.core.sum_squares[grad.bits == 64], &args, number, SUM_GRAIN)
+            run(fastopt_kernels.core.sum_squares_bfloat16[0] if grad.code == DL_BFLOAT
+                else fastopt_kernels.core.sum_squares[grad.bits == 64], &args, number, SUM_GRAIN)
             sums[k] = fastopt_add_up(blocks, number)
         if fastopt_lost_squares(fastopt_add_up(sums, self._count)):
-            scale = scaled_squares([flat_view(&self._tensors[k].parts[GRAD]) for k in range(self._count)], sums)
+            scale = scaled_squares([widened(flat_view(&self._tensors[k].parts[GRAD])) for k in range(self._count)], sums)
         return fastopt_norm(multiplier, sums, self._count, scale)
 
     cdef bint overlaps(self) noexcept:
@@ -394,13 +404,14 @@ cdef class TensorStep:
     cdef int fill_jobs(self, list numbers, double multiplier, double ema_decay) except -1:
         """Fill in a job for each parameter; no state is reached here, so that nothing has changed when an error is raised."""
         cdef Py_ssize_t k, previous = -1
-        cdef int part, kind
+        cdef int part, kind, form
         cdef tensors_of_parameter* r
         cdef tensors_of_parameter* before = NULL
         cdef tuple of_group
         for k in range(self._count):
             r = &self._tensors[k]
             kind = r.parts[PARAM].bits == 64
+            form = FASTOPT_BFLOAT16_PARAMS if r.parts[PARAM].code == DL_BFLOAT else r.small.form
             if before == NULL or before.group != r.group or before.t != r.t or before.parts[PARAM].bits != r.parts[PARAM].bits:
                 of_group = <tuple>numbers[r.group]  # which those after it share
                 hyper = of_group[0]
@@ -422,7 +433,7 @@ cdef class TensorStep:
                 self._args[k].step.ema = r.parts[r.count - 1].data
                 self._args[k].step.ema_rate = fastopt_average_rate(ema_decay)
             self._args[k].step.scalars = &self._scalars[previous]
-            self._jobs[k].kernel = fastopt_rule_kernels(self._rule, r.small.form)[kind]
+            self._jobs[k].kernel = fastopt_rule_kernels(self._rule, form)[kind]
             self._jobs[k].args = &self._args[k]
             self._jobs[k].size = r.size
             self._jobs[k].grain = OPTIMIZER_GRAIN

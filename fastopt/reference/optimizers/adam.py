@@ -12,8 +12,10 @@ from fastopt.optimizers.groups import WeightDecay
 from fastopt.reference.core import Array, flush_subnormal, power, raise_square
 from fastopt.reference.optimizers.averages import averaged
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.bfloat16 import of_codes
 
 
+@of_codes
 def adam_update(
     param: Array,
     grad: Array,

@@ -12,6 +12,7 @@ from fastopt.optimizers.groups import in_groups
 from fastopt.random import DOMAIN_ROUNDING, run_key
 from fastopt.reference.core import Array
 from fastopt.reference.optimizers.averages import ema_update
+from fastopt.reference.optimizers.bfloat16 import widened
 from fastopt.reference.optimizers.gradients import clip_factor, multiplied_norm, summed_rows
 from fastopt.reference.optimizers.state import _State
 from fastopt.reference.random import words
@@ -55,7 +56,7 @@ class Base:
             name: [_State(array, state_dtype, signed=number == 0) for array in arrays]
             for number, name in enumerate(state_names)
         }
-        self._ema = [] if ema_decay is None else [array.copy() for array in arrays]
+        self._ema = [] if ema_decay is None else [widened(array.copy()) for array in arrays]  # float32 of codes
         self.step_count = self.skipped_steps = 0
         self.grad_norm: float | None = None
 
@@ -112,7 +113,7 @@ class Base:
                 state.store(value, self._chance(k, param, step, 0 if state.signed else 1))
         if self._ema:
             assert self._ema_decay is not None
-            ema_update(self._ema[k], param, self._ema_decay)
+            ema_update(self._ema[k], widened(param), self._ema_decay)
 
     def _moving(self, states: list[_State], hyper: dict[str, Any]) -> list[_State]:
         """The states that a step reads and writes."""

@@ -12,9 +12,11 @@ from fastopt.reference.core import Array, flush_subnormal, raise_square
 from fastopt.reference.optimizers.adam import least_eps
 from fastopt.reference.optimizers.averages import averaged
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.bfloat16 import of_codes
 from fastopt.reference.optimizers.state import _State
 
 
+@of_codes
 def rmsprop_update(
     param: Array,
     grad: Array,

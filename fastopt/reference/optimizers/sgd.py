@@ -8,9 +8,11 @@ from fastopt._tree import ArrayTree
 from fastopt.optimizers.groups import WeightDecay
 from fastopt.reference.core import Array, flush_subnormal
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.bfloat16 import of_codes
 from fastopt.reference.optimizers.state import _State
 
 
+@of_codes
 def sgd_update(
     param: Array,
     grad: Array,

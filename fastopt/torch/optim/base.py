@@ -129,11 +129,15 @@ class Fused(torch.optim.Optimizer):
 
     @property
     def ema_params(self) -> list[Tensor] | None:
-        """The averages of the parameters in the order of the groups: ``state[p]["ema"]``. None without `ema_decay`."""
+        """The averages of the parameters in the order of the groups: ``state[p]["ema"]``. None without `ema_decay`.
+
+        Those of bfloat16 parameters are float32: rounded to bfloat16, an average of long memory would never move.
+        """
         if self._ema_decay is None:
             return None
         of = {p: self.state[p].get("ema") for p in self.state}
-        return [p.detach() if of.get(p) is None else of[p] for group in self.param_groups for p in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        return [p.detach().to(_dtype_of_average(p)) if of.get(p) is None else of[p] for p in params]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters in place by one step.
@@ -193,7 +197,7 @@ class Fused(torch.optim.Optimizer):
             dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
             return torch.zeros((), dtype=dtype)
         if name == "ema":
-            return param.detach().clone(memory_format=torch.preserve_format)
+            return param.detach().to(_dtype_of_average(param), copy=True, memory_format=torch.preserve_format)
         if self._state_dtype is not None:
             return small_state(param, self._state_dtype)
         return torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
@@ -226,9 +230,11 @@ class Fused(torch.optim.Optimizer):
             if k in small:
                 continue  # whose codes the compiled step looks at
             _check_tensor(tensor, name)
-            if tensor.dtype != param.dtype or (tensor.shape != param.shape and not (k == 1 and rows is not None)):
+            averaged = self._ema_decay is not None and k == len(found) - 1
+            dtype = _dtype_of_average(param) if averaged else param.dtype
+            if tensor.dtype != dtype or (tensor.shape != param.shape and not (k == 1 and rows is not None)):
                 raise RuntimeError(
-                    f"{name}: expected {param.dtype} of shape {tuple(param.shape)} like its parameter, "
+                    f"{name}: expected {dtype} of shape {tuple(param.shape)} like its parameter, "
                     f"got {tensor.dtype} of {tuple(tensor.shape)}"
                 )
         if small and rows is not None:
@@ -241,7 +247,7 @@ class Fused(torch.optim.Optimizer):
             if k in small:
                 found[k] = {name: getattr(part, "_local_tensor", part) for name, part in small[k].items()}
             elif (k != 1 or rows is None) and tensor.stride() != model.stride():
-                found[k] = torch.empty_like(model).copy_(tensor)
+                found[k] = torch.empty_like(model, dtype=tensor.dtype).copy_(tensor)
                 if k != 1:
                     copies.append((tensor, found[k]))
         return found, sharded, rows
@@ -267,10 +273,30 @@ class Fused(torch.optim.Optimizer):
             added = self.param_groups[-1]
             for param in added["params"]:
                 _check_tensor(_real(getattr(param, "_local_tensor", param).detach()), "params")
+                if self._state_dtype is not None and param.dtype == torch.bfloat16:
+                    raise TypeError(
+                        f"state_dtype: expected None with parameters of bfloat16, whose states are of it too, "
+                        f"got {self._state_dtype!r}"
+                    )
             self._numbers(added)
         except BaseException:
             del self.param_groups[-1]
             raise
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's; but an average stays float32 where torch casts states to a bfloat16 parameter's dtype."""
+        loaded: list[dict[str, Any]] = []  # what the hooks have made of it
+        handle = self.register_load_state_dict_pre_hook(lambda _, state: loaded.append(state))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+        numbers = [number for group in loaded[0]["param_groups"] for number in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for number, param in zip(numbers, params, strict=True):
+            average = loaded[0]["state"].get(number, {}).get("ema")
+            if average is not None and param.dtype == torch.bfloat16:
+                self.state[param]["ema"] = average.to(torch.float32)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, or set them to zero: as torch's, without its record where no profiler is on."""
@@ -338,8 +364,12 @@ def _check_tensor(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected tensors on the CPU, got one on {tensor.device}; use torch.optim for it")
     if tensor.layout != torch.strided:
         raise ValueError(f"{name}: expected dense tensors, got one of layout {tensor.layout}")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; use torch.optim for it")
+    if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise TypeError(f"{name}: expected float32, float64 or bfloat16, got {tensor.dtype}; use torch.optim for it")
+
+
+def _dtype_of_average(param: Tensor) -> torch.dtype:
+    return torch.float32 if param.dtype == torch.bfloat16 else param.dtype
 
 
 def _of_one_layout(tensors: list[Any]) -> list[Any]:

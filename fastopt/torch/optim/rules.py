@@ -156,6 +156,7 @@ class SGD(Fused, torch.optim.SGD):
 
     def _of_sparse(self, grad: Tensor, param: Tensor, group: dict[str, Any]) -> tuple[Tensor, Any]:
         whole = group["momentum"] != 0 or group["weight_decay"] != 0 or self.ema_decay is not None
+        whole = whole or param.dtype == torch.bfloat16  # of which no kernel takes rows
         if whole or param.dim() != 2 or grad.sparse_dim() != 1:  # all rows move
             return grad.to_dense(), None
         return rows_of(grad, param)
@@ -241,6 +242,8 @@ class SparseAdam(Fused, torch.optim.SparseAdam):
         super().__init__(params, lr, betas, eps, maximize)
 
     def _numbers(self, group: dict[str, Any]) -> Numbers:
+        if any(param.dtype == torch.bfloat16 for param in group["params"]):
+            raise TypeError("params: expected float32 or float64, got torch.bfloat16; use torch.optim for it")
         values = checked_adam({**group, "weight_decay": 0.0})
         numbers = (values["lr"], *values["betas"], values["eps"], 0.0, 0.0)
         return Numbers(numbers, bool(group["maximize"]), ("exp_avg", "exp_avg_sq"))
