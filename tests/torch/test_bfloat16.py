@@ -83,31 +83,47 @@ FUSED = [
     ("Adam", {"lr": 1e-2}),
     ("Adam", {"lr": 1e-2, "amsgrad": True, "weight_decay": 0.1, "maximize": True}),
     ("AdamW", {"lr": 1e-2, "betas": (0.8, 0.9)}),
+]
+IN_FLOAT32 = [
+    *FUSED,
     ("SGD", {"lr": 1e-2, "weight_decay": 0.1}),
     ("SGD", {"lr": 1e-2, "momentum": 0.9, "nesterov": True}),
+    ("RMSprop", {"lr": 1e-2, "momentum": 0.9, "weight_decay": 0.1}),
 ]
+
+
+def compare_steps(name, options, dtype, **implementation):
+    """Step by step from one state: equal but where another order of operations decides a rounding to bfloat16."""
+    params, others = bfloat16_parameters(shapes=((10_007,),)), bfloat16_parameters(shapes=((10_007,),))
+    others[0].data = others[0].data.to(dtype)
+    optimizer, twin = (
+        getattr(optim, name)(params, **options),
+        getattr(torch.optim, name)(others, **options, **implementation),
+    )
+    for step in range(8):
+        give_gradients(params, step)
+        others[0].grad = params[0].grad.to(dtype)
+        optimizer.step()
+        twin.step()
+        pairs = [(params[0].data, others[0].data)]
+        for key, value in twin.state[others[0]].items():
+            if key != "step" and value is not None:
+                pairs.append((optimizer.state[params[0]][key], value))
+        for one, other in pairs:
+            torch.testing.assert_close(one, other.to(torch.bfloat16), rtol=2**-7, atol=1e-6)
+            assert (one != other.to(torch.bfloat16)).float().mean() < 0.01
+            other.copy_(one)
 
 
 @pytest.mark.parametrize(("name", "options"), FUSED, ids=str)
 def test_a_step_is_torchs_fused_one_to_one_rounding(name, options):
-    """Both widen, step in float32 and round once; the bias corrections stand elsewhere, which may decide a rounding."""
-    params, others = bfloat16_parameters(shapes=((10_007,),)), bfloat16_parameters(shapes=((10_007,),))
-    optimizer, twin = getattr(optim, name)(params, **options), getattr(torch.optim, name)(others, fused=True, **options)
-    for step in range(8):
-        give_gradients(params, step)
-        give_gradients(others, step)
-        optimizer.step()
-        twin.step()
-        pairs = [(params[0], others[0])]
-        state = twin.state[others[0]]
-        pairs += [(optimizer.state[params[0]][key], value) for key, value in state.items() if key != "step"]
-        for one, other in pairs:
-            if other is None:
-                continue
-            one, other = one.detach(), other.detach()
-            torch.testing.assert_close(one, other, rtol=2**-7, atol=1e-6)
-            assert (one != other).float().mean() < 0.01
-            one.copy_(other)  # each step is compared from one state
+    """(Its fused SGD is no oracle: that of 2.13 leaves parameters of bfloat16 where they are, but for the last few.)"""
+    compare_steps(name, options, torch.bfloat16, fused=True)
+
+
+@pytest.mark.parametrize(("name", "options"), IN_FLOAT32, ids=str)
+def test_a_step_is_torchs_in_float32_rounded_once(name, options):
+    compare_steps(name, options, torch.float32)
 
 
 def test_parameters_of_several_types_in_one_group():
@@ -191,7 +207,7 @@ def test_grad_scaler():
 
 def test_clipping_is_clip_grad_norm_and_a_step():
     params, others = bfloat16_parameters(), bfloat16_parameters()
-    optimizer, twin = optim.SGD(params, lr=0.25, max_grad_norm=0.5), torch.optim.SGD(others, lr=0.25, fused=True)
+    optimizer, twin = optim.SGD(params, lr=0.25, max_grad_norm=0.5), torch.optim.SGD(others, lr=0.25)
     give_gradients(params, 0)
     give_gradients(others, 0)
     optimizer.step()
