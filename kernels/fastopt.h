@@ -623,8 +623,8 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(cem_refit, cem_refit_args)           \
     KERNEL(cem_refit_full, cem_refit_args)
 
-/* The rules of the optimisers: each has the kernels NAME, NAME_bfloat16, NAME_8bit, NAME_rows and NAME_bfloat16_params above, NAME_scalars, and
-   fastopt_NAME_scalars. */
+/* The rules of the optimisers: each has the kernels NAME, NAME_bfloat16, NAME_8bit, NAME_rows and NAME_bfloat16_params above,
+   NAME_scalars, and fastopt_NAME_scalars. */
 #define FASTOPT_RULES(RULE) \
     RULE(adam)              \
     RULE(sgd)               \

@@ -11,7 +11,7 @@ namespace {
 
 template <void (*STEP)(const optimizer_args&, int64_t, int64_t)>
 void step_bfloat16(const optimizer_args& a, int64_t begin, int64_t end) {
-    constexpr int64_t ARRAYS = 5, GRAD = 4, BLOCK = 1024, APART = BLOCK + 208;  // see "4 KiB aliasing" in kernels/README.md
+    constexpr int64_t ARRAYS = 5, BLOCK = 1024, APART = BLOCK + 208;  // see "4 KiB aliasing" in kernels/README.md
     alignas(64) float wide[ARRAYS][APART];
     const averaging<float> moved(a.step.ema_rate);
     optimizer_args own = {};
