@@ -16,7 +16,7 @@ from fastopt import _core
 from fastopt._checks import finite_number, flag
 from fastopt._tree import SparseRows
 from fastopt.random import run_key
-from fastopt.torch.optim.states import gather_exponents, keep_codes, small_state, spread_states, unkept
+from fastopt.torch.optim.states import dtype_of_average, gather_exponents, keep_codes, small_state, spread_states, unkept
 
 PLAIN = (torch.nn.Parameter, Tensor)
 _DLPACK_CODES = {torch.uint8: 1, torch.float32: 2, torch.float64: 2, torch.bfloat16: 4, torch.int64: 0}
@@ -137,7 +137,7 @@ class Fused(torch.optim.Optimizer):
             return None
         of = {p: self.state[p].get("ema") for p in self.state}
         params = [p for group in self.param_groups for p in group["params"]]
-        return [p.detach().to(_dtype_of_average(p)) if of.get(p) is None else of[p] for p in params]
+        return [p.detach().to(dtype_of_average(p)) if of.get(p) is None else of[p] for p in params]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters in place by one step.
@@ -197,7 +197,7 @@ class Fused(torch.optim.Optimizer):
             dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
             return torch.zeros((), dtype=dtype)
         if name == "ema":
-            return param.detach().to(_dtype_of_average(param), copy=True, memory_format=torch.preserve_format)
+            return param.detach().to(dtype_of_average(param), copy=True, memory_format=torch.preserve_format)
         if self._state_dtype is not None:
             return small_state(param, self._state_dtype)
         return torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
@@ -231,7 +231,7 @@ class Fused(torch.optim.Optimizer):
                 continue  # whose codes the compiled step looks at
             _check_tensor(tensor, name)
             averaged = self._ema_decay is not None and k == len(found) - 1
-            dtype = _dtype_of_average(param) if averaged else param.dtype
+            dtype = dtype_of_average(param) if averaged else param.dtype
             if tensor.dtype != dtype or (tensor.shape != param.shape and not (k == 1 and rows is not None)):
                 raise RuntimeError(
                     f"{name}: expected {dtype} of shape {tuple(param.shape)} like its parameter, "
@@ -283,21 +283,6 @@ class Fused(torch.optim.Optimizer):
             del self.param_groups[-1]
             raise
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's; but an average stays float32 where torch casts states to a bfloat16 parameter's dtype."""
-        loaded: list[dict[str, Any]] = []  # what the hooks have made of it
-        handle = self.register_load_state_dict_pre_hook(lambda _, state: loaded.append(state))
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            handle.remove()
-        numbers = [number for group in loaded[0]["param_groups"] for number in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for number, param in zip(numbers, params, strict=True):
-            average = loaded[0]["state"].get(number, {}).get("ema")
-            if average is not None and param.dtype == torch.bfloat16:
-                self.state[param]["ema"] = average.to(torch.float32)
-
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, or set them to zero: as torch's, without its record where no profiler is on."""
         if not set_to_none or _profiler_enabled():
@@ -321,7 +306,8 @@ class Fused(torch.optim.Optimizer):
             hook.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state as torch's; states of few bits as they are, without a cast.
+        """Take over a state as torch's; states of few bits as they are, without a cast, and averages as float32 where
+        parameters are bfloat16.
 
         Raises
         ------
@@ -366,10 +352,6 @@ def _check_tensor(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected dense tensors, got one of layout {tensor.layout}")
     if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise TypeError(f"{name}: expected float32, float64 or bfloat16, got {tensor.dtype}; use torch.optim for it")
-
-
-def _dtype_of_average(param: Tensor) -> torch.dtype:
-    return torch.float32 if param.dtype == torch.bfloat16 else param.dtype
 
 
 def _of_one_layout(tensors: list[Any]) -> list[Any]:

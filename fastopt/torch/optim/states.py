@@ -30,6 +30,11 @@ def small_state(param: Tensor, state_dtype: str) -> dict[str, Tensor]:
     return {"codes": codes, "exponents": torch.zeros(-(-local(codes).numel() // BLOCK), dtype=torch.uint8)}
 
 
+def dtype_of_average(param: Tensor) -> torch.dtype:
+    """Rounded to bfloat16, an average of long memory would never move."""
+    return torch.float32 if param.dtype == torch.bfloat16 else param.dtype
+
+
 def local(tensor: Any) -> Tensor:
     """A tensor, or the shard of it that is here."""
     return getattr(tensor, "_local_tensor", tensor)
@@ -135,7 +140,7 @@ def keep_codes(state_dict: dict[str, Any], state_dtype: str | None, counts: bool
             raise ValueError(f"state[{number!r}]['step']: expected the number of steps taken, got a state without it")
         states[number] = dict(own)
         for name, value in own.items():
-            if name == "rounding":
+            if name in ("rounding", "ema"):
                 states[number][name] = Kept(value)
             elif name not in WHOLE and value is not None:
                 found = None if not is_small(value) else "8bit" if "exponents" in value else "bfloat16"
@@ -150,8 +155,9 @@ def keep_codes(state_dict: dict[str, Any], state_dtype: str | None, counts: bool
 
 def unkept(state: Any) -> None:
     """Put the values of :class:`Kept` back, in place."""
-    for own in state.values():
+    for param, own in state.items():
         if isinstance(own, dict):
             for name, value in own.items():
                 if isinstance(value, Kept):
-                    own[name] = dict(value.value)
+                    kept = value.value
+                    own[name] = kept.to(dtype_of_average(param)) if isinstance(kept, Tensor) else dict(kept)
