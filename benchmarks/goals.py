@@ -38,6 +38,10 @@ from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_random import RandomNormal, RandomRaw
+from bench_torch_nn import FusedLayer as TensorLayer
+from bench_torch_nn import Layer as TensorDropout
+from bench_torch_nn import Network, SmallWithout
+from bench_torch_nn import Small as SmallDropout
 from bench_torch_optim import (
     BFloat16Tensors,
     ManyTensors,
@@ -90,6 +94,11 @@ GOALS = [
     Goal("torch's products and our step by turns", Turns, 2**18, 2, at_least={"apart": 1 / 1.1}),
     Goal("torch.optim.Adam, bfloat16, 2^24", BFloat16Tensors, 2**24, 2, at_least={"torch": 1}),
     Goal("torch.optim.Adam, bfloat16, 2^26", BFloat16Tensors, 2**26, 2, at_least={"torch": 1}),
+    Goal("torch.nn.Dropout, forward and backward, 4096 x 1024", TensorDropout, 2**22, 2, at_least={"torch": 16}),
+    Goal("torch.nn: bias, leaky ReLU, dropout, forward and backward", TensorLayer, 2**22, 2, at_least={"torch": 10}),
+    Goal("torch.nn.Dropout, 64 elements with gradients", SmallDropout, 64, 1, at_least={"torch": 1}),
+    Goal("torch.nn.Dropout, 64 elements without gradients", SmallWithout, 64, 1, at_least={"torch": 2}),
+    Goal("torch.nn: training step of 256-1024-1024-10", Network, 2**16, 2, at_least={"torch": 1.5}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("dropout with out=, 2^20", Dropout, 2**20, 2, at_least={"torch": 50}),
@@ -155,7 +164,7 @@ def main() -> int:
     results: list[dict[str, object]] = []
     with contextlib.suppress(KeyboardInterrupt):  # what has been measured by then is shown
         for goal in GOALS:
-            if options.only in goal.title and (torch is not None or not issubclass(goal.op, TensorAdam)):
+            if options.only in goal.title and (torch is not None or not goal.op.__module__.startswith("bench_torch")):
                 print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
                 results += judged(goal, measured(goal, options.turns))
     host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}
