@@ -35,13 +35,15 @@ build/tsan/%: tests/promises/pool.cpp kernels/core/thread_pool.cpp kernels/core/
 soak: .venv/installed-test
 	$(BIN)/python -m tests.promises.soak --minutes $(or $(MINUTES),20)
 
-# Whose declarations are compared with what there is. (A CEM refuses the names of its settings, which none declares.)
+# Whose declarations are compared with what there is. A CEM refuses the names of its settings, which none declares: of
+# it, what is declared is compared.
 STUBS = fastopt._core $(addprefix fastopt.,activations machine masking optimizers policy random)
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --concise --mypy-config-file pyproject.toml $(STUBS)
+	$(BIN)/python -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-missing-stub fastopt.cem
 	$(BIN)/pyright tests/package/typed_client.py
 
 bench: .venv/installed-dev

@@ -40,7 +40,20 @@ from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, Normaliz
 from bench_ppo import CategoricalPPO, GaussianPPO, VTrace
 from bench_random import RandomNormal, RandomRaw
 from bench_tanh import BiasTanh, Tanh
-from bench_torch_optim import ManyTensors, PolicyRMSprop, PolicyTensors, TensorAdam, TensorChain, TensorRMSprop
+from bench_torch_nn import FusedLayer as TensorLayer
+from bench_torch_nn import Layer as TensorDropout
+from bench_torch_nn import Network, SmallWithout
+from bench_torch_nn import Small as SmallDropout
+from bench_torch_optim import (
+    BFloat16Tensors,
+    ManyTensors,
+    PolicyRMSprop,
+    PolicyTensors,
+    TensorAdam,
+    TensorChain,
+    TensorRMSprop,
+    Turns,
+)
 
 from fastopt import machine
 
@@ -80,6 +93,14 @@ GOALS = [
     Goal("torch.optim.RMSprop, six tensors", PolicyRMSprop, 4610, 1, at_least={"torch_foreach": 20, "torch_loop": 20}),
     Goal("torch.optim.RMSprop, 2^24", TensorRMSprop, 2**24, 1, at_least={"torch_foreach": 4, "torch_loop": 4}),
     Goal("torch.optim.Adam, 2^26", TensorAdam, 2**26, 2, at_least={"torch": 1}),
+    Goal("torch's products and our step by turns", Turns, 2**18, 2, at_least={"apart": 1 / 1.1}),
+    Goal("torch.optim.Adam, bfloat16, 2^24", BFloat16Tensors, 2**24, 2, at_least={"torch": 1}),
+    Goal("torch.optim.Adam, bfloat16, 2^26", BFloat16Tensors, 2**26, 2, at_least={"torch": 1}),
+    Goal("torch.nn.Dropout, forward and backward, 4096 x 1024", TensorDropout, 2**22, 2, at_least={"torch": 16}),
+    Goal("torch.nn: bias, leaky ReLU, dropout, forward and backward", TensorLayer, 2**22, 2, at_least={"torch": 10}),
+    Goal("torch.nn.Dropout, 64 elements with gradients", SmallDropout, 64, 1, at_least={"torch": 1}),
+    Goal("torch.nn.Dropout, 64 elements without gradients", SmallWithout, 64, 1, at_least={"torch": 2}),
+    Goal("torch.nn: training step of 256-1024-1024-10", Network, 2**16, 2, at_least={"torch": 1.5}),
     Goal("leaky_relu with out=, 2^24", LeakyRelu, 2**24, 2, at_least={"stream": 0.9}),
     Goal("leaky_relu with out=, 64", SmallLeakyRelu, 64, 1, at_least={"negative": 1}, at_most=0.15),
     Goal("tanh with out=, 2^16", Tanh, 2**16, 1, at_least={"numpy": 1, "torch": 1}),
@@ -125,6 +146,7 @@ RIVALS = {
     "torch_foreach": "torch foreach",
     "torch_loop": "torch without foreach",
     "torch_set_to_none": "torch with set_to_none=True",
+    "apart": "the same calls, but not by turns",
     "float32": "our own float32 states",
     "numpy": "NumPy",
     "numpy_by_columns": "NumPy by columns and BLAS",
@@ -149,7 +171,7 @@ def main() -> int:
     results: list[dict[str, object]] = []
     with contextlib.suppress(KeyboardInterrupt):  # what has been measured by then is shown
         for goal in GOALS:
-            if options.only in goal.title and (torch is not None or not issubclass(goal.op, TensorAdam)):
+            if options.only in goal.title and (torch is not None or not goal.op.__module__.startswith("bench_torch")):
                 print(f"{goal.title}, {goal.threads} thread(s) ...", file=sys.stderr, flush=True)
                 results += judged(goal, measured(goal, options.turns))
     host = {**machine.config(), "torch": torch.__version__ if torch is not None else "not installed"}

@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from fastopt._core import finite_number as finite_number
 from fastopt._core import forks
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Method = TypeVar("Method", bound=Callable[..., Any])
 FREE = 0, "", 0
 
 
@@ -33,7 +32,7 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def alone(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+def alone(method: Method) -> Method:
     """Make a method one that reads or changes several fields of its object together, of which each moment is whole.
 
     One call of such methods at a time: a second one is refused in words. The object has `_held` = FREE at first.
@@ -41,7 +40,7 @@ def alone(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any,
     name = method.__name__
 
     @functools.wraps(method)
-    def guarded(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def guarded(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         mine = get_ident(), name, forks()
         by, doing, of_process = self._held
         if by and of_process == mine[2]:  # else the other thread is that of a parent, and not here
@@ -54,4 +53,4 @@ def alone(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any,
         finally:
             self._held = FREE
 
-    return guarded
+    return cast(Method, guarded)

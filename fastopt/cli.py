@@ -14,7 +14,8 @@ import fastopt
 _EXTRAS = {  # package -> the extra that installs it
     **dict.fromkeys(("sklearn", "threadpoolctl", "tqdm", "matplotlib", "gymnasium"), "demo"),
     **dict.fromkeys(("numba", "scipy"), "numba"),
-    **dict.fromkeys(("stable_baselines3", "torch"), "sb3"),
+    "torch": "torch",
+    "stable_baselines3": "sb3",
 }
 
 _EXAMPLES = """\
@@ -26,6 +27,7 @@ examples:
   fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
   fastopt demo --task ppo                        learn CartPole-v1 by PPO, Stable-Baselines3's and ours from one seed
+  fastopt demo --task torch                      the digits in torch, by torch's own Adam and by that of fastopt.torch
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -35,7 +37,8 @@ Train a multilayer perceptron on scikit-learn's handwritten digits, once on fast
 the compiled kernels, from the same seed. Prints losses, accuracy and times of both; the last line says whether the two
 sets of trained parameters are equal bit by bit, and the exit status is 1 when they are not.
 
---task names another thing to learn. The exit status is 1 when a promise is not kept: equal bits, or a task solved.
+--task names another thing to learn. --compare and --task policy-gradient take several minutes. The exit
+status is 1 when a promise is not kept: equal bits, or a task solved.
 """
 
 _BENCH = """\
@@ -102,7 +105,7 @@ def _cem(options: argparse.Namespace) -> int:
 def _njit(options: argparse.Namespace) -> int:
     from fastopt.demo import njit
 
-    return njit.main(seed=options.seed)
+    return njit.main(options.seed, plot=options.plot)
 
 
 def _policy_gradient(options: argparse.Namespace) -> int:
@@ -117,6 +120,12 @@ def _ppo(options: argparse.Namespace) -> int:
     return ppo.cartpole(options.seed, options.plot)
 
 
+def _torch(options: argparse.Namespace) -> int:
+    from fastopt.demo import torch
+
+    return torch.main(options.seed, options.plot, options.epochs)
+
+
 class _Task(NamedTuple):
     run: Callable[[argparse.Namespace], int]
     takes: list[str]  # options besides --seed
@@ -125,11 +134,12 @@ class _Task(NamedTuple):
 
 _TASKS = {  # besides the handwritten digits
     "cem": _Task(_cem, ["plot"], "CartPole-v1 by the cross-entropy method"),
-    "njit": _Task(_njit, [], "a small network trained inside one @njit function, and by the same loop in Python"),
+    "njit": _Task(_njit, ["plot"], "a small network trained inside one @njit function, and by the same loop in Python"),
     "policy-gradient": _Task(
         _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
     ),
     "ppo": _Task(_ppo, ["plot"], "CartPole-v1 by PPO, of Stable-Baselines3 and of fastopt.sb3"),
+    "torch": _Task(_torch, ["plot", "epochs"], "the digits in torch, by torch's own Adam and by that of fastopt.torch"),
 }
 
 
@@ -177,7 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--plot", type=_figure, metavar="FILE.png", help="write a figure too")
     demo.add_argument("--seed", type=_number(int, 0, below=2**32), default=0, help="default: 0")
     recipe = demo.add_argument_group(
-        "recipe (not with --compare or --task, which have their own; --task policy-gradient takes --dropout)"
+        "recipe (not with --compare or --task, which have their own; --task policy-gradient takes --dropout, "
+        "--task torch --epochs)"
     )
     recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam; sgd has momentum 0.9")
     recipe.add_argument("--lr", type=_number(float, 0), help="learning rate; default: 1e-3, with sgd 0.02")

@@ -301,16 +301,18 @@ typedef struct {
    Adam, momentum_buffer of SGD and RMSprop: not touched while their momentum is 0), then exp_avg_sq and max_exp_avg_sq, or
    RMSprop's square_avg and grad_avg; NULL for those that a rule does not have. */
 typedef struct {
-    void *param; /* [size] */
-    void *states[3]; /* [size], the last or NULL, uint16_t in *_bfloat16, uint8_t in *_8bit */
-    void *ema; /* [size], or NULL (no average) */
-    void *grad; /* [gradients] (only read unless zero_grad) */
+    void *param; /* [size], uint16_t in *_bfloat16_params */
+    void *states[3]; /* [size], the last or NULL, uint16_t in *_bfloat16, uint8_t in *_8bit, uint16_t in *_bfloat16_params */
+    void *ema; /* [size], or NULL, float in *_bfloat16_params (no average) */
+    void *grad; /* [gradients], uint16_t in *_bfloat16_params (only read unless zero_grad) */
     const void *scalars; /* [1], RULE_scalars */
     double ema_rate; /* (fastopt_average_rate(ema_decay)) */
     int zero_grad;
 } optimizer_step;
 
-/* A step on a whole array. What follows `step` is for states of fewer bits alone (kernels/optimizers/small_states.hpp):
+/* A step on a whole array. In RULE_bfloat16_params p, the gradient and the states are bfloat16, widened to float, in which
+   the step is, and each rounded once, to nearest; only ema is float, and moves towards the rounded p. Both element types
+   have the same kernel. What follows `step` is for states of fewer bits alone (kernels/optimizers/small_states.hpp):
    bfloat16, or 8 bits with an exponent for each block of FASTOPT_STATE_BLOCK elements; ranges begin at multiples of the
    block. */
 #define FASTOPT_STATE_BLOCK 256
@@ -352,11 +354,12 @@ typedef struct {
 } scale_args;
 
 /* block_sums[k] = sum of x * x (sum_squares), x - mean (sum_values) or (x - mean)^2 (sum_squared_deviations) over the k-th
-   block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks */
+   block of FASTOPT_SUM_BLOCK elements, in double and in the fixed order of kernels/core/reduce.hpp; the range is over blocks.
+   sum_squares_bfloat16 is of bfloat16, and the same for both element types. */
 #define FASTOPT_SUM_BLOCK 4096
 typedef struct {
     double *block_sums; /* [n] */
-    const void *x; /* [size] */
+    const void *x; /* [size], uint16_t in sum_squares_bfloat16 */
     int64_t size; /* 0.. */
     double mean;
 } sum_args; /* n = size / FASTOPT_SUM_BLOCK */
@@ -729,6 +732,7 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(stream, stream_args)                \
     KERNEL(add_row_blocks, add_row_blocks_args) \
     KERNEL(sum_squares, sum_args)              \
+    KERNEL(sum_squares_bfloat16, sum_args)     \
     KERNEL(sum_values, sum_args)               \
     KERNEL(sum_squared_deviations, sum_args)
 
@@ -755,14 +759,17 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
 #define FASTOPT_KERNELS_optimizers(KERNEL)    \
     KERNEL(adam, optimizer_args)              \
     KERNEL(adam_bfloat16, optimizer_args)     \
+    KERNEL(adam_bfloat16_params, optimizer_args) \
     KERNEL(adam_8bit, optimizer_args)         \
     KERNEL(adam_rows, optimizer_rows_args)    \
     KERNEL(sgd, optimizer_args)               \
     KERNEL(sgd_bfloat16, optimizer_args)      \
+    KERNEL(sgd_bfloat16_params, optimizer_args) \
     KERNEL(sgd_8bit, optimizer_args)          \
     KERNEL(sgd_rows, optimizer_rows_args)     \
     KERNEL(rmsprop, optimizer_args)           \
     KERNEL(rmsprop_bfloat16, optimizer_args)  \
+    KERNEL(rmsprop_bfloat16_params, optimizer_args) \
     KERNEL(rmsprop_8bit, optimizer_args)      \
     KERNEL(rmsprop_rows, optimizer_rows_args) \
     KERNEL(sum_rows, sum_rows_args)           \
@@ -799,8 +806,8 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(cem_refit, cem_refit_args)           \
     KERNEL(cem_refit_full, cem_refit_args)
 
-/* The rules of the optimisers: each has the kernels NAME, NAME_bfloat16, NAME_8bit and NAME_rows above, NAME_scalars, and
-   fastopt_NAME_scalars. */
+/* The rules of the optimisers: each has the kernels NAME, NAME_bfloat16, NAME_8bit, NAME_rows and NAME_bfloat16_params above,
+   NAME_scalars, and fastopt_NAME_scalars. */
 #define FASTOPT_RULES(RULE) \
     RULE(adam)              \
     RULE(sgd)               \
@@ -833,12 +840,13 @@ typedef struct {
     const char *name;
     fastopt_scalars scalars;
     int64_t hyper; /* how many hyper-parameters */
-    int64_t offsets[4]; /* of its kernels in the table */
+    int64_t offsets[5]; /* of its kernels in the table */
 } fastopt_rule;
 #define FASTOPT_WHOLE 0
 #define FASTOPT_BFLOAT16 1
 #define FASTOPT_8BIT 2
 #define FASTOPT_ROWS 3
+#define FASTOPT_BFLOAT16_PARAMS 4
 const fastopt_rule *fastopt_find_rule(const char *name);
 const fastopt_kernel *fastopt_rule_kernels(const fastopt_rule *rule, int form);
 

@@ -40,7 +40,7 @@ typedef struct {
 void fastopt_enter_float_mode(fastopt_float_mode *own);
 void fastopt_leave_float_mode(fastopt_float_mode *own);
 
-/* out = values, element by element of 4 or 8 bytes, wherever they lie (strides in bytes): without asking for memory. */
+/* out = values, element by element of 2, 4 or 8 bytes, wherever they lie (strides in bytes): without asking for memory. */
 void fastopt_copy(void *out, const int64_t *out_strides, const void *values, const int64_t *strides,
                   const int64_t *shape, int dimensions, int64_t element_bytes);
 

@@ -57,6 +57,59 @@ class NjitCall(Op):
         return lambda: call_often(self.x, self.y)
 
 
+Six = tuple[Array, Array, Array, Array, Array, Array]
+
+
+@numba.njit
+def step_each(params: Six, grads: Six, exp_avg: Six, exp_avg_sq: Six) -> None:
+    for k in range(CALLS):
+        for i in numba.literal_unroll((0, 1, 2, 3, 4, 5)):
+            fastopt.adam_step(params[i], grads[i], exp_avg[i], exp_avg_sq[i], k + 1)
+
+
+@numba.njit
+def step_nest(params: Six, grads: Six, exp_avg: Six, exp_avg_sq: Six) -> None:
+    for k in range(CALLS):
+        fastopt.adam_step(params, grads, exp_avg, exp_avg_sq, k + 1)
+
+
+class NjitNest(Op):
+    """1,000 Adam steps of six arrays from compiled code: of a tuple of them, beside a call for each."""
+
+    name = "adam_step of a tuple from njit, 1,000 calls"
+    data = ((np.float32, 4610),)
+    contenders = ("each", "fastopt")
+    exact = frozenset({"each", "fastopt"})
+
+    def __init__(self, dtype: type, size: int) -> None:
+        super().__init__(dtype, size)
+        self.nests = [self.new_nest(k) for k in range(4)]
+
+    def new_nest(self, k: int) -> Six:
+        ends = np.cumsum([4 * 64, 64, 64 * 64, 64, 64 * 2])  # of a 4-64-64-2 network
+        return tuple(
+            part.copy() for part in np.split(self.normal(k) if k < 2 else np.zeros(self.size, self.dtype), ends)
+        )
+
+    def traffic(self) -> tuple[list[Array], list[Array]]:
+        params, grads, *states = self.nests
+        return [*params, *states[0], *states[1]], [*params, *grads, *states[0], *states[1]]
+
+    def check(self, contender: str) -> None:
+        found = []
+        for step in (step_each if contender == "each" else step_nest, step_each):
+            self.nests = [self.new_nest(k) for k in range(4)]
+            step(*self.nests)
+            found.append(np.concatenate(self.nests[0]))
+        self.compare(contender, *found)
+
+    def each(self) -> Call:
+        return lambda: step_each(*self.nests)
+
+    def fastopt(self) -> Call:
+        return lambda: step_nest(*self.nests)
+
+
 class Training(Op):
     """100 steps of fastopt.demo.njit.train: 4-64-64-2, batch 32. Each call begins with the same parameters."""
 
@@ -203,6 +256,6 @@ class FirstCall(Op):
         return self.process(IMPORTS + FIRST_CALL + EXIT)
 
 
-@pytest.mark.parametrize("case", cases(NjitCall, Training, FirstCall), ids=str)
+@pytest.mark.parametrize("case", cases(NjitCall, NjitNest, Training, FirstCall), ids=str)
 def test_njit(case: Case, race: Any) -> None:
     race(case)

@@ -222,6 +222,8 @@ def plot(results: Results, dimensions: list[int], budget: int, path: Path) -> No
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("share of targets reached, f1 to f24")
     panels[0].legend(frameon=False)
+    instances = len(next(iter(results.values()))[0])
+    figure.suptitle(f"{instances} instances of each function, 51 targets from 1e2 to 1e-8", fontsize=10)
     figure.savefig(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,13 @@ class TensorAdam(Adam):
     contenders = ("torch", "torch_foreach", "fastopt")
     rule, options = "Adam", {"betas": (BETA1, BETA2), "eps": EPS}
 
+    def tensors(self) -> tuple[list[Any], list[Any]]:
+        return from_numpy(*self.params), from_numpy(*self.grads)
+
     def made(self, module: Any, **implementation: Any) -> tuple[list[Any], Any]:
-        params = [torch.nn.Parameter(p) for p in from_numpy(*self.params)]
-        for param, grad in zip(params, from_numpy(*self.grads), strict=True):
+        tensors, grads = self.tensors()
+        params = [torch.nn.Parameter(p) for p in tensors]
+        for param, grad in zip(params, grads, strict=True):
             param.grad = grad
         return params, getattr(module, self.rule)(params, LR, **self.options, **implementation)
 
@@ -50,6 +55,32 @@ class TensorAdam(Adam):
         for _ in range(self.checked_calls):
             call()
         return op.params
+
+
+class BFloat16Tensors(TensorAdam):
+    """Parameters, gradients and states of bfloat16; NumPy has their codes."""
+
+    name = "torch, adam, bfloat16"
+    data = sizes(np.float32, 24, 26)
+    contenders = ("torch", "fastopt")  # torch's foreach rounds after every operation
+    rtol, atol = 0.0, 1.0  # of codes: one rounding
+
+    def split(self, values: Any) -> list[Any]:
+        return [(values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)]
+
+    def tensors(self) -> tuple[list[Any], list[Any]]:
+        params, grads = ([t.view(torch.bfloat16) for t in from_numpy(*arrays)] for arrays in (self.params, self.grads))
+        return params, grads
+
+    def result(self, returned: Any) -> list[Any]:
+        return [codes.astype(np.int32) for codes in self.params]
+
+    def expected(self) -> list[Any]:
+        op = type(self)(self.dtype, self.size)
+        arrays = [op.params[0], op.grads[0], *op.zeros(), *op.zeros()]
+        for step in range(self.checked_calls):
+            fastopt.adam_step(*arrays, step + 1, lr=LR, betas=(BETA1, BETA2), eps=EPS)
+        return op.result(None)
 
 
 class PolicyTensors(TensorAdam):
@@ -125,9 +156,52 @@ class TensorChain(PolicyTensors):
             np.testing.assert_allclose(one, other, rtol=self.rtol, atol=PolicyChain.atol)
 
 
+class Turns(TensorAdam):
+    """torch's products and our step: by turns, where each pool finds the other's threads still awake, and apart."""
+
+    name = "torch, adam and products by turns"
+    data = sizes(np.float32, 18)
+    contenders = ("apart", "fastopt")
+    rounds, width = 10, 512
+
+    def parts(self) -> tuple[Call, Call]:
+        a = torch.ones(self.width, self.width)
+        b, c = torch.ones_like(a), torch.empty_like(a)
+        return functools.partial(torch.mm, a, b, out=c), super().fastopt()
+
+    def fastopt(self) -> Call:
+        product, step = self.parts()
+
+        def call() -> None:
+            for _ in range(self.rounds):
+                product()
+                step()
+
+        return call
+
+    def apart(self) -> Call:
+        product, step = self.parts()
+
+        def call() -> None:
+            for part in (product, step):
+                for _ in range(self.rounds):
+                    part()
+
+        return call
+
+    def expected(self) -> list[Any]:
+        op = type(self)(self.dtype, self.size)
+        call = Adam.fastopt(op)
+        for _ in range(self.checked_calls * self.rounds):
+            call()
+        return op.params
+
+
 @pytest.mark.skipif(torch is None, reason="needs torch")
 @pytest.mark.parametrize(
-    "case", cases(TensorAdam, PolicyTensors, ManyTensors, TensorRMSprop, PolicyRMSprop, TensorChain), ids=str
+    "case",
+    cases(TensorAdam, BFloat16Tensors, PolicyTensors, ManyTensors, TensorRMSprop, PolicyRMSprop, TensorChain, Turns),
+    ids=str,
 )
 def test_torch_optim(case: Case, race: Any) -> None:
     race(case)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import struct
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,9 +88,10 @@ class CEM:
     fun_mean = Field[float]("Its score; NaN while there is none.")
 
     # What fastopt.reference.CEM does in NumPy.
-    _sample = staticmethod(_core.cem_candidates)
+    _sample: ClassVar[Callable[..., Array]] = staticmethod(_core.cem_candidates)
+    _update: ClassVar[Callable[..., tuple[NDArray[np.int64], int, float, Distribution]]]
     _update = staticmethod(_core.cem_update)
-    _refit = staticmethod(_core.cem_refit)
+    _refit: ClassVar[Callable[..., Distribution]] = staticmethod(_core.cem_refit)
 
     @in_default_float_mode
     def __init__(

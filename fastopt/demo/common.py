@@ -26,6 +26,11 @@ def progress(label: str, total: int, unit: str = "steps") -> Iterator[Tick]:
         yield bar.update
 
 
+def several_minutes() -> None:
+    """What a long demo says first, on stderr."""
+    print("This takes several minutes; Ctrl-C ends it.", file=sys.stderr, flush=True)
+
+
 def one_blas_thread() -> contextlib.AbstractContextManager[object]:
     """Products this small gain little from a second thread, and OpenBLAS's spin for each other: on a machine with other
     work a product of 50 microseconds then takes milliseconds."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastopt
-from fastopt.demo.common import Array, deviation, one_blas_thread, progress
+from fastopt.demo.common import Array, deviation, one_blas_thread, progress, several_minutes
 from fastopt.demo.digits import Recipe, load_digits, steps, train
 from fastopt.demo.figures import BLUE, GREEN, GREY, LIGHT, ORANGE, new_figure, save
 
@@ -27,11 +27,13 @@ def compare(seed: int = 0, plot: Path | None = None, seeds: int = 5, shorten: in
     panels = figure.subplots(1, 3) if figure else (None, None, None)
     runs = range(seed, seed + seeds)
     print(f"Mean ± standard deviation over the seeds {runs[0]} to {runs[-1]}, on the kernels alone.")
+    several_minutes()
     with one_blas_thread():
         compare_optimizers(runs, 64_000 // shorten, panels[0])
         compare_regularisers(runs, 200 // shorten, panels[1])
         compare_slopes(runs, 20 // shorten, panels[2])
     if figure and plot:
+        figure.suptitle(f"Means over {seeds} seeds; error bars are standard deviations", fontsize=10)
         save(figure, plot)
     return 0
 

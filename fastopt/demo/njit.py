@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 import fastopt
 from fastopt import reference
 from fastopt.demo.common import bit_equal, one_blas_thread
+from fastopt.demo.figures import BLUE, LIGHT, new_figure, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 
@@ -91,8 +96,9 @@ def problem(seed: int, size: int = 4096) -> tuple[Array, Array, Array]:
     return params, x, target
 
 
-def main(seed: int = 0, steps: int = 1000) -> int:
+def main(seed: int = 0, steps: int = 1000, plot: Path | None = None) -> int:
     """Run the three, print times and ratios; return 0 when the parameters are bit-equal, else 1."""
+    figure = new_figure(9, 3.4) if plot else None
     params, x, target = problem(seed)
     batch, lr, p = 32, 1e-3, 0.1
     start = perf_counter()
@@ -103,7 +109,7 @@ def main(seed: int = 0, steps: int = 1000) -> int:
     print(f"threads: 1; train() was {loaded} in {perf_counter() - start:.2f} s\n")
 
     print(f"{'':<28}{'first loss':>12}{'last loss':>12}{'us a step':>12}{'':>10}")
-    results, fastest = [], 0.0
+    results, losses, micros = [], {}, {}
     for name, function in (
         ("inside @njit", train),
         ("Python, fastopt", train_in_python),
@@ -112,15 +118,36 @@ def main(seed: int = 0, steps: int = 1000) -> int:
         trained = params.copy()
         with one_blas_thread(), fastopt.num_threads(1):
             start = perf_counter()
-            losses = function(trained, x, target, steps, batch, lr, p, seed)
-            seconds = perf_counter() - start
+            losses[name] = function(trained, x, target, steps, batch, lr, p, seed)
+            micros[name] = 1e6 * (perf_counter() - start) / steps
         results.append(trained)
-        fastest = fastest or seconds
-        first, last = (np.mean(part) for part in (losses[:100], losses[-100:]))
-        print(f"{name:<28}{first:>12.4f}{last:>12.4f}{1e6 * seconds / steps:>12.1f}{seconds / fastest:>8.1f} x")
+        first, last = (np.mean(part) for part in (losses[name][:100], losses[name][-100:]))
+        times = micros[name] / micros["inside @njit"]
+        print(f"{name:<28}{first:>12.4f}{last:>12.4f}{micros[name]:>12.1f}{times:>8.1f} x")
     print(
         "\nThe reference draws the very same random numbers in NumPy, which costs; another generator gives other bits."
     )
     equal = all(bit_equal(results[:1], [other]) for other in results[1:])
+    if figure and plot:
+        draw(figure, losses["inside @njit"], micros, seed)
+        save(figure, plot)
     print(f"bit-equal: {'yes' if equal else 'no'}")
     return 0 if equal else 1
+
+
+def draw(figure: Figure, losses: Array, micros: dict[str, float], seed: int) -> None:
+    curve, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    steps = np.arange(1, len(losses) + 1)
+    curve.plot(steps, losses, ".", color=LIGHT, markersize=3, label="one minibatch")
+    window = min(50, len(losses))
+    means = np.convolve(losses, np.full(window, 1 / window), "valid")
+    curve.plot(steps[window - 1 :], means, color=BLUE, label=f"mean of the last {window}")
+    curve.set(yscale="log", xlabel="step", ylabel="mean squared error", title=f"Loss of all three, seed {seed}")
+    curve.legend(frameon=False)
+
+    bars.barh(list(micros), list(micros.values()), height=0.55, color=BLUE)
+    for y, each in enumerate(micros.values()):
+        bars.text(each, y, f" {each:.0f} us", va="center")
+    bars.set(xlabel="microseconds a step, of one run", title="Time")
+    bars.set_xlim(0, 1.25 * max(micros.values()))
+    bars.invert_yaxis()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import fastopt
 from fastopt import policy as pg
 from fastopt.demo import cem
-from fastopt.demo.common import deviation, one_blas_thread, progress
+from fastopt.demo.common import deviation, one_blas_thread, progress, several_minutes
 from fastopt.demo.figures import BLUE, GREY, LIGHT, ORANGE, new_figure, save
 
 if TYPE_CHECKING:
@@ -291,6 +291,7 @@ def cartpole(
     recipes = [
         replace(base, line_search=line_search, lr=lr, seed=seed + k) for line_search, lr in rows for k in range(seeds)
     ]
+    several_minutes()
     start = perf_counter()
     runs = train_all(recipes)
     seconds = perf_counter() - start
@@ -396,7 +397,9 @@ def draw_curves(axes: Axes, table: dict[tuple[bool, float], list[Training]]) -> 
         axes.fill_between(steps, mean - spread, np.minimum(mean + spread, 500), color=colour, alpha=0.2, linewidth=0)
         axes.plot(steps, mean, color=colour, label=f"{label}, lr {RATES[1]}")
     axes.axhline(THRESHOLD, color=GREY, linestyle=":", label=f"threshold, {THRESHOLD}")
-    axes.set(xlabel="steps", ylabel=f"mean of the last {EXAM} episodes", title=TASK, ylim=(0, 510))
+    axes.fill_between([], [], [], color=GREY, alpha=0.2, linewidth=0, label="standard deviation over the seeds")
+    title = f"{TASK}: mean of {len(runs)} seeds"
+    axes.set(xlabel="steps", ylabel=f"mean of the last {EXAM} episodes", title=title, ylim=(0, 510))
     axes.legend(frameon=False, loc="lower right")
 
 
@@ -406,7 +409,8 @@ def draw_rates(axes: Axes, table: dict[tuple[bool, float], list[Training]]) -> N
         for lr, of_rate in zip(sorted(RATES), exams, strict=True):
             axes.plot([lr] * len(of_rate), of_rate, ".", color=colour, alpha=0.4)
         axes.plot(sorted(RATES), np.mean(exams, axis=1), color=colour, marker="o", label=label)
-    axes.axhline(THRESHOLD, color=LIGHT, linestyle=":")
+    axes.plot([], [], ".", color=GREY, alpha=0.4, label="one seed")
+    axes.axhline(THRESHOLD, color=LIGHT, linestyle=":", label=f"threshold, {THRESHOLD}")
     axes.set(xscale="log", xlabel="learning rate", ylabel=f"mean of {EXAM} fresh episodes", ylim=(0, 510))
-    axes.set_title("With each learning rate")
+    axes.set_title(f"With each learning rate: mean of {len(exams[0])} seeds")
     axes.legend(frameon=False, loc="lower left")

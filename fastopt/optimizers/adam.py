@@ -9,6 +9,7 @@ import numpy as np
 from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree
 from fastopt.optimizers.base import Base, Rule
+from fastopt.optimizers.groups import WeightDecay
 
 
 class Adam(Base):
@@ -33,8 +34,11 @@ class Adam(Base):
     eps : float
         Added to the root of the second average, after its bias correction; at least 2**-87 for float32 (6.5e-27) and
         2**-564 for float64: a smaller one changes no denominator.
-    weight_decay : float
-        >= 0. Coupled, the L2 penalty: weight_decay * p is added to the gradient (see :func:`l2_penalty`).
+    weight_decay : float, or function
+        >= 0. Coupled, the L2 penalty: weight_decay * p is added to the gradient (see :func:`l2_penalty`). A function
+        of a parameter's path, as in the keys of :meth:`state_dict`, and the array returns that of each:
+        ``lambda path, p: 0.01 if p.ndim > 1 else 0.0``. It is called once for each, when the optimiser takes hold of
+        them; those of one number are then a group in `param_groups`, in the order in which the numbers came.
     amsgrad : bool
         Divide by the largest second average so far instead of the present one (Reddi, Kale and Kumar, ICLR 2018).
     maximize : bool
@@ -101,6 +105,12 @@ class Adam(Base):
     >>> optimizer.step({"w": np.array([1.0, -1.0, 2.0]), "b": None})
     >>> params["w"]
     array([0.9, 1.1, 0.9])
+
+    Decay for the weights alone, whatever the form of the parameters:
+
+    >>> optimizer = fastopt.Adam(params, weight_decay=lambda path, p: 0.0 if path == "b" else 0.01)
+    >>> [group["weight_decay"] for group in optimizer.param_groups]
+    [0.01, 0.0]
     """
 
     def __init__(
@@ -109,7 +119,7 @@ class Adam(Base):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         *,
         amsgrad: bool = False,
         maximize: bool = False,
@@ -161,7 +171,7 @@ class AdamW(Adam):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        weight_decay: WeightDecay = 1e-2,
         *,
         amsgrad: bool = False,
         maximize: bool = False,

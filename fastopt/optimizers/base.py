@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from fastopt import _core
 from fastopt import random as _random
 from fastopt._checks import finite_number, flag
-from fastopt._tree import label, leaves, rebuilt
-from fastopt.optimizers.groups import ParamGroup, ParamGroups, group_dicts, own_options
+from fastopt._tree import label, rebuilt
+from fastopt.optimizers.groups import Groups, ParamGroup, ParamGroups, by_decay, in_groups, named, own_options
 from fastopt.optimizers.state import Stateful
 
 
@@ -28,6 +28,7 @@ class Rule(NamedTuple):
 class Base(Stateful, _core.Optimizer):
     """What all rules share in Python; the compiled class has the arrays, the states and the step."""
 
+    _alone: Any  # the nest as it was given; None where it came in groups
     _made_with: dict[str, Any]
     _implied: tuple[str, ...] = ("rule",)  # options that the name of the class says
 
@@ -43,26 +44,23 @@ class Base(Stateful, _core.Optimizer):
         ema_decay: float | None,
         state_dtype: str | None,
         rng: Any,
+        taken: Groups | None = None,
     ) -> None:
-        self._defaults = rule.check(defaults)
+        self._defaults = checked_defaults(rule, defaults)
         if state_dtype not in (None, "bfloat16", "8bit"):
             raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
         max_norm = math.inf if max_grad_norm is None else finite_number("max_grad_norm", max_grad_norm, above=0)
         decay = None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1)
         flag("maximize", maximize)
         flag("skip_nonfinite", skip_nonfinite)
-        tree, groups = group_dicts(params, defaults)
-        named = _named(tree)
-        try:
-            group_of = [index for index, (group_tree, _) in enumerate(groups) for _ in leaves(group_tree)]
-        except RecursionError:  # which another thread has made meanwhile
-            raise ValueError(_ENDLESS) from None
+        nest, nested, groups, group_of = taken or in_groups(params, self._defaults)
+        parameters = named(nest)
         self._bind(
-            tree,
-            ParamGroups(ParamGroup(own, rule.check, rule.fixed) for _, own in groups),
+            nest,
+            ParamGroups(ParamGroup(own, rule.check, rule.fixed) for own in groups),
             group_of,
-            [name for name, _ in named],
-            [array for _, array in named],
+            [name for name, _ in parameters],
+            [array for _, array in parameters],
             rule.states,
             rule=rule.name,
             maximize=maximize,
@@ -71,7 +69,7 @@ class Base(Stateful, _core.Optimizer):
             ema_decay=decay,
             state_dtype=state_dtype,
         )
-        self._grouped = tree is not params
+        self._alone = None if nested else nest
         self._group_options = {"rule": rule.name, **rule.options, "maximize": bool(maximize)}
         self._run_options = {"max_grad_norm": max_norm, "skip_nonfinite": bool(skip_nonfinite)}
         if decay is not None:
@@ -150,25 +148,22 @@ class Base(Stateful, _core.Optimizer):
             got = f"keys {list(group)}" if isinstance(group, dict) else type(group).__name__
             raise TypeError(f'group: expected a dict with the key "params", got {got}')
         rule = self._made_with["rule"]
-        new = ParamGroup(own_options("group", group, self._defaults), rule.check, rule.fixed)
+        own = own_options("group", group, self._defaults)
         while True:  # until no other thread has added another one in between
-            before, tree, names = self.param_groups, self.params, self._names
-            if not self._is_grouped(before):
-                tree, names = [tree], [label("0", name) for name in names]
-            named = _named(group["params"], str(len(before)))
+            before, nests, names = self.param_groups, self.params, self._names
+            if nests is self._alone:
+                nests, names = [nests], [label("0", name) for name in names]
+            parameters = named(group["params"], str(len(nests)))
+            groups, group_of = by_decay(own, parameters)
             if self._extend(
                 before,
-                [*tree, group["params"]],
-                ParamGroups((*before, new)),
-                [len(before)] * len(named),
-                names + [name for name, _ in named],
-                [array for _, array in named],
+                [*nests, group["params"]],
+                ParamGroups((*before, *(ParamGroup(some, rule.check, rule.fixed) for some in groups))),
+                [len(before) + number for number in group_of],
+                names + [name for name, _ in parameters],
+                [array for _, array in parameters],
             ):
                 return
-
-    def _is_grouped(self, groups: tuple[ParamGroup, ...]) -> bool:
-        """Whether `params` is the list of the groups' nests."""
-        return self._grouped or len(groups) > 1
 
     @property
     def ema_params(self) -> Any:
@@ -201,11 +196,10 @@ class Base(Stateful, _core.Optimizer):
         super().__setattr__(name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values, params, defaults = [dict(group) for group in self.param_groups], self.params, self._defaults
-        if self._is_grouped(self.param_groups):
-            params = [{"params": tree, **own} for tree, own in zip(params, values, strict=True)]
+        values = [dict(group) for group in self.param_groups]
+        taken = Groups(self.params, self.params is not self._alone, values, self._group_of)
         own = {name: value for name, value in self.__dict__.items() if name not in _SET_UP}
-        return _made_again, (type(self), params, defaults, self._made_with), (self.state_dict(), values, own)
+        return _made_again, (type(self), taken, self._defaults, self._made_with), (self.state_dict(), values, own)
 
     def __setstate__(self, state: tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]) -> None:
         self.load_state_dict(state[0])
@@ -227,26 +221,18 @@ class Base(Stateful, _core.Optimizer):
         return f"{type(self).__name__}({', '.join((*parts, *chosen, *map(repr, self.param_groups)))})"
 
 
-_SET_UP = {"_grouped", "_defaults", "_group_options", "_run_options", "_made_with"}
+_SET_UP = {"_alone", "_defaults", "_group_options", "_run_options", "_made_with"}
 
 
-def _made_again(cls: type[Base], params: Any, defaults: dict[str, Any], made_with: dict[str, Any]) -> Base:
+def _made_again(cls: type[Base], taken: Groups, defaults: dict[str, Any], made_with: dict[str, Any]) -> Base:
     """What is pickled, but for its state. Not by __init__, which a subclass may have changed."""
     optimizer = cls.__new__(cls)
-    optimizer._set_up(params, defaults, **made_with, rng=0)
+    optimizer._set_up(taken.nest, defaults, **made_with, rng=0, taken=taken)
     return optimizer
 
 
-_ENDLESS = "params: expected arrays in lists, tuples and dicts, got a nest that contains itself"
-
-
-def _named(tree: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Return (path, array) for each parameter, in order."""
-    try:
-        named = list(leaves(tree, path))
-    except RecursionError:
-        raise ValueError(_ENDLESS) from None
-    for name, _ in named:
-        if "\0" in name or name.endswith(".npy"):
-            raise ValueError(f"params: expected keys that an npz file can hold, got {name!r}; rename it")
-    return named
+def checked_defaults(rule: Rule, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return what a group has that does not say otherwise; a decay that is a function stays one."""
+    if callable(decay := defaults["weight_decay"]):
+        return {**rule.check({**defaults, "weight_decay": 0.0}), "weight_decay": decay}
+    return rule.check(defaults)

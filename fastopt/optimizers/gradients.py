@@ -18,7 +18,7 @@ def grad_norm(grads: Any) -> float:
     Parameters
     ----------
     grads : array or :class:`SparseRows`, or these in lists, tuples and dicts, nested to any depth
-        float32 or float64; None is passed over.
+        float32 or float64, or codes of bfloat16 as in :func:`adam_step`; None is passed over.
 
     Examples
     --------

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastopt import _core
+from fastopt._checks import finite_number
+from fastopt._tree import label, leaves
+
+WeightDecay = float | Callable[[str, NDArray[Any]], float]  # of all parameters, or of each
 
 
 class ParamGroup(_core.Group, Mapping[str, Any]):
@@ -161,17 +166,30 @@ def storable(value: Any) -> Any:
 # ---- what an optimiser is given --------------------------------------------------------------------------------------
 
 
-def group_dicts(params: Any, defaults: dict[str, Any]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
-    """Return (the nest of all parameters, a list of (the group's parameters, the group's hyper-parameters)).
+class Groups(NamedTuple):
+    """Parameters as an optimiser takes hold of them."""
 
-    `params` is a nest of arrays, or a list of dicts that each have a key ``"params"`` and the hyper-parameters in which
-    the group differs from `defaults`. The nest of grouped parameters is the list of the groups' nests.
+    nest: Any  # of all: as it was given, or the list of the groups' nests
+    nested: bool  # whether it is that list
+    options: list[dict[str, Any]]  # of each group
+    group_of: list[int]  # the number of each parameter's group, in the order of the nest
+
+
+def in_groups(params: Any, defaults: dict[str, Any]) -> Groups:
+    """Take `params` apart: a nest of arrays, or a list of groups as they are given.
+
+    Such a group is a dict with the key ``"params"`` and the hyper-parameters in which it differs from `defaults`.
     """
-    grouped = isinstance(params, list | tuple) and params and all(isinstance(g, dict) and "params" in g for g in params)
-    if not grouped:
-        return params, [(params, dict(defaults))]
-    groups = [(group["params"], own_options(f"params[{k}]", group, defaults)) for k, group in enumerate(params)]
-    return [tree for tree, _ in groups], groups
+    nested = isinstance(params, list | tuple) and params and all(isinstance(g, dict) and "params" in g for g in params)
+    nests = [group["params"] for group in params] if nested else [params]
+    options: list[dict[str, Any]] = []
+    group_of: list[int] = []
+    for k, nest in enumerate(nests):
+        own = own_options(f"params[{k}]", params[k], defaults) if nested else dict(defaults)
+        some, of = by_decay(own, named(nest, str(k) if nested else ""))
+        group_of += [len(options) + number for number in of]
+        options += some
+    return Groups(nests if nested else params, bool(nested), options, group_of)
 
 
 def own_options(name: str, group: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -181,3 +199,35 @@ def own_options(name: str, group: Mapping[str, Any], defaults: dict[str, Any]) -
     if wrong:
         raise ValueError(f"{name}: expected hyper-parameters among {', '.join(defaults)}, got {', '.join(wrong)}")
     return {**defaults, **own}
+
+
+def by_decay(own: dict[str, Any], parameters: list[tuple[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return the options of the groups that a nest's parameters are in, and the number of each parameter's.
+
+    It is one group, unless weight_decay is a function: then one for each number that it returns, in order.
+    """
+    decay = own["weight_decay"]
+    if not callable(decay):
+        return [own], [0] * len(parameters)
+    decays = [
+        finite_number(f"weight_decay of {label('params', path)}", decay(path, array), 0)
+        for path, array in parameters
+        if isinstance(array, np.ndarray)  # what else there is will be refused
+    ]
+    different = list(dict.fromkeys(decays)) or [0.0]
+    return [{**own, "weight_decay": number} for number in different], [different.index(number) for number in decays]
+
+
+_ENDLESS = "params: expected arrays in lists, tuples and dicts, got a nest that contains itself"
+
+
+def named(nest: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Return (path, array) for each parameter, in order."""
+    try:
+        found = list(leaves(nest, path))
+    except RecursionError:
+        raise ValueError(_ENDLESS) from None
+    for name, _ in found:
+        if "\0" in name or name.endswith(".npy"):
+            raise ValueError(f"params: expected keys that an npz file can hold, got {name!r}; rename it")
+    return found

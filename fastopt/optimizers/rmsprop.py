@@ -7,6 +7,7 @@ from typing import Any
 from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree
 from fastopt.optimizers.base import Base, Rule
+from fastopt.optimizers.groups import WeightDecay
 
 
 class RMSprop(Base):
@@ -34,8 +35,8 @@ class RMSprop(Base):
         Decay rate of the averages of the squares and, when centred, of the gradients, in [0, 1).
     eps : float
         Added to the root; at least 2**-87 for float32 and 2**-564 for float64, as for :class:`Adam`.
-    weight_decay : float
-        L2 penalty, >= 0.
+    weight_decay : float, or function
+        L2 penalty, >= 0; a function of path and array as for :class:`Adam`.
     momentum : float
         Share of the last direction that is kept, >= 0. While it is 0 its buffer is neither read nor written, and its
         memory no more than reserved; switched on later, it begins at 0.
@@ -72,7 +73,7 @@ class RMSprop(Base):
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
         *,

@@ -7,6 +7,7 @@ from typing import Any
 from fastopt._checks import finite_number, flag
 from fastopt._tree import ArrayTree
 from fastopt.optimizers.base import Base, Rule
+from fastopt.optimizers.groups import WeightDecay
 
 
 class SGD(Base):
@@ -28,8 +29,8 @@ class SGD(Base):
         Share of the last direction that is kept, >= 0.
     dampening : float
         Share of the gradient that is left out of the new direction.
-    weight_decay : float
-        L2 penalty, >= 0.
+    weight_decay : float, or function
+        L2 penalty, >= 0; a function of path and array as for :class:`Adam`.
     nesterov : bool
         Nesterov's momentum; needs momentum > 0 and dampening = 0.
     maximize, max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng
@@ -55,7 +56,7 @@ class SGD(Base):
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         nesterov: bool = False,
         *,
         maximize: bool = False,

@@ -45,7 +45,9 @@ def adam_step(
     Parameters
     ----------
     param, grad, exp_avg, exp_avg_sq : ndarray
-        Of one shape and dtype, float32 or float64, none overlapping. The averages start as zeros.
+        Of one shape and dtype, float32 or float64, none overlapping. The averages start as zeros. Or all uint16, the
+        codes of bfloat16 (upper halves of float32, such as ``x.view(np.uint16)`` of ml_dtypes): the arithmetic is
+        float32's then, and what is written is rounded once, to nearest.
     step : int
         Number of this step, from 1.
     lr, betas, eps, weight_decay, decoupled_weight_decay, maximize
@@ -105,7 +107,7 @@ def sgd_step(
     Parameters
     ----------
     param, grad, momentum_buffer : ndarray
-        Of one shape and dtype, float32 or float64, none overlapping.
+        Of one shape and dtype, float32 or float64, none overlapping; or all codes of bfloat16, as in :func:`adam_step`.
     step : int
         Number of this step, from 1.
     lr, momentum, dampening, weight_decay, nesterov, maximize
@@ -165,8 +167,8 @@ def rmsprop_step(
     Parameters
     ----------
     param, grad, square_avg, momentum_buffer, grad_avg : ndarray
-        Of one shape and dtype, float32 or float64, none overlapping. The states start as zeros. momentum_buffer may be
-        None, or is left alone, where momentum is 0.
+        Of one shape and dtype, float32 or float64, none overlapping; or all codes of bfloat16, as in :func:`adam_step`.
+        The states start as zeros. momentum_buffer may be None, or is left alone, where momentum is 0.
     lr, alpha, eps, weight_decay, momentum, maximize
         As :class:`RMSprop`.
     grad_multiplier : float

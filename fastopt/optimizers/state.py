@@ -27,10 +27,10 @@ class Stateful(_core.OptimizerState):
         Keys are ``format``, 1; ``step_count`` and ``skipped_steps``; the options of the whole optimiser, such as
         ``skip_nonfinite``; ``param_groups/<index>/<name>`` for the rule, its options, the hyper-parameters, and what
         else is kept in a group if it is a number or text; and for each parameter ``step/<path>`` and its states, such
-        as ``exp_avg/<path>``, where the path is that of the array in `params`; :class:`SGD` has
-        ``steps_before_momentum_buffer/<path>`` too, the number of steps before momentum was switched on. With
-        `state_dtype` these are the codes (bfloat16 as uint16), and ``rounding_key`` is there too. The parameters
-        themselves are the caller's.
+        as ``exp_avg/<path>``, where the path is that of the array in `params`; where there are several groups,
+        ``group/<path>``, the number of its group; :class:`SGD` has ``steps_before_momentum_buffer/<path>`` too, the
+        number of steps before momentum was switched on. With `state_dtype` these are the codes (bfloat16 as uint16),
+        and ``rounding_key`` is there too. The parameters themselves are the caller's.
 
         Raises
         ------
@@ -44,6 +44,7 @@ class Stateful(_core.OptimizerState):
         counts: tuple[int, ...],
         groups: list[_core._Held],
         names: list[str],
+        group_of: list[int],
         steps: list[int],
         before: list[int],
         states: _core._States,
@@ -59,6 +60,8 @@ class Stateful(_core.OptimizerState):
                 if (kept := storable(value)) is not None:
                     state[f"param_groups/{index}/{key}"] = kept
         for k, name in enumerate(names):
+            if len(groups) > 1:
+                state[label("group", name)] = group_of[k]
             state[label("step", name)] = steps[k]
             if self._may_rest:
                 state[label(self._before(states), name)] = before[k]
@@ -80,13 +83,14 @@ class Stateful(_core.OptimizerState):
         RuntimeError
             If a call of this optimiser is at work in another thread, or has called back; nothing is changed then.
         """
-        counts, held, names, steps, before, states = self._snapshot("load_state_dict", False)
+        counts, held, names, group_of, steps, before, states = self._snapshot("load_state_dict", False)
         held = [(options, numbers, {}) for options, numbers, _ in held]  # of the rest the state's own are taken over
-        own = self._by_key(counts, held, names, steps, before, states)
+        own = self._by_key(counts, held, names, group_of, steps, before, states)
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected what state_dict() returned, got {type(state).__name__}")
         fixed = ["format", *self._run_options]
         fixed += [f"param_groups/{k}/{name}" for k in range(len(held)) for name in self._group_options]
+        fixed += [key for name in names if (key := label("group", name)) in own]
         for key in fixed:
             if key in state and (found := _loaded(key, state[key], own[key])) != own[key]:
                 raise ValueError(

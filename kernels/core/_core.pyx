@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_CARRAY, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_FARRAY,
     NPY_ARRAY_WRITEABLE, NPY_BOOL, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT,
-    NPY_FORTRANORDER, NPY_INT64, NPY_KEEPORDER, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
+    NPY_FORTRANORDER, NPY_INT64, NPY_KEEPORDER, NPY_UINT16, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
     PyArray_FLAGS, PyArray_IS_C_CONTIGUOUS, PyArray_ISBYTESWAPPED,
     PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_New, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
     PyArray_TYPE, get_array_base, ndarray, npy_intp, set_array_base,
@@ -70,6 +70,8 @@ include "optimizers/rules.pxi"
 include "optimizers/parameters.pxi"
 include "optimizers/optimizer.pxi"
 include "optimizers/dlpack.pxi"
+include "optimizers/tensor_states.pxi"
 include "optimizers/tensors.pxi"
+include "masking/tensors.pxi"
 include "optimizers/arrays.pxi"
 include "core/machine.pxi"

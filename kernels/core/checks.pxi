@@ -18,9 +18,23 @@ cdef ndarray checked(object x, str name):
     return a
 
 
+cdef inline bint are_codes(ndarray a) noexcept:
+    """Whether it holds bfloat16, as uint16."""
+    return PyArray_TYPE(a) == NPY_UINT16 and not PyArray_ISBYTESWAPPED(a)
+
+
+cdef ndarray widened(ndarray a):
+    return (a.astype(np.uint32) << np.uint32(16)).view(np.float32) if are_codes(a) else a
+
+
+cdef ndarray checked_or_codes(object x, str name):
+    """The same, or an array of codes of bfloat16."""
+    return <ndarray>x if PyArray_CheckExact(x) and are_codes(<ndarray>x) else checked(x, name)
+
+
 cdef ndarray checked_like(object x, str name, ndarray like, str like_name):
     """x itself, when it is an array of the dtype and shape of `like`."""
-    cdef ndarray a = checked(x, name)
+    cdef ndarray a = checked(x, name) if not are_codes(like) else checked_or_codes(x, name)
     if PyArray_TYPE(a) != PyArray_TYPE(like):
         raise TypeError(f"{name}: expected {like.dtype} like {like_name}, got {a.dtype}; "
                         f"{name}.astype(np.{like.dtype}) converts it")

@@ -39,6 +39,7 @@ extern "C" void fastopt_copy(void* out, const int64_t* out_strides, const void* 
         for (; at > 0 && magnitude(axes[at - 1].to) < magnitude(out_strides[d]); --at) axes[at] = axes[at - 1];
         axes[at] = {shape[d], out_strides[d], strides[d]};
     }
-    if (element_bytes == 4) copy_axes<4>(axes, count, static_cast<char*>(out), static_cast<const char*>(values));
+    if (element_bytes == 2) copy_axes<2>(axes, count, static_cast<char*>(out), static_cast<const char*>(values));
+    else if (element_bytes == 4) copy_axes<4>(axes, count, static_cast<char*>(out), static_cast<const char*>(values));
     else copy_axes<8>(axes, count, static_cast<char*>(out), static_cast<const char*>(values));
 }

@@ -3,6 +3,7 @@
 // the upper half. The caller adds the block sums in order.
 #pragma once
 
+#include "core/bfloat16.hpp"
 #include "core/registers.hpp"
 
 namespace {
@@ -40,6 +41,18 @@ inline void sum_blocks(double* block_sums, const void* data, int64_t size, int64
 template <class T>
 void sum_squares(const sum_args& a, int64_t begin, int64_t end) {
     sum_blocks<T>(a.block_sums, a.x, a.size, begin, end, [](auto x) { return x * x; });
+}
+
+template <class>
+void sum_squares_bfloat16(const sum_args& a, int64_t begin, int64_t end) {
+    float wide[FASTOPT_SUM_BLOCK];
+    for (int64_t block = begin; block < end; ++block) {
+        const uint16_t* codes = static_cast<const uint16_t*>(a.x) + block * FASTOPT_SUM_BLOCK;
+        const int64_t rest = a.size - block * FASTOPT_SUM_BLOCK;
+        const int64_t n = rest < FASTOPT_SUM_BLOCK ? rest : FASTOPT_SUM_BLOCK;
+        for (int64_t i = 0; i < n; ++i) wide[i] = widened(codes[i]);
+        sum_squares<float>({a.block_sums + block, wide, n, 0}, 0, 1);
+    }
 }
 
 template <class T>

@@ -31,6 +31,10 @@ cdef double mean_of(ndarray x) except? -1:
     return mean_with(x, room_for_sums(x), PyArray_SIZE(x))
 
 
+cdef inline fastopt_kernel squares_kernel(ndarray x) noexcept:
+    return fastopt_kernels.core.sum_squares_bfloat16[0] if are_codes(x) else fastopt_kernels.core.sum_squares[element_type(x)]
+
+
 cdef double squares_of(list arrays, double* sums) except -1:
     """sums[k] = the sum of (x * scale)**2 over arrays[k], which are C-contiguous; returned is the scale, 1 but at the ends of
     the range: see fastopt_square_scale."""
@@ -38,7 +42,7 @@ cdef double squares_of(list arrays, double* sums) except -1:
     cdef Py_ssize_t k, count = len(arrays)
     for k in range(count):
         x = <ndarray>arrays[k]
-        sums[k] = sum_about(x, fastopt_kernels.core.sum_squares[element_type(x)], 0, room_for_sums(x))
+        sums[k] = sum_about(x, squares_kernel(x), 0, room_for_sums(x))
     return scale_of(arrays, count, sums, count)
 
 
@@ -51,7 +55,7 @@ cdef double scale_of(list arrays, Py_ssize_t count, double* sums, Py_ssize_t sum
         return 1
     for k in range(count):
         if arrays[k] is not None:
-            given.append(c_ordered(<ndarray>arrays[k]))
+            given.append(c_ordered(widened(<ndarray>arrays[k])))
     return scaled_squares(given, sums)
 
 

@@ -2,7 +2,7 @@
 
 
 def step(str rule, list arrays, list names, int64_t step, tuple hyper, double grad_scale, tuple places=(0, 1, 2)):
-    """One step of the rule on arrays = [param, grad, *states], of which all but grad are written.
+    """One step of the rule on arrays = [param, grad, *states], of which all but grad are written; all may be codes of bfloat16.
 
     `places` are those of the states in the order of the rule, for one that does without some of them.
     """
@@ -11,8 +11,10 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     cdef optimizer_args args
     cdef Py_ssize_t k, other, count = len(arrays)
     cdef int order = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS
-    cdef ndarray array, param = checked(arrays[0], names[0])
-    rule_scalars_of(found, &scalars, hyper, element_type(param), step, grad_scale)
+    cdef ndarray array, param = checked_or_codes(arrays[0], names[0])
+    cdef int kind = 0 if are_codes(param) else element_type(param)
+    cdef int form = FASTOPT_BFLOAT16_PARAMS if are_codes(param) else FASTOPT_WHOLE
+    rule_scalars_of(found, &scalars, hyper, kind, step, grad_scale)
     for k in range(1, count):
         checked_like(arrays[k], names[k], param, names[0])
     for k in range(count):
@@ -30,7 +32,7 @@ def step(str rule, list arrays, list names, int64_t step, tuple hyper, double gr
     for k in range(2, count):
         args.step.states[<int>places[k - 2]] = PyArray_DATA(<ndarray>work[k])
     args.step.scalars = &scalars
-    run(fastopt_rule_kernels(found, FASTOPT_WHOLE)[element_type(param)], &args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
+    run(fastopt_rule_kernels(found, form)[kind], &args, PyArray_SIZE(param), OPTIMIZER_GRAIN)
     if not order:
         for k in range(count):
             if k != 1:
@@ -107,8 +109,10 @@ def l2_penalty(list arrays, list names, double weight_decay):
 
 
 def norm(list arrays, list names):
-    """The root of the sum of the squares of all arrays."""
-    cdef list all = all_checked(arrays, names)
+    """The root of the sum of the squares of all arrays, of which some may be codes of bfloat16."""
+    cdef list all = []
+    for array, name in zip(arrays, names):
+        all.append(c_ordered(checked_or_codes(array, name)))
     cdef ndarray room = np.empty(len(all))
     cdef double* sums = <double*>PyArray_DATA(room)
     cdef double scale = squares_of(all, sums)
@@ -117,3 +121,30 @@ def norm(list arrays, list names):
 
 def clip_factor(double norm, double max_norm):
     return fastopt_clip(norm, max_norm)
+
+
+def tensor_arrays(list tensors, tuple plain_types):
+    """Views of the tensors' memory as arrays; None where one has no dense memory of floats, or shares it with another."""
+    cdef dl_tensor described
+    cdef npy_intp strides[MOST_DIMENSIONS]
+    cdef list arrays = [], keep = [None]
+    cdef int k
+    cdef ndarray a
+    for tensor in tensors:
+        if type(tensor) not in plain_types or not reach(tensor, &described, keep) or not kernels_take(&described) \
+                or described.code == DL_BFLOAT or described.ndim > MOST_DIMENSIONS or described.data == NULL and size_of(&described) > 0:
+            return None
+        if c_contiguous(&described):
+            a = flat_view(&described)
+        else:
+            for k in range(described.ndim):
+                strides[k] = described.strides[k] * (described.bits // 8)
+            a = PyArray_New(ndarray, described.ndim, <npy_intp*>described.shape, NPY_FLOAT if described.bits == 32 else NPY_DOUBLE,
+                            strides, described.data, 0, NPY_ARRAY_ALIGNED | NPY_ARRAY_WRITEABLE, None)
+        set_array_base(a, tensor)
+        arrays.append(a)
+    try:
+        disjoint(arrays, ["grads"] * len(arrays))
+    except ValueError:
+        return None
+    return arrays

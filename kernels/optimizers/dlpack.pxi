@@ -3,7 +3,10 @@
 
 cdef enum:
     DL_CPU = 1
+    DL_INT = 0
+    DL_UINT = 1
     DL_FLOAT = 2
+    DL_BFLOAT = 4
 
 cdef struct dl_tensor:  # DLTensor
     void* data
@@ -99,10 +102,14 @@ cdef bint dense(const dl_tensor* x) noexcept:
     return True
 
 
+cdef bint same_type(const dl_tensor* a, const dl_tensor* b) noexcept:
+    return a.code == b.code and a.bits == b.bits
+
+
 cdef bint same_layout(const dl_tensor* a, const dl_tensor* b) noexcept:
-    """Whether two tensors are of one type and shape, in memory of the processor, with their elements in one order."""
+    """Whether two tensors are of one shape, in memory of the processor, with their elements in one order."""
     cdef int k
-    if a.device_type != DL_CPU or b.device_type != DL_CPU or a.code != b.code or a.bits != b.bits or a.ndim != b.ndim:
+    if a.device_type != DL_CPU or b.device_type != DL_CPU or a.ndim != b.ndim:
         return False
     for k in range(a.ndim):
         if a.shape[k] != b.shape[k]:
@@ -116,10 +123,12 @@ cdef bint same_layout(const dl_tensor* a, const dl_tensor* b) noexcept:
 
 
 cdef bint kernels_take(const dl_tensor* x) noexcept:
-    return x.device_type == DL_CPU and x.code == DL_FLOAT and (x.bits == 32 or x.bits == 64) and dense(x)
+    cdef bint known = x.bits == 16 if x.code == DL_BFLOAT else x.code == DL_FLOAT and (x.bits == 32 or x.bits == 64)
+    return x.device_type == DL_CPU and known and dense(x)
 
 
 cdef ndarray flat_view(const dl_tensor* x):
-    """The elements of a dense tensor in the order of memory, for as long as the tensor is held."""
+    """The elements of a dense tensor in the order of memory, for as long as the tensor is held; of bfloat16 the codes."""
     cdef npy_intp size = size_of(x)
-    return PyArray_New(ndarray, 1, &size, NPY_FLOAT if x.bits == 32 else NPY_DOUBLE, NULL, x.data, 0, NPY_ARRAY_CARRAY, None)
+    cdef int kind = NPY_UINT16 if x.bits == 16 else NPY_FLOAT if x.bits == 32 else NPY_DOUBLE
+    return PyArray_New(ndarray, 1, &size, kind, NULL, x.data, 0, NPY_ARRAY_CARRAY, None)

@@ -79,7 +79,7 @@ cdef class Optimizer(Parameters):
                              "RMSprop centered): they leave the other rows as they are, and these would not")
         if (<dict>(<tuple>self._hyper[self._parameters[k].group])[0])["weight_decay"] != 0:
             raise ValueError(f"{name}: SparseRows need weight_decay = 0: only the rows given move; put the parameter in a "
-                             "group of its own")
+                             "group of its own, or give weight_decay as a function")
         if not self._parameters[k].order & NPY_ARRAY_C_CONTIGUOUS:
             raise ValueError(f"{name}: SparseRows need a parameter in C order, got {label('params', self._names[k])} in "
                              "Fortran order; make the optimiser with np.ascontiguousarray(param)")

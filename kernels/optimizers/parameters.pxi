@@ -111,6 +111,7 @@ cdef class Parameters(OptimizerState):
         self._groups = tuple(groups)
         self._hyper = [None] * len(groups)
         self._names = names
+        self._group_of = group_of if before is None else before._group_of + group_of
         self._arrays = arrays if before is None else before._arrays + arrays
         self._views = views_of(arrays) if before is None else before._views + views_of(arrays)
         self._steps = <int64_t*>calloc(count, sizeof(int64_t))
@@ -201,6 +202,7 @@ cdef class Parameters(OptimizerState):
         self._groups, other._groups = other._groups, self._groups
         self._hyper, other._hyper = other._hyper, self._hyper
         self._names, other._names = other._names, self._names
+        self._group_of, other._group_of = other._group_of, self._group_of
         self._arrays, other._arrays = other._arrays, self._arrays
         self._views, other._views = other._views, self._views
         self._own, other._own = other._own, self._own

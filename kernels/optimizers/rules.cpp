@@ -5,11 +5,12 @@
 #include <cstring>
 
 #define KERNEL_OF(NAME) static_cast<int64_t>(offsetof(fastopt_optimizers_table, NAME))
-#define RULE(NAME)                                                   \
-    {#NAME,                                                          \
-     fastopt_##NAME##_scalars,                                       \
-     static_cast<int64_t>(sizeof(NAME##_hyper) / sizeof(double)),    \
-     {KERNEL_OF(NAME), KERNEL_OF(NAME##_bfloat16), KERNEL_OF(NAME##_8bit), KERNEL_OF(NAME##_rows)}},
+#define RULE(NAME)                                                                                 \
+    {#NAME,                                                                                        \
+     fastopt_##NAME##_scalars,                                                                     \
+     static_cast<int64_t>(sizeof(NAME##_hyper) / sizeof(double)),                                  \
+     {KERNEL_OF(NAME), KERNEL_OF(NAME##_bfloat16), KERNEL_OF(NAME##_8bit), KERNEL_OF(NAME##_rows), \
+      KERNEL_OF(NAME##_bfloat16_params)}},
 
 static const fastopt_rule RULES[] = {FASTOPT_RULES(RULE)};
 

@@ -26,6 +26,7 @@ cdef class OptimizerState:
     cdef readonly object params
     cdef readonly object param_groups
     cdef readonly list _names
+    cdef readonly list _group_of    # the number of each parameter's group
     cdef readonly int64_t step_count
     cdef readonly int64_t skipped_steps
     cdef readonly object grad_norm
@@ -43,6 +44,7 @@ cdef class OptimizerState:
 
     def __cinit__(self, *args, **kwargs):
         self._names = []
+        self._group_of = []
         self._own = {}
         self._groups = ()
 
@@ -82,8 +84,8 @@ cdef class OptimizerState:
         return {kind: handed_out(arrays) for kind, arrays in self._own.items()}
 
     def _snapshot(self, str what, bint copied):
-        """(counts and key, what the groups hold, the paths, the step numbers, those before the states', the states): all of
-        one moment; views unless copied."""
+        """(counts and key, what the groups hold, the paths, the group of each, the step numbers, those before the states',
+        the states): all of one moment; views unless copied."""
         cdef Py_ssize_t k
         self.enter(what, what + "()", changing=False)
         try:
@@ -94,12 +96,13 @@ cdef class OptimizerState:
             for k in range(self._count):
                 steps.append(self._steps[k])
                 before.append(self._steps_before[k])
-            return (self.step_count, self.skipped_steps, self._rounding_key), groups, self._names, steps, before, states
+            return (self.step_count, self.skipped_steps, self._rounding_key), groups, self._names, self._group_of, \
+                steps, before, states
         finally:
             self.leave()
 
     def _install(self, tuple counts, list groups, list steps, list before, dict states):
-        """Take over what _snapshot returned, but for the paths: all of it, or on an error nothing."""
+        """Take over what _snapshot returned, but for paths and groups: all of it, or on an error nothing."""
         cdef Py_ssize_t k, count = 0
         cdef int64_t step_count, skipped_steps
         cdef uint64_t rounding_key

@@ -8,6 +8,7 @@ cdef enum:
 
 cdef struct tensors_of_parameter:
     dl_tensor parts[6]      # PARAM, GRAD, the states and, behind them, the average if there is one
+    small_states small      # what is beside the states where they are of few bits
     dl_tensor step          # its count of steps, one float; its data is NULL where Python has the number
     const void* of_param    # addresses in the last step, whose overlaps are known
     const void* of_grad
@@ -35,12 +36,15 @@ cdef class TensorStep:
 
     The owner is asked for what is rare: `_numbers(group)` when a group has changed: (the rule's numbers, whether to ascend, the
     names of the states in the rule's order, the place of the first of them: 1 without a momentum before the others); `_made(param, name)` for a state that is missing; `_plain(tensors, copies)` for tensors that no kernel
-    takes as they are; `_norm_of(grads)` where they are shards.
+    takes as they are; `_norm_of(grads)` where they are shards; `_rounding_of(number)`
+    for what rounds the small states of parameter `number` of all; `_gather_exponents(name, state)` where a state dict's were put
+    in their place.
     """
 
     cdef const fastopt_rule* _rule
     cdef tuple _keys                # of a group, by which the rule goes
     cdef bint _counts               # whether each parameter has its number of steps among the states
+    cdef bint _small                # whether states are of few bits
     cdef bint _eps_as_given         # whether Adam's eps goes without the bias correction of the root beside it
     cdef object _parameter_type     # those of plain tensors, whose memory is their own
     cdef object _tensor_type
@@ -59,10 +63,11 @@ cdef class TensorStep:
     cdef bint _busy
     cdef int64_t _forks
 
-    def __init__(self, str rule, tuple keys, tuple plain_types, raise_versions, *, bint counts, bint eps_as_given):
+    def __init__(self, str rule, tuple keys, tuple plain_types, raise_versions, *, bint counts, bint eps_as_given,
+                 bint small_states):
         self._rule = rule_named(rule)
         self._keys, (self._parameter_type, self._tensor_type), self._raise_versions = keys, plain_types, raise_versions
-        self._counts, self._eps_as_given = counts, eps_as_given
+        self._counts, self._eps_as_given, self._small = counts, eps_as_given, small_states
         self._seen = []
 
     def __dealloc__(self):
@@ -96,7 +101,7 @@ cdef class TensorStep:
         cdef list made = []     # (a parameter's states, name, value) that are new
         cdef list counted = []  # (a parameter's states, its number of steps) where that is a number of Python's
         cdef list copies = []   # (tensor, the copy that the kernel writes)
-        cdef Py_ssize_t k, place = 0
+        cdef Py_ssize_t k, place = 0, number_of_all = -1
         cdef dict group, own
         cdef tensors_of_parameter* r
         cdef double norm
@@ -107,6 +112,7 @@ cdef class TensorStep:
             group = <dict>groups[k]
             numbers.append(self.numbers_of(owner, k, group))
             for p in <list>group["params"]:
+                number_of_all += 1
                 grad = p.grad
                 if grad is None:
                     continue
@@ -117,6 +123,14 @@ cdef class TensorStep:
                 self.make_room()
                 r = &self._tensors[self._count]
                 r.group = <int>k
+                r.small.form = FASTOPT_WHOLE
+                if self._small and (<tuple>numbers[k])[2]:
+                    rounding = own.get("rounding")
+                    if rounding is None:
+                        rounding = owner._rounding_of(number_of_all)
+                        made.append((own, "rounding", rounding))
+                    keep.append(rounding)
+                    take_rounding(&r.small, rounding, keep)
                 if self.take_tensors(owner, r, p, grad, own, group, (<tuple>numbers[k])[2], ema_decay is not None, keep, made, copies, counted):
                     shards = True
                 params.append(p)
@@ -136,7 +150,7 @@ cdef class TensorStep:
                     continue
                 grad = grads[k].clone()
                 keep.append(grad)
-                if not reach(grad, &self._tensors[k].parts[GRAD], keep) or not same_layout(&self._tensors[k].parts[PARAM], &self._tensors[k].parts[GRAD]):
+                if not reach(grad, &self._tensors[k].parts[GRAD], keep) or not self.alike(&self._tensors[k]):
                     raise RuntimeError("params: expected memory of their own, got parameters that overlap others or gradients")
         self.fill_jobs(numbers, multiplier, -1 if ema_decay is None else <double>ema_decay)
         self._raise_versions(params)
@@ -152,6 +166,8 @@ cdef class TensorStep:
                 run_jobs(&self._jobs[k], 1)
         for k in range(self._count):
             r = &self._tensors[k]
+            if r.small.form != FASTOPT_WHOLE:
+                r.small.rounding[2] += 1
             if r.step.data != NULL and r.step.bits == 32:
                 (<float*>r.step.data)[0] = <float>r.t
             elif r.step.data != NULL:
@@ -235,7 +251,10 @@ cdef class TensorStep:
                 value = owner._made(p, name)
                 made.append((own, name, value))
             keep.append(value)  # another thread may load other states meanwhile
-            known = known and self.plain(value) and reach(value, &r.parts[STATES + k], keep)
+            if self._small and k < len(names):
+                known = take_small_state(owner, &r.small, &r.parts[STATES + k], k, name, value, keep) and known and self.plain((<dict>value)["codes"])
+            else:
+                known = known and self.plain(value) and reach(value, &r.parts[STATES + k], keep)
         if not self._counts and len(made) > first_made:
             r.t = 1  # of a momentum that begins
         known = known and reach(grad, &r.parts[GRAD], keep) and reach(p, &r.parts[PARAM], keep) and self.alike(r)
@@ -258,9 +277,12 @@ cdef class TensorStep:
             r.rows = <const int64_t*>PyArray_DATA(<ndarray?>rows)
         cdef bint reached = True
         for k in range(r.count):
-            reached = reached and reach(tensors[k], &r.parts[k], keep)
+            if self._small and STATES <= k < STATES + len(names):
+                reached = reached and take_small_state(owner, &r.small, &r.parts[k], k - STATES, names[k - STATES], tensors[k], keep)
+            else:
+                reached = reached and reach(tensors[k], &r.parts[k], keep)
         if not reached or not self.alike(r):
-            raise TypeError("params: expected dense tensors of float32 or float64 in the processor's memory")
+            raise TypeError("params: expected dense tensors of float32, float64 or bfloat16 in the processor's memory")
         return shard
 
     cdef int count_step(self, owner, tensors_of_parameter* r, p, dict own, list keep, list made, list counted) except -1:
@@ -289,11 +311,23 @@ cdef class TensorStep:
         return 0
 
     cdef bint alike(self, const tensors_of_parameter* r) except -1:
-        """Whether a kernel takes the tensors as they are: dense, of one layout, and with memory."""
+        """Whether a kernel takes the tensors as they are: dense, of one type and layout, and with memory. The average of a
+        bfloat16 parameter is of float32, in which it moves."""
         cdef int k
+        cdef const dl_tensor* param = &r.parts[PARAM]
         for k in range(r.count):
-            if not (kernels_take(&r.parts[k]) if k == PARAM or k == GRAD and r.rows != NULL
-                    else same_layout(&r.parts[PARAM], &r.parts[k])):
+            if r.small.form != FASTOPT_WHOLE and STATES <= k < r.count - r.averaged:
+                if not small_state_fits(&r.small, k - STATES, &r.parts[k], param):
+                    return False
+            elif k == PARAM or k == GRAD and r.rows != NULL:
+                if not kernels_take(&r.parts[k]):
+                    return False
+            elif not same_layout(param, &r.parts[k]):
+                return False
+            elif r.averaged and k == r.count - 1 and param.code == DL_BFLOAT:
+                if r.parts[k].code != DL_FLOAT or r.parts[k].bits != 32:
+                    return False
+            elif not same_type(param, &r.parts[k]):
                 return False
             if r.parts[k].data == NULL and size_of(&r.parts[k]) > 0:
                 raise RuntimeError("params: expected tensors with memory, got one that has none")
@@ -327,10 +361,11 @@ cdef class TensorStep:
                 more = np.empty(number)
                 blocks = <double*>PyArray_DATA(<ndarray>more)
             args.block_sums = blocks
-            run(fastopt_kernels.core.sum_squares[grad.bits == 64], &args, number, SUM_GRAIN)
+            run(fastopt_kernels.core.sum_squares_bfloat16[0] if grad.code == DL_BFLOAT
+                else fastopt_kernels.core.sum_squares[grad.bits == 64], &args, number, SUM_GRAIN)
             sums[k] = fastopt_add_up(blocks, number)
         if fastopt_lost_squares(fastopt_add_up(sums, self._count)):
-            scale = scaled_squares([flat_view(&self._tensors[k].parts[GRAD]) for k in range(self._count)], sums)
+            scale = scaled_squares([widened(flat_view(&self._tensors[k].parts[GRAD])) for k in range(self._count)], sums)
         return fastopt_norm(multiplier, sums, self._count, scale)
 
     cdef bint overlaps(self) noexcept:
@@ -369,13 +404,14 @@ cdef class TensorStep:
     cdef int fill_jobs(self, list numbers, double multiplier, double ema_decay) except -1:
         """Fill in a job for each parameter; no state is reached here, so that nothing has changed when an error is raised."""
         cdef Py_ssize_t k, previous = -1
-        cdef int part, kind
+        cdef int part, kind, form
         cdef tensors_of_parameter* r
         cdef tensors_of_parameter* before = NULL
         cdef tuple of_group
         for k in range(self._count):
             r = &self._tensors[k]
             kind = r.parts[PARAM].bits == 64
+            form = FASTOPT_BFLOAT16_PARAMS if r.parts[PARAM].code == DL_BFLOAT else r.small.form
             if before == NULL or before.group != r.group or before.t != r.t or before.parts[PARAM].bits != r.parts[PARAM].bits:
                 of_group = <tuple>numbers[r.group]  # which those after it share
                 hyper = of_group[0]
@@ -389,11 +425,15 @@ cdef class TensorStep:
             self._args[k].step.grad = r.parts[GRAD].data
             for part in range(STATES, r.count - r.averaged):
                 self._args[k].step.states[part - STATES + <int>of_group[3]] = r.parts[part].data
+                self._args[k].exponents[part - STATES + <int>of_group[3]] = r.small.exponents[part - STATES]
+            if r.small.form != FASTOPT_WHOLE:
+                self._args[k].step_number = <uint32_t>(r.small.rounding[2] + 1)
+                self._args[k].rounding = address_of(<uint64_t>r.small.rounding[0], <uint64_t>r.small.rounding[1], DOMAIN_ROUNDING)
             if r.averaged:
                 self._args[k].step.ema = r.parts[r.count - 1].data
                 self._args[k].step.ema_rate = fastopt_average_rate(ema_decay)
             self._args[k].step.scalars = &self._scalars[previous]
-            self._jobs[k].kernel = fastopt_rule_kernels(self._rule, FASTOPT_WHOLE)[kind]
+            self._jobs[k].kernel = fastopt_rule_kernels(self._rule, form)[kind]
             self._jobs[k].args = &self._args[k]
             self._jobs[k].size = r.size
             self._jobs[k].grain = OPTIMIZER_GRAIN
@@ -421,7 +461,6 @@ cdef dict states_of(state, p, Py_ssize_t* place):
             place[0] = here
             return <dict?><object>value
     return state.get(p)
-
 
 
 def distinct_rows(sparse, str name, like):

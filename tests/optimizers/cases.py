@@ -33,6 +33,23 @@ def _centered_without_buffer(
     ops.rmsprop_step(param, grad, square_avg, None, grad_avg, alpha=0.9)
 
 
+# Steps on arrays of bfloat16, as uint16 codes: how many arrays, and the call.
+CODES: dict[str, tuple[int, Callable[..., Any]]] = {
+    "adam_step": (4, call("adam_step", 3)),
+    "adam_step coupled": (4, call("adam_step", 7, weight_decay=0.1, grad_multiplier=0.5)),
+    "adam_step decoupled": (
+        4,
+        call("adam_step", 2, weight_decay=0.1, decoupled_weight_decay=True, betas=(0.25, 0.9), maximize=True),
+    ),
+    "sgd_step": (2, call("sgd_step", None, 3, lr=0.1, weight_decay=0.01)),
+    "sgd_step momentum": (3, call("sgd_step", 3, lr=0.1, momentum=0.9, dampening=0.5)),
+    "sgd_step nesterov": (3, call("sgd_step", 1, lr=0.1, momentum=0.9, nesterov=True)),
+    "rmsprop_step": (3, call("rmsprop_step", weight_decay=0.01)),
+    "rmsprop_step momentum": (4, call("rmsprop_step", momentum=0.9, maximize=True)),
+    "rmsprop_step centered": (5, call("rmsprop_step", momentum=0.9)),
+}
+
+
 def cases() -> Iterator[tuple[str, Case]]:
     adam: dict[str, Any] = {
         "": {},
@@ -150,6 +167,12 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
         optimizer.step([fo.SparseRows(rows, grad[: 8 * len(rows)].reshape(-1, 8))])
         return [table, *list(optimizer._states.values())[-1]]
 
+    def stepped_codes(step: Callable[..., None], count: int, *rest: Any, **options: Any) -> list[np.ndarray]:
+        floats = [exact_values(k, size, np.float32) for k in range(1, count + 1)]
+        arrays = [(x.view(np.uint32) >> np.uint32(16)).astype(np.uint16) for x in floats]
+        step(*arrays, *rest, **options)
+        return arrays
+
     return {
         "adam_step": lambda: stepped(fo.adam_step, 4, 3, lr=0.125, **dyadic),
         "adam_step default betas": lambda: stepped(fo.adam_step, 4, 3),
@@ -159,6 +182,10 @@ def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
             for array in stepped(fo.adam_step, 4, step, lr=1.0, betas=(0.9, 0.9999))[:1]
         ],
         "adam_step betas below 1/2": lambda: stepped(fo.adam_step, 4, 3, lr=0.125, betas=(0.25, 0.9375)),
+        "adam_step of bfloat16": lambda: stepped_codes(fo.adam_step, 4, 3, lr=0.125, **dyadic),
+        "sgd_step of bfloat16": lambda: stepped_codes(fo.sgd_step, 3, 3, lr=0.125, momentum=0.875, dampening=0.25),
+        "rmsprop_step of bfloat16": lambda: stepped_codes(fo.rmsprop_step, 5, alpha=0.875, momentum=0.75),
+        "grad_norm of bfloat16": lambda: fo.grad_norm(stepped_codes(lambda *arrays: None, 2)),
         "sgd_step": lambda: stepped(fo.sgd_step, 3, 3, lr=0.125, momentum=0.875, dampening=0.25),
         "Adam": lambda: trained(fo.Adam, weight_decay=0.25, **dyadic),
         "AdamW": lambda: trained(fo.AdamW, **dyadic),

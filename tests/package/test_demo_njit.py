@@ -26,9 +26,18 @@ def test_the_three_have_equal_bits(capsys):
     assert sum(line.endswith(" x") for line in lines) == 3
 
 
+def test_it_plots(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "njit.png"
+    monkeypatch.setattr(demo_njit.main, "__defaults__", (0, 5, None))
+    assert cli.main(["demo", "--task", "njit", "--plot", str(path)]) == 0
+    assert f"figure: {path}" in capsys.readouterr().out
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_unequal_bits_are_told(capsys, monkeypatch):
     monkeypatch.setattr(demo_njit, "train_in_numpy", lambda *arguments: demo_njit.train(*arguments[:-1], 1))
-    monkeypatch.setattr(demo_njit.main, "__defaults__", (0, 5))
+    monkeypatch.setattr(demo_njit.main, "__defaults__", (0, 5, None))
     assert cli.main(["demo", "--task", "njit"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "bit-equal: no"
 

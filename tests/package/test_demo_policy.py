@@ -155,7 +155,8 @@ def test_the_demo(capsys, tmp_path):
     path = tmp_path / "policy.png"
     with fastopt.num_threads(1):
         assert demo_policy.cartpole(seeds=2, updates=2, plot=path) == 1  # not solved by so little
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "several minutes" in err.splitlines()[0]
     assert out.splitlines()[-1] == "solved: 0 of 2"
     assert len(re.findall(r"^(?:plain|line search), lr .* 0 of 2 .*$", out, re.MULTILINE)) == 6
     assert "line search: 12 updates" in out

@@ -61,6 +61,7 @@ def optimisers(w: Floats, grad: Floats) -> None:
     adam.param_groups[0].update(weight_decay=0.1)
     adam.param_groups[0].setdefault("initial_lr", 1e-3)
     assert_type(adam.add_param_group({"params": np.ones(2), "lr": 0.5}), None)
+    fastopt.AdamW({"w": w}, weight_decay=lambda path, p: 0.01 if p.ndim > 1 else 0.0)
     assert_type(adam.state_dict(), dict[str, Any])
     adam.load_state_dict(adam.state_dict())
     fastopt.AdamW([{"params": w, "weight_decay": 0.0}], state_dtype="bfloat16", rng=1).step([grad])

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 HEADER = Path(__file__).parents[2] / "kernels" / "fastopt.h"
 
 # The types of numbers in records, as struct and NumPy name them.
-FORMATS = {"double": "d", "int": "i", "int64_t": "q", "uint64_t": "Q", "uint32_t": "I", "uint16_t": "H", "uint8_t": "B"}
+FORMATS = {"double": "d", "float": "f", "int": "i", "int64_t": "q"}
+FORMATS |= {"uint64_t": "Q", "uint32_t": "I", "uint16_t": "H", "uint8_t": "B"}
 DECLARED = re.compile(r"    (const )?\w+ \*?(\w+)(?:\[\w+\])?;|\} (\w+);")
 NOTE = re.compile(r"(?: /\* ?([^()]*?)(?: ?\(.*\))? \*/)?")
 FORMS = {

@@ -15,20 +15,25 @@ import fastopt
 from fastopt import _core, reference
 
 from ..cases import CASES, golden_outputs
+from ..optimizers.cases import CODES
 from ..policy import test_networks as networks
 from ..policy.test_bits import OPS, check, make, plain
 from ..support import DTYPES, ROOT, assert_equals_reference, assert_same_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
+# The same for both types: those of words and integers, and those of bfloat16, whose arithmetic is in float32.
+IN_ONE_TYPE = {"random_raw", "random_integers", "sum_squares_bfloat16"}
+IN_ONE_TYPE |= {f"{rule}_bfloat16_params" for rule in ("adam", "sgd", "rmsprop")}
+
 # No golden hash: these move bytes for benchmarks, or are reached by way of Numba alone.
 WITHOUT_HASH = {"stream"}
 
 
 def listed(dtype):
-    """The names of all kernels, with the type; those of words and integers are one for both."""
+    """The names of all kernels, with the type; of those that are one for both, float32 alone."""
     names = {name for _, name, *_ in _core.kernels()}
-    return {f"{name}_{np.dtype(dtype).name}" for name in names} - {"random_raw_float64", "random_integers_float64"}
+    return without(names - IN_ONE_TYPE if dtype == np.float64 else names, dtype)
 
 
 def without(names, dtype):
@@ -65,6 +70,11 @@ def compare_every_op(dtype):
     """Each op, on a few numbers, with its definition; the families' own tests do so at every size and layout."""
     for name, case in CASES.items():
         assert_equals_reference(case.run, [plain(k, (100,), dtype) for k in range(case.arrays)], name)
+    for name, (count, run) in CODES.items():
+        values = [plain(k, (100,), np.float32).view(np.uint32) >> np.uint32(16) for k in range(count)]
+        assert_equals_reference(run, [x.astype(np.uint16) for x in values], name)
+    codes = [np.arange(0, 0x4000, 7, np.uint16)]
+    assert fastopt.grad_norm(codes) == reference.grad_norm(codes)
     for op in OPS:
         check(op, make(op, 5, 3, dtype, plain), op)
     compare_networks(dtype)

@@ -25,6 +25,7 @@ FILES = (
     "masking/test_fused_layer.py",
     "activations/test_leaky_relu.py",
     "activations/test_inactive_fraction.py",
+    "optimizers/test_bfloat16.py",
     "optimizers/test_l2.py",
     "optimizers/test_options.py",
     "optimizers/test_rmsprop.py",

@@ -404,6 +404,8 @@ def states_from_the_first_rank(folder):
 
 def main(rank, folder):
     global MESH
+    from . import ranks_states  # noqa: F401  # whose checks are of this list too
+
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dist.init_process_group(

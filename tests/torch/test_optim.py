@@ -76,23 +76,6 @@ def test_the_bits_of_the_numpy_side(name, options, ours, dtype):
 # ---- hooks, closures, schedulers -------------------------------------------------------------------------------------
 
 
-def test_closures_run_with_gradients():
-    (w,) = params = parameters(shapes=((3,),))
-    optimizer = optim.SGD(params, lr=0.1)
-
-    def closure():
-        assert torch.is_grad_enabled()
-        optimizer.zero_grad()
-        loss = (w * w).sum()
-        loss.backward()
-        return loss
-
-    with torch.no_grad():
-        before = w.clone()
-        assert optimizer.step(closure).item() == (before * before).sum().item()
-    torch.testing.assert_close(w.detach(), before * 0.8)
-
-
 def test_hooks_of_the_optimizer_and_of_all():
     all_optimizers = sys.modules["torch.optim.optimizer"]
     params = parameters()
@@ -306,44 +289,6 @@ def test_options_of_ours_are_copied():
         assert (other.max_grad_norm, other.skip_nonfinite, other.ema_decay) == (0.5, True, 0.9)
 
 
-def test_an_old_state_whose_step_is_a_number():
-    params = parameters()
-    optimizer = optim.Adam(params)
-    train(optimizer, params, 2)
-    state = optimizer.state_dict()
-    for own in state["state"].values():
-        own["step"] = 2
-    again = optim.Adam(params)
-    again.load_state_dict(state)
-    train(again, params, 1)
-    assert all(float(own["step"]) == 3 for own in again.state.values())
-
-
-def test_options_that_torch_adds_later_are_kept():
-    params = parameters()
-    optimizer = optim.Adam(params)
-    train(optimizer, params, 1)
-    state = optimizer.state_dict()
-    state["param_groups"][0]["an_option_of_2030"] = 7
-    optimizer.load_state_dict(state)
-    train(optimizer, params, 1)
-    assert optimizer.state_dict()["param_groups"][0]["an_option_of_2030"] == 7
-
-
-def test_states_do_not_follow_the_default_dtype():
-    params = parameters()
-    before = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(torch.float64)
-        optimizer = optim.Adam(params)
-        train(optimizer, params, 1)
-    finally:
-        torch.set_default_dtype(before)
-    own = optimizer.state[params[0]]
-    assert own["exp_avg"].dtype == torch.float32
-    assert own["step"].dtype == torch.float64  # as torch's
-
-
 # ---- the other way to memory, and torch itself -----------------------------------------------------------------------
 
 
@@ -365,31 +310,3 @@ def test_without_the_table_of_functions(name, options):
 def test_the_package_does_not_import_torch():
     script = "import sys, fastopt; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the loss, by torch itself
-def test_it_compiles_without_compiling_again():
-    params = parameters(shapes=((3, 3),))
-    optimizer = optim.Adam(params, lr=0.1)
-    from torch._dynamo.testing import CompileCounter
-
-    counter = CompileCounter()
-
-    @torch.compile(backend=counter)
-    def loop(x):
-        loss = (params[0] @ x).square().sum()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss
-
-    x = torch.ones(3)
-    for _ in range(2):
-        loop(x)
-    frames = counter.frame_count
-    losses = []
-    for step in range(6):
-        optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
-        losses.append(loop(x).item())
-    assert counter.frame_count == frames
-    assert losses[-1] < losses[0]

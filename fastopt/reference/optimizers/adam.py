@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from fastopt._tree import ArrayTree
+from fastopt.optimizers.groups import WeightDecay
 from fastopt.reference.core import Array, flush_subnormal, power, raise_square
 from fastopt.reference.optimizers.averages import averaged
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.bfloat16 import of_codes
 
 
+@of_codes
 def adam_update(
     param: Array,
     grad: Array,
@@ -71,7 +74,7 @@ class Adam(Base):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         *,
         amsgrad: bool = False,
         maximize: bool = False,
@@ -105,7 +108,7 @@ class AdamW(Adam):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        weight_decay: WeightDecay = 1e-2,
         *,
         amsgrad: bool = False,
         maximize: bool = False,

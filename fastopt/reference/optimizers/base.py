@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastopt._tree import ArrayTree, SparseRows, leaves, rebuilt, same_structure
-from fastopt.optimizers.groups import group_dicts
+from fastopt.optimizers.groups import in_groups
 from fastopt.random import DOMAIN_ROUNDING, run_key
 from fastopt.reference.core import Array
 from fastopt.reference.optimizers.averages import ema_update
+from fastopt.reference.optimizers.bfloat16 import widened
 from fastopt.reference.optimizers.gradients import clip_factor, multiplied_norm, summed_rows
 from fastopt.reference.optimizers.state import _State
 from fastopt.reference.random import words
@@ -41,10 +42,9 @@ class Base:
         state_dtype: str | None,
         rng: Any,
     ):
-        self.params, groups = group_dicts(params, defaults)
-        self.param_groups = [own for _, own in groups]
+        self.params, _, self.param_groups, self._group_of = in_groups(params, defaults)
         self._hyper, self._fixed = list(defaults), fixed  # hyper-parameters of a group, and what no group changes
-        self._group = [own for tree, own in groups for _ in leaves(tree)]
+        self._group = [self.param_groups[number] for number in self._group_of]
         self._names = [name for name, _ in leaves(self.params)]
         self._steps = [0] * len(self._names)
         self._steps_before = [0] * len(self._names)  # those before the states' first
@@ -56,7 +56,7 @@ class Base:
             name: [_State(array, state_dtype, signed=number == 0) for array in arrays]
             for number, name in enumerate(state_names)
         }
-        self._ema = [] if ema_decay is None else [array.copy() for array in arrays]
+        self._ema = [] if ema_decay is None else [widened(array.copy()) for array in arrays]  # float32 of codes
         self.step_count = self.skipped_steps = 0
         self.grad_norm: float | None = None
 
@@ -113,7 +113,7 @@ class Base:
                 state.store(value, self._chance(k, param, step, 0 if state.signed else 1))
         if self._ema:
             assert self._ema_decay is not None
-            ema_update(self._ema[k], param, self._ema_decay)
+            ema_update(self._ema[k], widened(param), self._ema_decay)
 
     def _moving(self, states: list[_State], hyper: dict[str, Any]) -> list[_State]:
         """The states that a step reads and writes."""
@@ -145,6 +145,8 @@ class Base:
             for key, value in {"rule": self._rule, **self._options, "maximize": self._maximize, **group}.items():
                 state[f"param_groups/{index}/{key}"] = np.array(value) if isinstance(value, tuple) else value
         for k, name in enumerate(self._names):
+            if len(self.param_groups) > 1:
+                state[f"group/{name}"] = self._group_of[k]
             state[f"step/{name}"] = self._steps[k]
             if self._may_rest:
                 state[f"steps_before_{next(iter(self._states))}/{name}"] = self._steps_before[k]

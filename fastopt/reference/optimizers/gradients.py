@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastopt._tree import ArrayTree, SparseRows, leaves
 from fastopt.reference.core import Array, square_scale, sum_squares
+from fastopt.reference.optimizers.bfloat16 import widened
 
 
 def summed_rows(sparse: SparseRows) -> tuple[NDArray[np.int64], Array]:
@@ -30,7 +31,8 @@ def grad_norm(grads: Any) -> float:
 
 def multiplied_norm(grads: Any, multiplier: float) -> float:
     """|grads * multiplier|"""
-    dense = [summed_rows(g)[1] if isinstance(g, SparseRows) else g for _, g in leaves(grads) if g is not None]
+    given = [g for _, g in leaves(grads) if g is not None]
+    dense = [summed_rows(g)[1] if isinstance(g, SparseRows) else widened(g) for g in given]
     total, scale = scaled_squares(dense)
     return abs(multiplier) / scale * math.sqrt(total)
 

@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from fastopt._tree import ArrayTree
+from fastopt.optimizers.groups import WeightDecay
 from fastopt.reference.core import Array, flush_subnormal, raise_square
 from fastopt.reference.optimizers.adam import least_eps
 from fastopt.reference.optimizers.averages import averaged
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.bfloat16 import of_codes
 from fastopt.reference.optimizers.state import _State
 
 
+@of_codes
 def rmsprop_update(
     param: Array,
     grad: Array,
@@ -62,7 +65,7 @@ class RMSprop(Base):
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
         *,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastopt._tree import ArrayTree
+from fastopt.optimizers.groups import WeightDecay
 from fastopt.reference.core import Array, flush_subnormal
 from fastopt.reference.optimizers.base import Base
+from fastopt.reference.optimizers.bfloat16 import of_codes
 from fastopt.reference.optimizers.state import _State
 
 
+@of_codes
 def sgd_update(
     param: Array,
     grad: Array,
@@ -53,7 +56,7 @@ class SGD(Base):
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        weight_decay: WeightDecay = 0.0,
         nesterov: bool = False,
         *,
         maximize: bool = False,

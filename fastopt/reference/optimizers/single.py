@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastopt.reference.core import Array
 from fastopt.reference.optimizers.adam import adam_update
+from fastopt.reference.optimizers.bfloat16 import widened
 from fastopt.reference.optimizers.rmsprop import rmsprop_update
 from fastopt.reference.optimizers.sgd import sgd_update
 
@@ -64,7 +65,7 @@ def rmsprop_step(
     grad_multiplier: float = 1.0,
 ) -> None:
     grad_scale = -grad_multiplier if maximize else grad_multiplier
-    buffer = [] if momentum_buffer is None or param.dtype.type(momentum) == 0 else [momentum_buffer]
+    buffer = [] if momentum_buffer is None or widened(param).dtype.type(momentum) == 0 else [momentum_buffer]
     mean = [] if grad_avg is None else [grad_avg]
     states = [*buffer, square_avg, *mean]
     rmsprop_update(param, grad, states, 1, grad_scale, lr, alpha, eps, weight_decay, momentum, bool(mean))

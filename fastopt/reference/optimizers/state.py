@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt.reference.core import Array, flush_subnormal, raise_square
+from fastopt.reference.optimizers.bfloat16 import widened
 
 
 class _State:
@@ -20,7 +21,7 @@ class _State:
     """
 
     def __init__(self, param: Array, state_dtype: str | None, signed: bool):
-        self.kind, self.dtype, self.signed = state_dtype, param.dtype, signed
+        self.kind, self.dtype, self.signed = state_dtype, widened(np.empty(0, param.dtype)).dtype, signed
         codes = {None: param.dtype, "bfloat16": np.dtype(np.uint16), "8bit": np.dtype(np.uint8)}
         self.array = np.zeros(param.shape, codes[state_dtype])
         self.exponents = np.zeros(-(-param.size // 256), np.uint8)

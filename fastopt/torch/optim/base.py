@@ -15,20 +15,22 @@ from torch.optim import optimizer as torch_optimizer
 from fastopt import _core
 from fastopt._checks import finite_number, flag
 from fastopt._tree import SparseRows
+from fastopt.random import run_key
+from fastopt.torch.optim.states import dtype_of_average, gather_exponents, keep_codes, small_state, spread_states, unkept
 
-_PLAIN = (torch.nn.Parameter, Tensor)
-_DL_FLOAT = 2
+PLAIN = (torch.nn.Parameter, Tensor)
+_DLPACK_CODES = {torch.uint8: 1, torch.float32: 2, torch.float64: 2, torch.bfloat16: 4, torch.int64: 0}
 _profiler_enabled = torch._C._autograd._profiler_enabled
-_increment_version = getattr(torch._C, "_increment_version", torch.autograd.graph.increment_version)
+increment_version = getattr(torch._C, "_increment_version", torch.autograd.graph.increment_version)
 
 
 def _described(tensor: Tensor) -> tuple[int, int, int, int, Any]:
     """A tensor as TensorStep sees it where torch lends no table of C functions (before 2.10)."""
-    floating = tensor.layout == torch.strided and tensor.is_floating_point() and not tensor.is_neg()
-    code = _DL_FLOAT if floating and tensor.dtype != torch.bfloat16 else 0
+    plain = tensor.layout == torch.strided and tensor.dtype in _DLPACK_CODES and not tensor.is_neg()
+    code = _DLPACK_CODES[tensor.dtype] if plain else 255
     device = 1 if tensor.device.type == "cpu" else 0
-    sizes = np.array([*tensor.shape, *(tensor.stride() if floating else tensor.shape)], np.int64)
-    return tensor.data_ptr() if floating else 0, device, code, 8 * tensor.element_size(), sizes
+    sizes = np.array([*tensor.shape, *(tensor.stride() if plain else tensor.shape)], np.int64)
+    return tensor.data_ptr() if plain else 0, device, code, 8 * tensor.element_size(), sizes
 
 
 _core.reach_tensors(getattr(Tensor, "__dlpack_c_exchange_api__", None), _described)
@@ -66,6 +68,8 @@ class Fused(torch.optim.Optimizer):
         max_grad_norm: float | None,
         skip_nonfinite: bool,
         ema_decay: float | None,
+        state_dtype: str | None,
+        rng: Any,
         **without_effect: bool,
     ) -> None:
         """Keep the options that torch does not have. They are no part of param_groups, whose keys are torch's."""
@@ -76,13 +80,23 @@ class Fused(torch.optim.Optimizer):
         self.max_grad_norm = max_grad_norm
         self._skip_nonfinite = flag("skip_nonfinite", skip_nonfinite)
         self._ema_decay = None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1)
+        if state_dtype not in (None, "bfloat16", "8bit"):
+            raise ValueError(f'state_dtype: expected None, "bfloat16" or "8bit", got {state_dtype!r}')
+        self._state_dtype = state_dtype
+        self._rounding_key = 0 if state_dtype is None else run_key(rng)
         self.grad_norm: float | None = None
         self.skipped_steps = 0
         self._make_step()
 
     def _make_step(self) -> None:
         self._tensor_step = _core.TensorStep(
-            self._rule, self._keys, _PLAIN, _increment_version, counts=self._counts, eps_as_given=self._eps_as_given
+            self._rule,
+            self._keys,
+            PLAIN,
+            increment_version,
+            counts=self._counts,
+            eps_as_given=self._eps_as_given,
+            small_states=self._state_dtype is not None,
         )
 
     @property
@@ -109,12 +123,21 @@ class Fused(torch.optim.Optimizer):
         return self._ema_decay
 
     @property
+    def state_dtype(self) -> str | None:
+        """How states are stored: None as torch's, "bfloat16" or "8bit", rounded by chance."""
+        return self._state_dtype
+
+    @property
     def ema_params(self) -> list[Tensor] | None:
-        """The averages of the parameters in the order of the groups: ``state[p]["ema"]``. None without `ema_decay`."""
+        """The averages of the parameters in the order of the groups: ``state[p]["ema"]``. None without `ema_decay`.
+
+        Those of bfloat16 parameters are float32: rounded to bfloat16, an average of long memory would never move.
+        """
         if self._ema_decay is None:
             return None
         of = {p: self.state[p].get("ema") for p in self.state}
-        return [p.detach() if of.get(p) is None else of[p] for group in self.param_groups for p in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        return [p.detach().to(dtype_of_average(p)) if of.get(p) is None else of[p] for p in params]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters in place by one step.
@@ -168,45 +191,63 @@ class Fused(torch.optim.Optimizer):
         """Of a group as it is now."""
         raise NotImplementedError
 
-    def _made(self, param: Tensor, name: str) -> Tensor:
+    def _made(self, param: Tensor, name: str) -> Any:
         """A state as torch makes it, before the first step in which it is needed."""
         if name == "step":
             dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
             return torch.zeros((), dtype=dtype)
         if name == "ema":
-            return param.detach().clone(memory_format=torch.preserve_format)
+            return param.detach().to(dtype_of_average(param), copy=True, memory_format=torch.preserve_format)
+        if self._state_dtype is not None:
+            return small_state(param, self._state_dtype)
         return torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
+
+    def _rounding_of(self, number: int) -> dict[str, Tensor]:
+        """What decides how the states of parameter `number` are rounded: key, stream, steps so far."""
+        key = self._rounding_key - (self._rounding_key >> 63 << 64)  # of 64 bits, as an int64
+        return {"numbers": torch.tensor([key, number, 0])}
 
     def _plain(
         self, tensors: list[Any], group: dict[str, Any], copies: list[tuple[Tensor, Tensor]]
-    ) -> tuple[list[Tensor], bool, Any]:
+    ) -> tuple[list[Any], bool, Any]:
         """(tensors of one dense layout in place of a parameter, its gradient and states; whether they are shards; the
         numbers of the rows that the gradient is of, or None).
 
         What the kernel writes instead of a tensor itself goes to `copies`, as (tensor, its copy).
         """
+        small = {k: value for k, value in enumerate(tensors) if isinstance(value, dict)}
+        tensors = [value["codes"] if k in small else value for k, value in enumerate(tensors)]
         sharded = any(hasattr(tensor, "_local_tensor") for tensor in tensors)
         if sharded:
             tensors = _of_one_layout(tensors)
-        found = [_real(getattr(tensor, "_local_tensor", tensor).detach()) for tensor in tensors]
+        found: list[Any] = [_real(getattr(tensor, "_local_tensor", tensor).detach()) for tensor in tensors]
         param, rows = found[0], None
         sparse = found[1].layout != torch.strided
         if sparse:
             found[1], rows = self._of_sparse(found[1], param, group)
         for k, tensor in enumerate(found):
             name = ("params", "grads", "state")[min(k, 2)]
+            if k in small:
+                continue  # whose codes the compiled step looks at
             _check_tensor(tensor, name)
-            if tensor.dtype != param.dtype or (tensor.shape != param.shape and not (k == 1 and rows is not None)):
+            averaged = self._ema_decay is not None and k == len(found) - 1
+            dtype = dtype_of_average(param) if averaged else param.dtype
+            if tensor.dtype != dtype or (tensor.shape != param.shape and not (k == 1 and rows is not None)):
                 raise RuntimeError(
-                    f"{name}: expected {param.dtype} of shape {tuple(param.shape)} like its parameter, "
+                    f"{name}: expected {dtype} of shape {tuple(param.shape)} like its parameter, "
                     f"got {tensor.dtype} of {tuple(tensor.shape)}"
                 )
-        model = torch.empty_like(
-            param, memory_format=torch.preserve_format if rows is None else torch.contiguous_format
-        )  # dense, whatever param is
+        if small and rows is not None:
+            raise RuntimeError(
+                "grads: sparse ones need an optimiser without state_dtype: the states of other rows stay"
+            )
+        in_order = torch.contiguous_format if small or rows is not None else torch.preserve_format
+        model = torch.empty_like(param, memory_format=in_order)  # dense, whatever param is
         for k, tensor in enumerate(found):
-            if (k != 1 or rows is None) and tensor.stride() != model.stride():
-                found[k] = torch.empty_like(model).copy_(tensor)
+            if k in small:
+                found[k] = {name: getattr(part, "_local_tensor", part) for name, part in small[k].items()}
+            elif (k != 1 or rows is None) and tensor.stride() != model.stride():
+                found[k] = torch.empty_like(model, dtype=tensor.dtype).copy_(tensor)
                 if k != 1:
                     copies.append((tensor, found[k]))
         return found, sharded, rows
@@ -232,6 +273,11 @@ class Fused(torch.optim.Optimizer):
             added = self.param_groups[-1]
             for param in added["params"]:
                 _check_tensor(_real(getattr(param, "_local_tensor", param).detach()), "params")
+                if self._state_dtype is not None and param.dtype == torch.bfloat16:
+                    raise TypeError(
+                        f"state_dtype: expected None with parameters of bfloat16, whose states are of it too, "
+                        f"got {self._state_dtype!r}"
+                    )
             self._numbers(added)
         except BaseException:
             del self.param_groups[-1]
@@ -246,17 +292,49 @@ class Fused(torch.optim.Optimizer):
             for param in group["params"]:
                 param.grad = None
 
+    def _gather_exponents(self, name: str, state: dict[str, Tensor]) -> None:
+        gather_exponents(name, state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's; of states of 8 bits with an exponent for each element."""
+        if self._state_dtype != "8bit":
+            return super().state_dict()
+        hook = self.register_state_dict_post_hook(lambda _, found: spread_states(found), prepend=True)
+        try:
+            return super().state_dict()
+        finally:
+            hook.remove()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state as torch's; states of few bits as they are, without a cast, and averages as float32 where
+        parameters are bfloat16.
+
+        Raises
+        ------
+        ValueError
+            If the groups, or the bits of the states, are not those of this optimiser, or "step" is missing. Nothing is
+            changed then.
+        """
+        hook = self.register_load_state_dict_pre_hook(
+            lambda _, found: keep_codes(found, self._state_dtype, self._counts)
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+
     def __getstate__(self) -> dict[str, Any]:
         own = {name: self.__dict__[name] for name in _OWN if name in self.__dict__}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        unkept(state["state"])
         super().__setstate__(state)
         if "_tensor_step" not in self.__dict__:
             self._make_step()
 
 
-_OWN = ("_max_norm", "_skip_nonfinite", "_ema_decay", "grad_norm", "skipped_steps")
+_OWN = ("_max_norm", "_skip_nonfinite", "_ema_decay", "_state_dtype", "_rounding_key", "grad_norm", "skipped_steps")
 _hooked_step = torch.optim.Optimizer.profile_hook_step(Fused._take_step)
 
 
@@ -272,8 +350,8 @@ def _check_tensor(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected tensors on the CPU, got one on {tensor.device}; use torch.optim for it")
     if tensor.layout != torch.strided:
         raise ValueError(f"{name}: expected dense tensors, got one of layout {tensor.layout}")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; use torch.optim for it")
+    if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise TypeError(f"{name}: expected float32, float64 or bfloat16, got {tensor.dtype}; use torch.optim for it")
 
 
 def _of_one_layout(tensors: list[Any]) -> list[Any]:

@@ -57,9 +57,17 @@ class Adam(_AdamRule, torch.optim.Adam):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
+            max_grad_norm,
+            skip_nonfinite,
+            ema_decay,
+            state_dtype,
+            rng,
+            capturable=capturable,
+            differentiable=differentiable,
         )
         super().__init__(
             params,
@@ -95,9 +103,17 @@ class AdamW(_AdamRule, torch.optim.AdamW):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
+            max_grad_norm,
+            skip_nonfinite,
+            ema_decay,
+            state_dtype,
+            rng,
+            capturable=capturable,
+            differentiable=differentiable,
         )
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, fused=fused)
 
@@ -125,8 +141,10 @@ class SGD(Fused, torch.optim.SGD):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
-        self._take_options(max_grad_norm, skip_nonfinite, ema_decay, differentiable=differentiable)
+        self._take_options(max_grad_norm, skip_nonfinite, ema_decay, state_dtype, rng, differentiable=differentiable)
         super().__init__(
             params, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize, foreach=foreach, fused=fused
         )
@@ -138,6 +156,7 @@ class SGD(Fused, torch.optim.SGD):
 
     def _of_sparse(self, grad: Tensor, param: Tensor, group: dict[str, Any]) -> tuple[Tensor, Any]:
         whole = group["momentum"] != 0 or group["weight_decay"] != 0 or self.ema_decay is not None
+        whole = whole or param.dtype == torch.bfloat16  # of which no kernel takes rows
         if whole or param.dim() != 2 or grad.sparse_dim() != 1:  # all rows move
             return grad.to_dense(), None
         return rows_of(grad, param)
@@ -169,14 +188,27 @@ class RMSprop(Fused, torch.optim.RMSprop):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         ema_decay: float | None = None,
+        state_dtype: str | None = None,
+        rng: Any = 0,
     ) -> None:
         self._take_options(
-            max_grad_norm, skip_nonfinite, ema_decay, capturable=capturable, differentiable=differentiable
+            max_grad_norm,
+            skip_nonfinite,
+            ema_decay,
+            state_dtype,
+            rng,
+            capturable=capturable,
+            differentiable=differentiable,
         )
         super().__init__(params, lr, alpha, eps, weight_decay, momentum, centered, foreach=foreach, maximize=maximize)
 
     def _numbers(self, group: dict[str, Any]) -> Numbers:
         values = checked_rmsprop(group)
+        if group["centered"] and self.state_dtype is not None:
+            raise ValueError(
+                f"state_dtype: expected None when centered, whose difference of two averages needs all of their bits, "
+                f"got {self.state_dtype!r}"
+            )
         states = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)
         momentum = values["momentum"] != 0
         return Numbers(
@@ -206,10 +238,12 @@ class SparseAdam(Fused, torch.optim.SparseAdam):
         eps: float = 1e-8,
         maximize: bool = False,
     ) -> None:
-        self._take_options(None, False, None)
+        self._take_options(None, False, None, None, 0)
         super().__init__(params, lr, betas, eps, maximize)
 
     def _numbers(self, group: dict[str, Any]) -> Numbers:
+        if any(param.dtype == torch.bfloat16 for param in group["params"]):
+            raise TypeError("params: expected float32 or float64, got torch.bfloat16; use torch.optim for it")
         values = checked_adam({**group, "weight_decay": 0.0})
         numbers = (values["lr"], *values["betas"], values["eps"], 0.0, 0.0)
         return Numbers(numbers, bool(group["maximize"]), ("exp_avg", "exp_avg_sq"))
