@@ -16,7 +16,14 @@ from fastopt import _core
 from fastopt._checks import finite_number, flag
 from fastopt._tree import SparseRows
 from fastopt.random import run_key
-from fastopt.torch.optim.states import dtype_of_average, gather_exponents, keep_codes, small_state, spread_states, unkept
+from fastopt.torch.optim.states import (
+    dtype_of_average,
+    gather_exponents,
+    keep_codes,
+    small_state,
+    spread_states,
+    unkept,
+)
 
 PLAIN = (torch.nn.Parameter, Tensor)
 _DLPACK_CODES = {torch.uint8: 1, torch.float32: 2, torch.float64: 2, torch.bfloat16: 4, torch.int64: 0}
