@@ -178,6 +178,14 @@ class CompiledScore:
     owner: Any
     def __init__(self, owner: Any, address: int, calls_python: bool) -> None: ...
 
+def cem_candidates_of(distributions: list[Distribution], first: int, count: int) -> NDArray[Any]: ...
+def cem_update_of(
+    distributions: list[Distribution],
+    scores: NDArray[np.float64],
+    wanted: int,
+    maximize: bool,
+    options: tuple[Any, ...],
+) -> list[tuple[NDArray[np.int64], int, float, Distribution]]: ...
 def cem_score(
     distribution: Distribution, first: int, count: int, score: CompiledScore
 ) -> NDArray[np.float64] | None: ...

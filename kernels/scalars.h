@@ -77,6 +77,19 @@ void fastopt_gaussian_gradient_scalars(gaussian_policy_gradient_args *args, doub
 /* The numbers of the `wanted` lowest (maximize: highest) of n scores, the best first, lower numbers first among equals; fewer
    where fewer are finite: no other score is taken. Returns how many. `work` has n elements. */
 int64_t fastopt_select_elites(int64_t *elites, const double *scores, int64_t n, int64_t wanted, int maximize, double *work);
+/* The same of several rows of scores, of which the first n count: row k's numbers in row k of `elites`, found[k] of them.
+   The range is over rows. `work` has rows * n elements. */
+typedef struct {
+    int64_t *elites;
+    int64_t *found;
+    const double *scores;
+    int64_t n;
+    int64_t stride; /* from row to row of scores */
+    int64_t wanted; /* of a row; at most n */
+    int maximize;
+    double *work;
+} elite_choice;
+void fastopt_select_elites_of(const void *choice, int64_t begin, int64_t end);
 /* Fill in the scalars from `total` to `rank_one`, a std_lr of 0, and `weights`, which has `count` elements, or is NULL. */
 void fastopt_cem_scalars(cem_refit_args *args, double *weights);
 /* What follows a refit's kernel where there is a path: the scale of all of std by the path's length;

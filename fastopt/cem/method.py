@@ -16,8 +16,9 @@ from fastopt import random as _random
 from fastopt._checks import FREE, alone, integer
 from fastopt._core import Distribution
 from fastopt.cem.arguments import averaged, checked_settings, in_default_float_mode, noise_variance, number_of_elites
+from fastopt.cem.batch import Batch
 from fastopt.cem.fields import Field, Setting, Settings
-from fastopt.cem.result import STOPS, Result
+from fastopt.cem.result import HISTORY, STOPS, Result, result_of
 from fastopt.cem.state import restore, saved
 from fastopt.cem.workers import as_score, told_scores
 
@@ -25,14 +26,14 @@ Array = NDArray[Any]
 
 BAD_GENERATIONS = 10
 IDLE_TELLS = 100  # in a row, of which none brings a score that was missing
-HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
 _row = struct.Struct(f"{len(HISTORY)}d").pack
 
 
 class CEM:
     """The cross-entropy method as a loop of your own: ask for candidates, score them, tell the scores.
 
-    The parameters are those of :func:`minimize_cem` that concern the search itself.
+    The parameters are those of :func:`minimize_cem` that concern the search itself. With `x0` of shape (B, D) it is B
+    problems at once, a :class:`fastopt.cem.batch.Batch`.
 
     Attributes
     ----------
@@ -92,6 +93,12 @@ class CEM:
     _update: ClassVar[Callable[..., tuple[NDArray[np.int64], int, float, Distribution]]]
     _update = staticmethod(_core.cem_update)
     _refit: ClassVar[Callable[..., Distribution]] = staticmethod(_core.cem_refit)
+    _sample_all = staticmethod(_core.cem_candidates_of)
+    _update_all = staticmethod(_core.cem_update_of)
+
+    def __new__(cls, x0: Any = None, *arguments: Any, **settings: Any) -> Any:
+        """Several problems, x0 of shape (B, D), are an object of another class."""
+        return Batch(cls, x0, *arguments, **settings) if np.ndim(x0) == 2 else object.__new__(cls)
 
     @in_default_float_mode
     def __init__(
@@ -254,9 +261,14 @@ class CEM:
 
     def _finish(self, scores: NDArray[np.float64], fun_mean: float | None, *, in_parts: bool = False) -> None:
         """The scores of the whole generation are there (and others may follow): refit, and look whether to stop."""
-        d, sign = self._distribution, self._sign
+        d = self._distribution
         options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
-        elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
+        self._move(self._update(d, scores, self._n_elites, self._maximize, options), fun_mean, in_parts=in_parts)
+
+    def _move(self, updated: tuple[Any, ...], fun_mean: float | None, *, in_parts: bool) -> None:
+        """Go on to the next generation, by what the update has returned."""
+        d, sign = self._distribution, self._sign
+        elites, best, found, following = updated
         generation, stale, bad = self._generation, self._stale + 1, 0 if len(elites) else self._bad + 1
         nfev = self._nfev + (self._popsize + (fun_mean is not None)) * self._repeats
         score, x_mean, mean_score = found, self._x_mean, self._fun_mean
@@ -374,36 +386,7 @@ class CEM:
         return self._result()
 
     def _result(self) -> Result:
-        status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
-        d = self._distribution
-        fields = {
-            "x": self._x.copy(),
-            "fun": self._fun,
-            "nit": self._generation,
-            "nfev": self._nfev,
-            "success": success,
-            "status": status,
-            "message": message,
-            "x_mean": self._x_mean.copy() if self._fun_mean == self._fun_mean else self.mean,
-            "fun_mean": self._fun_mean,
-            "std": self.std,
-            "history": {
-                name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
-                for name, column in zip(HISTORY, self._history_rows().T, strict=True)
-            },
-            "settings": {
-                **{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self._settings.items()},
-                "rng": self._rng,
-                **self._called,
-            },
-        }
-        if self._settings["noisy"]:
-            fields |= {"x": self._final().mean.copy(), "x_mean": self._final().mean.copy()}
-            fields |= {"fun": self._final_score, "fun_mean": self._final_score}
-        if d.factor is not None:
-            scaled = d.factor.astype(np.float64) * d.std
-            fields["covariance"] = scaled.T @ scaled
-        return Result(fields, self.candidate)
+        return result_of(self)
 
     def _history_rows(self) -> NDArray[np.float64]:
         rows = bytes(self._history)  # a view would stay in a child that is forked meanwhile, and forbid further rows
@@ -467,8 +450,11 @@ class CEM:
         >>> bool((same.ask() == cem.ask()).all())
         True
         """
-        self = cls.__new__(cls)
         limits = {"maxiter": maxiter, "maxfev": maxfev}
+        if isinstance(state, Mapping) and "problems" in state:
+            batch: Any = Batch.from_dict(state, cls, **limits)
+            return batch  # type: ignore[no-any-return]
+        self = object.__new__(cls)
         restore(self, state, _ARGUMENTS, {name: value for name, value in limits.items() if value is not None})
         return self
 
