@@ -95,6 +95,26 @@ void fastopt_cem_scalars(cem_refit_args *args, double *weights);
 /* What follows a refit's kernel where there is a path: the scale of all of std by the path's length;
    std = max(sqrt((std * scale)^2 + extra_variance), min_std). */
 void fastopt_cem_scale(const cem_refit_args *args, int element_type);
+/* The lower triangular factor (horizon, horizon) of the covariance of a series with the power f^-beta at the frequencies
+   f = 1, 2, ... over the horizon, at 0 that of 1, and unit variance. `work` has 2 horizon elements. */
+void fastopt_noise_factor(double *factor, double *work, int64_t horizon, double beta);
+/* Of each problem's n scores: which rows weigh, and how much (kernels/plan/plan.pxi); its best row, or -1. `wanted` is n with
+   FASTOPT_PLAN_MPPI. `work` has as many elements as scores. The range is over problems. */
+#define FASTOPT_PLAN_ELITES 0
+#define FASTOPT_PLAN_SOFTMAX 1
+#define FASTOPT_PLAN_MPPI 2
+typedef struct {
+    int64_t *rows;
+    double *weights;
+    int64_t *best;
+    const double *scores;
+    int64_t n;
+    int64_t wanted;
+    int rule;
+    double temperature;
+    double *work;
+} plan_choice;
+void fastopt_plan_weigh(const void *choice, int64_t begin, int64_t end);
 /* out = 0 .. n - 1 in random order: element i changes places with floor(u * (i + 1) / 2^64), u the 64 bits of words 2i and
    2i + 1, for i = 1, 2, ... (Fisher and Yates). */
 void fastopt_permutation(int64_t *out, int64_t n, random_address address);

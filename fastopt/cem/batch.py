@@ -19,8 +19,8 @@ Array = NDArray[Any]
 class Batch:
     """Independent problems of the cross-entropy method that are asked for and told together.
 
-    ``CEM(x0, ...)`` with `x0` of shape (B, D) makes one. `sigma0` and `ftarget` may have a leading axis too; all other
-    settings are shared, and there are no restarts, which would double the population of some problems and not of others.
+    ``CEM(x0, ...)`` with `x0` of shape (B, D) makes one. `sigma0` and `ftarget` may have a leading axis too; all
+    other settings are shared, and there are no restarts, which would double the population of some problems alone.
     Problem b is a :class:`CEM` of its own, with child b of one ``spawn(B)`` as its `rng`: it has the bits of
     ``CEM(x0[b], ..., rng=children[b])`` alone. It stops by its own rules, and is then left out of what is asked for.
 
@@ -143,15 +143,15 @@ class Batch:
 
     @alone
     def tell(self, scores: Any, *, fun_mean: Any = None) -> NDArray[np.bool]:
-        """Give the scores of all candidates of the problems that go on, (running, popsize); each makes its next generation.
+        """Give the scores of all candidates of the problems that go on; each makes its next generation.
 
-        NaN and infinite scores rank last, as in :meth:`CEM.tell`, in their own problem alone. A call that is broken off,
-        by a signal, is to be made again.
+        NaN and infinite scores rank last, as in :meth:`CEM.tell`, in their own problem alone. A call that is broken
+        off, by a signal, is to be made again.
 
         Parameters
         ----------
         scores : array_like
-            Row k is of problem ``running[k]``.
+            Of shape (running, popsize): row k is of problem ``running[k]``.
         fun_mean : array_like, optional
             The scores of the means, (running,).
 

@@ -477,7 +477,9 @@ def _none_told(popsize: int) -> tuple[NDArray[np.float64], NDArray[np.bool]]:
     return np.full(popsize, math.nan), np.zeros(popsize, np.bool)
 
 
-_ARGUMENTS = [*inspect.signature(CEM.__init__).parameters][1:-1]  # without self and rng
+_all = [*inspect.signature(CEM.__init__).parameters.values()][1:]
+CEM.__signature__ = inspect.Signature(_all)  # type: ignore[attr-defined]  # __new__ takes anything
+_ARGUMENTS = [parameter.name for parameter in _all[:-1]]  # without rng
 for _name in _ARGUMENTS:
     if not hasattr(CEM, _name):
         setattr(CEM, _name, Setting(_name))

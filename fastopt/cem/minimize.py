@@ -190,10 +190,10 @@ def minimize_cem(
 
     Several problems: ``fun`` is called once a generation with the candidates of all problems that go on, (problems,
     candidates, dimensions), and returns their scores, (problems, candidates). One with an argument named `problem` is
-    given ``problem=``, their numbers. Each problem has its own key, child b of one ``spawn(B)`` of `rng` (or ``rng[b]`` of
-    a list), stops by itself, and gets what it would get alone, with that child as its `rng`, to the bit. The result's
-    fields have a leading axis; message and history are lists. `sigma0` and `ftarget` may have one too. Restarts, repeats,
-    workers and a callback are for single problems.
+    given ``problem=``, their numbers. Each problem has its own key, child b of one ``spawn(B)`` of `rng` (or ``rng[b]``
+    of a list), stops by itself, and gets what it would get alone, with that child as its `rng`, to the bit. The
+    result's fields have a leading axis; message and history are lists. `sigma0` and `ftarget` may have one too.
+    Restarts, repeats, workers and a callback are for single problems.
 
     Examples
     --------
