@@ -453,7 +453,7 @@ class CEM:
         limits = {"maxiter": maxiter, "maxfev": maxfev}
         if isinstance(state, Mapping) and "problems" in state:
             batch: Any = Batch.from_dict(state, cls, **limits)
-            return batch  # type: ignore[no-any-return]
+            return batch
         self = object.__new__(cls)
         restore(self, state, _ARGUMENTS, {name: value for name, value in limits.items() if value is not None})
         return self

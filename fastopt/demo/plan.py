@@ -133,7 +133,7 @@ class Episode(NamedTuple):
 
     @property
     def held(self) -> Array:
-        return (np.abs(wrapped(self.angles[-HELD:])) < UPRIGHT).all(axis=0)
+        return np.abs(wrapped(self.angles[-HELD:])).max(axis=0) < UPRIGHT
 
 
 def episode(model: Model, seed: int) -> Episode:
@@ -164,12 +164,12 @@ def decisions_a_second(seconds: float = 1.0) -> float:
     """Of one pendulum on one thread, with the compiled equations, swinging up again and again."""
     cost = compiled_costs()
     with fastopt.num_threads(1):
-        plan, angle, speed, count = planner(None, 0), np.pi, 0.0, 0
-        plan.plan(lambda x: cost(x, angle, speed))  # compiles
+        plan, angle, speed, count = planner(None, 0), np.array(np.pi), np.zeros(()), 0
+        plan.plan(lambda x: cost(x, float(angle), float(speed)))  # compiles
         begin = perf_counter()
         while perf_counter() - begin < seconds:
-            torque = plan.plan(lambda x: cost(x, angle, speed))  # noqa: B023 (called at once)
-            angle, speed = (float(x) for x in step(np.float64(angle), np.float64(speed), np.float64(torque[0])))
+            torque = plan.plan(lambda x: cost(x, float(angle), float(speed)))  # noqa: B023 (called at once)
+            angle, speed = step(angle, speed, torque[0])
             count += 1
         return count / (perf_counter() - begin)
 

@@ -56,8 +56,8 @@ def restored(cls: Any, state: Mapping[str, Any], decision: Callable[..., Any]) -
         raise ValueError("state['stds']: expected no negative numbers and no NaN")
     sizes = settings["horizon"], settings["actions"]
     stored = tuple(array(f"stored/{k}", dtype, count, None, *sizes) for k in range(iteration + 1))
-    if any(rows.shape[1] < self._kept for rows in stored):
-        raise ValueError(f"state['stored/0']: expected {self._kept} kept elites or more of each problem")
+    if any(rows.shape[1] < self._search.kept for rows in stored):
+        raise ValueError(f"state['stored/0']: expected {self._search.kept} kept elites or more of each problem")
     running = array("running", np.bool, iteration + 1, count)
     unseen = array("unseen", np.bool, count)
     made = array("made", dtype, count, settings["actions"]) if "made" in left else None

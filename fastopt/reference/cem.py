@@ -224,8 +224,14 @@ def cem_candidates_of(distributions: list[Distribution], first: int, count: int)
     return np.stack([cem_candidates(d, first, count) for d in distributions])
 
 
-def cem_update_of(distributions: list[Distribution], scores: NDArray[np.float64], *how: Any) -> list[tuple[Any, ...]]:
-    return [cem_update(d, row, *how) for d, row in zip(distributions, scores, strict=True)]
+def cem_update_of(
+    distributions: list[Distribution],
+    scores: NDArray[np.float64],
+    wanted: int,
+    maximize: bool,
+    options: tuple[Any, ...],
+) -> list[tuple[NDArray[np.int64], int, float, Distribution]]:
+    return [cem_update(d, row, wanted, maximize, options) for d, row in zip(distributions, scores, strict=True)]
 
 
 class CEM(method.CEM):

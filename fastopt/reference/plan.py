@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt.plan import planner
+from fastopt.plan import decision, planner
 from fastopt.random import DOMAIN_PLAN
 from fastopt.reference.cem import cem_elites
 from fastopt.reference.core import Array, exponential, horner, natural_log
@@ -236,8 +236,12 @@ def plan_refit(
     return new_mean, new_std
 
 
+class Search(decision.Search):
+    noise_factor = staticmethod(plan_noise_factor)
+    candidates = staticmethod(plan_candidates)
+    weigh = staticmethod(plan_weigh)
+    refit = staticmethod(plan_refit)
+
+
 class CEMPlanner(planner.CEMPlanner):
-    _noise_factor = staticmethod(plan_noise_factor)
-    _candidates = staticmethod(plan_candidates)
-    _weigh = staticmethod(plan_weigh)
-    _refit = staticmethod(plan_refit)
+    _search_by = Search
