@@ -139,7 +139,7 @@ class Batch:
         run = self.runs[0]
         if not self._running:
             return np.empty((0, count, run._x.size), run._x.dtype)
-        return np.asarray(run._sample_all(self._distributions, first, count))
+        return np.asarray(run._whole(run._sample_all(self._distributions, first, count)))
 
     @alone
     def tell(self, scores: Any, *, fun_mean: Any = None) -> NDArray[np.bool]:

@@ -14,7 +14,7 @@ import numpy as np
 from fastopt._checks import flag, integer
 from fastopt.cem.batch import Batch, as_scores, scored, takes_problem
 from fastopt.cem.method import CEM
-from fastopt.cem.result import Result
+from fastopt.cem.result import Result, result_of
 from fastopt.cem.workers import Objective, make_workers
 
 
@@ -45,6 +45,7 @@ def minimize_cem(
     ftarget: float | None = None,
     patience: int | None = None,
     restarts: int = 0,
+    integrality: Any = None,
     rng: Any = None,
     workers: Any = 1,
     timeout: float | None = None,
@@ -141,6 +142,10 @@ def minimize_cem(
     restarts : int
         How often to begin again, from a point drawn from the first distribution and with twice the population, when
         xtol, patience or the like would stop the run.
+    integrality : bool or array_like of bool, optional
+        Dimensions that take whole numbers alone, as in SciPy's differential evolution: candidates, and the mean where
+        it is scored or returned, are rounded there. So that such a dimension does not freeze its std is 0.3 at least,
+        which counts as narrow enough to stop.
     rng : int, Philox4x32, numpy.random.Generator, ..., optional
         The seed, or where to take it from. None takes fresh entropy.
     workers : int, Executor or map-like callable
@@ -228,7 +233,12 @@ def minimize_with(
     report = _report_to(callback)
     show = _Progress() if flag("progress", progress) else None
     objective = Objective(
-        fun, args, vectorized=flag("vectorized", vectorized), n_repeats=cem._repeats, sample=cem._sample
+        fun,
+        args,
+        vectorized=flag("vectorized", vectorized),
+        n_repeats=cem._repeats,
+        sample=cem._sample,
+        integrality=cem._integrality,
     )
     team = make_workers(workers, objective, timeout)
     finished = False
@@ -250,7 +260,7 @@ def minimize_with(
         team.close(wait=finished)
         if show is not None:
             show.close()
-    return cem._result()
+    return result_of(cem)
 
 
 def _begin(cem: CEM, n_repeats: int, vectorized: bool) -> None:
@@ -294,7 +304,7 @@ def _minimize_all(batch: Batch, fun: Callable[..., Any], args: Any, vectorized: 
         x = batch._drawn(0, batch.popsize + 1)
         scores = scored(call, x, batch.running, f"generation {batch.generation}")
         batch._finish(scores, scores[:, -1].tolist())
-    finals = np.stack([run._final().mean for run in batch.runs])
+    finals = np.stack([run._whole(run._final().mean) for run in batch.runs])
     means = scored(call, finals[:, None], np.arange(len(finals)), "the final mean")
     for run, score in zip(batch.runs, means[:, 0].tolist(), strict=True):
         run._finish_mean(score)
@@ -318,7 +328,7 @@ def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | N
 
     def report(cem: CEM) -> bool:
         try:
-            said = callback(intermediate_result=cem._result()) if by_name else callback(cem.x)
+            said = callback(intermediate_result=result_of(cem)) if by_name else callback(cem.x)
         except StopIteration:
             return False
         return not (isinstance(said, bool | np.bool) and said)

@@ -123,7 +123,7 @@ def result_of(cem: Any) -> Result:
         "success": success,
         "status": status,
         "message": message,
-        "x_mean": cem._x_mean.copy() if cem._fun_mean == cem._fun_mean else cem.mean,
+        "x_mean": cem._x_mean.copy() if cem._fun_mean == cem._fun_mean else cem._whole(cem.mean),
         "fun_mean": cem._fun_mean,
         "std": cem.std,
         "history": {
@@ -137,7 +137,7 @@ def result_of(cem: Any) -> Result:
         },
     }
     if cem._settings["noisy"]:
-        fields |= {"x": cem._final().mean.copy(), "x_mean": cem._final().mean.copy()}
+        fields |= {name: cem._whole(cem._final().mean).copy() for name in ("x", "x_mean")}
         fields |= {"fun": cem._final_score, "fun_mean": cem._final_score}
     if d.factor is not None:
         scaled = d.factor.astype(np.float64) * d.std

@@ -26,7 +26,7 @@ class Decision(NamedTuple):
     stds: tuple[Array, ...]
     stored: tuple[Array, ...]  # (B, rows, horizon, actions): kept elites, then proposals
     running: tuple[NDArray[np.int64], ...]  # problems that have not stopped
-    unseen: NDArray[np.bool]  # problems that had no finite score yet
+    unseen: frozenset[int]  # problems that had no finite cost yet
     made: Array | None = None  # the first actions, (B, actions), when all is told
 
 
@@ -52,6 +52,7 @@ class Search:
             middle = np.clip(middle, low, high).astype(dtype)
             self.lower, self.upper = (np.tile(bound, horizon) for bound in settings["bounds"].T)
         self.middle = np.tile(middle, horizon)  # the first mean
+        self.mean_lr = settings["mean_lr"].ravel()
         self.std_lr = settings["std_lr"].ravel() * settings["adapt_std"]
         self.populations = populations(settings)
         self.elites = number_of_elites(settings["popsize"], settings["elite_frac"])
@@ -59,7 +60,7 @@ class Search:
         self.factor = None
         if settings["noise_beta"] > 0:
             self.factor = self.noise_factor(horizon, settings["noise_beta"]).astype(dtype)
-        self.grain = np.finfo(dtype).eps
+        self.grain = float(np.finfo(dtype).eps)
 
     def begun(self, number: int) -> Decision:
         """A decision that begins anew: what is kept of the last one is drawn."""
@@ -68,7 +69,7 @@ class Search:
         stored, everyone = np.empty((count, 0, s["horizon"], s["actions"]), mean.dtype), np.arange(count)
         if self.kept:
             stored = self.sample(mean, std, stored, everyone, number << 16 | ANEW, None, self.kept, self.kept)
-        return Decision(number, 0, (mean,), (std,), (stored,), (everyone,), np.ones(count, np.bool))
+        return Decision(number, 0, (mean,), (std,), (stored,), (everyone,), frozenset(range(count)))
 
     def following(self, d: Decision, fresh: NDArray[np.bool]) -> Decision:
         """The next decision, one step on; anew for the problems `fresh`."""
@@ -138,21 +139,18 @@ class Search:
         x = self.drawn(d, rows)
         whole = len(running) == len(self.seeds)
         mean, std = (v[-1] if whole else v[-1][running] for v in (d.means, d.stds))
-        rates = s["mean_lr"].ravel(), self.std_lr
-        limits = s["min_std"], s["max_std"]
-        moved = self.refit(x, weights, mean, std, self.lower, self.upper, *rates, *limits)
+        limits = self.lower, self.upper, self.mean_lr, self.std_lr, s["min_std"], s["max_std"]
+        moved = self.refit(x, weights, mean, std, *limits)
         stored = d.stored[-1]
         if self.kept:
             found = weights[:, 0] > 0
             stored = stored.copy()
             stored[running[found], : self.kept] = x[found, : self.kept]
-        unseen = d.unseen
-        if unseen.any():
-            unseen = unseen.copy()
-            unseen[running[best >= 0]] = False
+        unseen = d.unseen.difference(running[best >= 0].tolist()) if d.unseen else d.unseen
         still = running
-        if (moved[1][:, 0] <= self.grain * np.abs(moved[0][:, 0])).any():
-            still = running[~(moved[1] <= self.grain * np.abs(moved[0])).all(axis=1)]
+        if moved[1].item(0) <= self.grain * abs(moved[0].item(0)) or len(running) > 1:  # for speed alone
+            narrow = (moved[1] <= self.grain * np.abs(moved[0])).all(axis=1)
+            still = running[~narrow] if narrow.any() else running
         if not whole:
             moved = _put(d.means[-1], running, moved[0]), _put(d.stds[-1], running, moved[1])
         made, iteration = None, d.iteration + 1

@@ -252,10 +252,8 @@ class CEMPlanner:
         if d.number != self._decision.number:
             self._fresh = np.zeros(len(self._search.seeds), np.bool)
         self._decision = d
-        if d.unseen.any():
-            which = (
-                "" if self._search.settings["batch"] is None else f" of problems {np.flatnonzero(d.unseen).tolist()}"
-            )
+        if d.unseen:
+            which = "" if self._search.settings["batch"] is None else f" of problems {sorted(d.unseen)}"
             warnings.warn(
                 f"cost: expected finite costs, got none in decision {d.number}{which}; the plan stays as it was",
                 RuntimeWarning,
@@ -388,7 +386,7 @@ class CEMPlanner:
             "stds": np.stack(d.stds),
             **{f"stored/{k}": stored.copy() for k, stored in enumerate(d.stored)},
             "running": np.stack([np.isin(np.arange(len(self._search.seeds)), numbers) for numbers in d.running]),
-            "unseen": d.unseen.copy(),
+            "unseen": np.array(sorted(d.unseen), np.int64),
             **({} if d.made is None else {"made": d.made.copy()}),
         }
 

@@ -59,7 +59,7 @@ def restored(cls: Any, state: Mapping[str, Any], decision: Callable[..., Any]) -
     if any(rows.shape[1] < self._search.kept for rows in stored):
         raise ValueError(f"state['stored/0']: expected {self._search.kept} kept elites or more of each problem")
     running = array("running", np.bool, iteration + 1, count)
-    unseen = array("unseen", np.bool, count)
+    unseen = frozenset(array("unseen", np.int64, None).tolist())
     made = array("made", dtype, count, settings["actions"]) if "made" in left else None
     if made is None and (iteration == settings["iterations"] or not running[-1].any()):
         raise ValueError("state: expected the key 'made' of a decision that is made, got none")

@@ -33,18 +33,51 @@ struct plan_problem {
 };
 
 // Noise of a given spectrum along the horizon: series s = row * actions + action is the lower triangular factor times normal
-// numbers s * padded, ... Series are side by side, so that a number of the factor is read once for all of them.
+// numbers s * padded, ... Series lie side by side in two registers, and two steps of them are summed at a time, so that four
+// sums overlap and a number of the factor is read once for all series. (GCC makes no registers of arrays that hold the sums.)
+#if defined(__AVX512F__)
+#define SERIES_REGISTER 64
+#elif defined(__AVX__)
+#define SERIES_REGISTER 32
+#else
+#define SERIES_REGISTER 16
+#endif
+
+template <class T>
+struct plan_tile {
+    typedef T numbers __attribute__((vector_size(SERIES_REGISTER)));
+    static constexpr int64_t LANES = SERIES_REGISTER / sizeof(T), SIDE = 2 * LANES;
+    numbers z[FASTOPT_CEM_SHORT][2];
+
+    // z = factor z, from the last step back: a step reads those before it.
+    FASTOPT_INLINE void correlate(const T* factor, int64_t horizon) {
+        int64_t h = horizon - 1;
+        for (; h > 0; h -= 2) {
+            const T *later = factor + h * horizon, *earlier = later - horizon;
+            numbers a0{}, a1{}, b0{}, b1{};
+            for (int64_t k = 0; k < h; ++k) {
+                a0 += later[k] * z[k][0], a1 += later[k] * z[k][1];
+                b0 += earlier[k] * z[k][0], b1 += earlier[k] * z[k][1];
+            }
+            z[h][0] = a0 + later[h] * z[h][0], z[h][1] = a1 + later[h] * z[h][1];
+            z[h - 1][0] = b0, z[h - 1][1] = b1;
+        }
+        if (h == 0) z[0][0] = numbers{} + factor[0] * z[0][0], z[0][1] = numbers{} + factor[0] * z[0][1];
+    }
+};
+
 template <class T, class Row>
 void plan_series(T* out, const plan_candidates_args& a, const plan_problem<T>& problem, Row row_of, int64_t count) {
-    constexpr int64_t SIDE = NORMAL_HALF;
+    constexpr int64_t SIDE = plan_tile<T>::SIDE;
     const int64_t horizon = a.horizon, actions = a.actions, n = horizon * actions, all = count * actions;
     const uint64_t groups = static_cast<uint64_t>((horizon + NORMAL_GROUP - 1) / NORMAL_GROUP);
     const philox_stream stream(problem.address);
-    const T* factor = static_cast<const T*>(a.factor);
     cem_numbers<T> numbers(horizon);
     const int64_t at_once = numbers.at_once(all);
     uint64_t first[cem_numbers<T>::MOST];
-    alignas(64) T z[FASTOPT_CEM_SHORT * SIDE], alone[FASTOPT_CEM_SHORT + NORMAL_GROUP];
+    plan_tile<T> tile;
+    T *z = reinterpret_cast<T*>(tile.z), alone[FASTOPT_CEM_SHORT + NORMAL_GROUP];
+    __builtin_memset(z, 0, static_cast<size_t>(horizon * SIDE) * sizeof(T));
     for (int64_t s = 0, made; s < all; s += made) {
         made = at_once < all - s ? at_once : all - s;
         for (int64_t k = 0; k < made; ++k)
@@ -57,18 +90,7 @@ void plan_series(T* out, const plan_candidates_args& a, const plan_problem<T>& p
                 numbers.copy(alone, k + j);
                 for (int64_t h = 0; h < horizon; ++h) z[h * SIDE + j] = alone[h];
             }
-            for (int64_t j = side; j < SIDE; ++j)
-                for (int64_t h = 0; h < horizon; ++h) z[h * SIDE + j] = 0;
-            // From the last step back, in place: a step reads those before it.
-            for (int64_t h = horizon - 1; h >= 0; --h) {
-                alignas(64) T sum[SIDE];
-                for (int64_t j = 0; j < SIDE; ++j) sum[j] = 0;
-                for (int64_t i = 0; i <= h; ++i) {
-                    const T by = factor[h * horizon + i];
-                    for (int64_t j = 0; j < SIDE; ++j) sum[j] += by * z[i * SIDE + j];
-                }
-                for (int64_t j = 0; j < SIDE; ++j) z[h * SIDE + j] = sum[j];
-            }
+            tile.correlate(static_cast<const T*>(a.factor), horizon);
             for (int64_t j = 0; j < side; ++j) {
                 T* x = out + (s + k + j) / actions * n + (s + k + j) % actions;
                 for (int64_t h = 0; h < horizon; ++h) x[h * actions] = z[h * SIDE + j];
