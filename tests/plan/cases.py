@@ -32,4 +32,4 @@ def _planned(dtype: Any, **options: Any) -> list[np.ndarray]:
 
 def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
     dtype = x.dtype.type
-    return {f"CEMPlanner {name}": lambda o=options: _planned(dtype, **o) for name, options in PLANNERS.items()}
+    return {f"plan.CEMPlanner {name}": lambda o=options: _planned(dtype, **o) for name, options in PLANNERS.items()}
