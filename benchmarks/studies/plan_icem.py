@@ -1,8 +1,8 @@
 """What iCEM's additions are worth: returns on an arm of six joints, `python benchmarks/studies/plan_icem.py`.
 
-A task on which plain CEM with 100 candidates is worse than with 300: a plane arm of six joints, each of length 1 / 6 with
-a torque of its own, swings its tip to a point in 40 steps (horizon 25, 150 numbers a plan). All settings play the same
-20 episodes, all at once, in a batch. Measured (return; less that of CEM with 300, with its standard error):
+A task on which plain CEM with 100 candidates is worse than with 300: a plane arm of six joints, each of length 1 / 6
+with a torque of its own, swings its tip to a point in 40 steps (horizon 25, 150 numbers a plan). All settings play the
+same 20 episodes, all at once, in a batch. Measured (return; less that of CEM with 300, with its standard error):
 
     CEM, 300                    -7.89
     CEM, 100                    -8.32    -0.44 +- 0.13

@@ -92,7 +92,7 @@ def compiled_costs() -> Callable[[Array, float, float], Array]:
 # ---- a model that is learnt ------------------------------------------------------------------------------------------
 
 
-def learnt(seed: int, transitions: int = 5000, steps: int = 1500) -> Model:
+def learnt(seed: int, transitions: int = 5000, steps: int = 4000) -> Model:
     """A network of 32 units for the change of speed, trained by Adam on random transitions."""
     rng = np.random.default_rng(seed)
     angle, speed = rng.uniform(-np.pi, np.pi, transitions), rng.uniform(-8, 8, transitions)
