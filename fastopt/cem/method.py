@@ -221,7 +221,6 @@ class CEM:
         return in_whole_numbers(x, self._integrality)
 
     def _floored(self, d: Distribution) -> Distribution:
-        """The distribution after a refit."""
         return d if self._floor is None else d.replaced(std=np.maximum(d.std, self._floor))
 
     @alone
