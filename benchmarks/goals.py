@@ -36,6 +36,7 @@ from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
 from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
+from bench_plan import ColouredPlan, Pendulum, Plan, PlanBatch
 from bench_policy import CATEGORICAL, GAE, GAUSSIAN, DiscountedReturns, NormalizeAdvantage
 from bench_ppo import CategoricalPPO, GaussianPPO, VTrace
 from bench_random import RandomNormal, RandomRaw
@@ -133,11 +134,15 @@ GOALS = [
     Goal("CEM generation, 64 x 10", SmallGenerations, size_of(SmallGenerations), 1, at_least={"numpy": 3}),
     Goal("CEM generation, 1,000 x 100", Generations, size_of(Generations), 2, at_least={"numpy": 6}),
     Goal("CEM generation, 10,000 x 1,000", LargeGenerations, size_of(LargeGenerations), 2, at_least={"numpy": 6}),
+    Goal("plan, 30 x 300 x 50", Plan, 1, 1, at_least={"torch": 3.5, "numpy": 5}),
+    Goal("64 plans in a batch, 30 x 300 x 50", PlanBatch, 64, 2, at_least={"torch": 15, "torch_one_thread": 15}),
+    Goal("plan with coloured noise, 30 x 300 x 30", ColouredPlan, 1, 1, at_least={"white": 1 / 1.5}),
 ]
 if numba is not None:
     GOALS += [
         Goal("CEM, njit, 1,000 x 100", NjitGenerations, size_of(Generations), 2, at_least={"numpy": 10}),
         Goal("CEM, njit, 10,000 x 1,000", LargeNjitGenerations, size_of(LargeGenerations), 2, at_least={"numpy": 10}),
+        Goal("plan, Pendulum-v1, 2,000 decisions a second", Pendulum, 100, 1, at_most=500),
     ]
 
 RIVALS = {
@@ -145,6 +150,8 @@ RIVALS = {
     "torch": "torch",
     "torch_foreach": "torch foreach",
     "torch_loop": "torch without foreach",
+    "torch_one_thread": "torch on one thread",
+    "white": "white noise",
     "torch_set_to_none": "torch with set_to_none=True",
     "apart": "the same calls, but not by turns",
     "float32": "our own float32 states",

@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from fastopt import activations, cem, machine, masking, optimizers, random
+from fastopt import plan as plan
 from fastopt import policy as policy
 from fastopt.activations import *
 from fastopt.cem import *

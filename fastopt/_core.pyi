@@ -182,6 +182,14 @@ class CompiledScore:
     owner: Any
     def __init__(self, owner: Any, address: int, calls_python: bool) -> None: ...
 
+def cem_candidates_of(distributions: list[Distribution], first: int, count: int) -> NDArray[Any]: ...
+def cem_update_of(
+    distributions: list[Distribution],
+    scores: NDArray[np.float64],
+    wanted: int,
+    maximize: bool,
+    options: tuple[Any, ...],
+) -> list[tuple[NDArray[np.int64], int, float, Distribution]]: ...
 def cem_score(
     distribution: Distribution, first: int, count: int, score: CompiledScore
 ) -> NDArray[np.float64] | None: ...
@@ -199,6 +207,38 @@ def cem_refit(
 def cem_update(
     distribution: Distribution, scores: NDArray[np.float64], wanted: int, maximize: bool, options: tuple[Any, ...]
 ) -> tuple[NDArray[np.int64], int, float, Distribution]: ...
+def plan_noise_factor(horizon: int, beta: float) -> NDArray[np.float64]: ...
+def plan_candidates(
+    mean: NDArray[Any],
+    std: NDArray[Any],
+    lower: NDArray[Any] | None,
+    upper: NDArray[Any] | None,
+    factor: NDArray[Any] | None,
+    stored: NDArray[Any],
+    seeds: NDArray[np.uint64],
+    stream: int,
+    rows: NDArray[np.int64] | None,
+    count: int,
+    drawn: int,
+    horizon: int,
+    actions: int,
+    truncated: bool,
+) -> NDArray[Any]: ...
+def plan_weigh(
+    scores: NDArray[np.float64], wanted: int, rule: int, temperature: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]: ...
+def plan_refit(
+    candidates: NDArray[Any],
+    weights: NDArray[np.float64],
+    mean: NDArray[Any],
+    std: NDArray[Any],
+    lower: NDArray[Any] | None,
+    upper: NDArray[Any] | None,
+    mean_lr: NDArray[np.float64],
+    std_lr: NDArray[np.float64],
+    min_std: float,
+    max_std: float,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def dropout(x: Any, name: str, out: Any, p: float, seed: int, stream: int, domain: int) -> NDArray[Any]: ...
 def bias_leaky_relu_dropout_output(x: Any, bias: Any, negative_slope: float, out: Any) -> NDArray[Any]: ...
 def bias_leaky_relu_dropout(

@@ -25,6 +25,7 @@ examples:
   fastopt demo --compare --plot compare.png      what Adam, L2, dropout and the leaky slope are good for
   fastopt demo --task cem                        learn CartPole-v1 by the cross-entropy method
   fastopt demo --task policy-gradient            learn CartPole-v1 by policy gradients, with a limit on the KL
+  fastopt demo --task plan                       swing up and hold Pendulum-v1 by planning
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
   fastopt demo --task ppo                        learn CartPole-v1 by PPO, Stable-Baselines3's and ours from one seed
   fastopt demo --task torch                      the digits in torch, by torch's own Adam and by that of fastopt.torch
@@ -108,6 +109,12 @@ def _njit(options: argparse.Namespace) -> int:
     return njit.main(options.seed, plot=options.plot)
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from fastopt.demo import plan
+
+    return plan.pendulum(options.seed, options.plot)
+
+
 def _policy_gradient(options: argparse.Namespace) -> int:
     from fastopt.demo import policy_gradient
 
@@ -135,6 +142,7 @@ class _Task(NamedTuple):
 _TASKS = {  # besides the handwritten digits
     "cem": _Task(_cem, ["plot"], "CartPole-v1 by the cross-entropy method"),
     "njit": _Task(_njit, ["plot"], "a small network trained inside one @njit function, and by the same loop in Python"),
+    "plan": _Task(_plan, ["plot"], "Pendulum-v1 by planning, with its equations and with a learnt model"),
     "policy-gradient": _Task(
         _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
     ),

@@ -191,6 +191,53 @@ typedef struct {
     int about_new_mean;
 } cem_refit_args; /* n = dimensions / 32, n = 1 in cem_refit_full */
 
+/* Row r of the candidates of a plan, each (horizon, actions): below `drawn` it is x = mean + std * z, clipped to the bounds,
+   where z is made of numbers of the stream under the problem's seed, padded meaning rounded up to a multiple of 32:
+   factor NULL   z[d] = the normal number r * padded(dimensions) + d
+   else          z[h, a] = sum of factor[h, k] * the normal number (r * actions + a) * padded(horizon) + k over k <= h, in order
+   truncated     (with bounds, whatever the factor) z is cut at the bounds: its distribution function's inverse at the uniform
+                 number of element r * padded(dimensions) + d, in double
+   Then come the stored rows, and what is beyond them is the mean. The range is over problems times rows_each. */
+typedef struct {
+    void *out; /* [n, dimensions] */
+    const void *mean; /* [problems, dimensions] */
+    const void *std; /* [problems, dimensions] */
+    const void *lower; /* [dimensions], or NULL */
+    const void *upper; /* [dimensions], NULL with lower */
+    const void *factor; /* [horizon, horizon], or NULL */
+    const void *stored; /* [problems, stored_rows, dimensions] */
+    const uint64_t *seeds; /* [problems] */
+    uint64_t stream; /* 0..2^56 - 1 */
+    uint32_t domain; /* 0..255 */
+    const int64_t *rows; /* [n], 0..drawn + stored_rows, or NULL (each problem's 0, 1, ...) */
+    int64_t rows_each; /* 1.. */
+    int64_t drawn; /* 0.. */
+    int64_t stored_rows; /* 0.. */
+    int64_t horizon; /* 1.. (at most FASTOPT_CEM_SHORT with a factor) */
+    int64_t actions; /* 1.. */
+    int truncated;
+} plan_candidates_args; /* dimensions = horizon * actions, problems = n / rows_each */
+
+/* m = sum of w x / sum of w;  v = sum of w (x - m)^2 / sum of w, of each dimension, in double and in order
+   mean += mean_lr * (m - mean), clipped;  std += std_lr * (sqrt(v) - std), within [min_std, max_std]
+   Where the weights' sum is not above 0 both stay. The range is over problems. */
+typedef struct {
+    void *mean; /* [n, dimensions] */
+    void *std; /* [n, dimensions] */
+    const void *rows; /* [n, count, dimensions] */
+    const double *weights; /* [n, count] */
+    const void *before_mean; /* [n, dimensions] */
+    const void *before_std; /* [n, dimensions] */
+    const void *lower; /* [dimensions], or NULL */
+    const void *upper; /* [dimensions], NULL with lower */
+    const double *mean_lr; /* [dimensions] */
+    const double *std_lr; /* [dimensions] */
+    int64_t count; /* 1.. */
+    int64_t dimensions; /* 1.. */
+    double min_std;
+    double max_std;
+} plan_refit_args;
+
 /* z = x + bias;  y = (z where z > 0, else z * negative_slope) * scale, as -0.0 where it is zero; +0.0 where the element's
    16-bit value < threshold. Rows of `columns` >= 1 elements; the range is over elements. */
 typedef struct {
@@ -726,7 +773,8 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     FAMILY(random)               \
     FAMILY(optimizers)           \
     FAMILY(policy)               \
-    FAMILY(cem)
+    FAMILY(cem)                  \
+    FAMILY(plan)
 
 #define FASTOPT_KERNELS_core(KERNEL)           \
     KERNEL(stream, stream_args)                \
@@ -805,6 +853,10 @@ typedef void (*fastopt_kernel)(const void *args, int64_t begin, int64_t end);
     KERNEL(cem_candidates, cem_candidates_args) \
     KERNEL(cem_refit, cem_refit_args)           \
     KERNEL(cem_refit_full, cem_refit_args)
+
+#define FASTOPT_KERNELS_plan(KERNEL)              \
+    KERNEL(plan_candidates, plan_candidates_args) \
+    KERNEL(plan_refit, plan_refit_args)
 
 /* The rules of the optimisers: each has the kernels NAME, NAME_bfloat16, NAME_8bit, NAME_rows and NAME_bfloat16_params above,
    NAME_scalars, and fastopt_NAME_scalars. */

@@ -84,11 +84,44 @@ void fastopt_ppo_results(double *results, const double *sums, int64_t rows, int6
 /* The numbers of the `wanted` lowest (maximize: highest) of n scores, the best first, lower numbers first among equals; fewer
    where fewer are finite: no other score is taken. Returns how many. `work` has n elements. */
 int64_t fastopt_select_elites(int64_t *elites, const double *scores, int64_t n, int64_t wanted, int maximize, double *work);
+/* The same of several rows of scores, of which the first n count: row k's numbers in row k of `elites`, found[k] of them.
+   The range is over rows. `work` has rows * n elements. */
+typedef struct {
+    int64_t *elites;
+    int64_t *found;
+    const double *scores;
+    int64_t n;
+    int64_t stride; /* from row to row of scores */
+    int64_t wanted; /* of a row; at most n */
+    int maximize;
+    double *work;
+} elite_choice;
+void fastopt_select_elites_of(const void *choice, int64_t begin, int64_t end);
 /* Fill in the scalars from `total` to `rank_one`, a std_lr of 0, and `weights`, which has `count` elements, or is NULL. */
 void fastopt_cem_scalars(cem_refit_args *args, double *weights);
 /* What follows a refit's kernel where there is a path: the scale of all of std by the path's length;
    std = max(sqrt((std * scale)^2 + extra_variance), min_std). */
 void fastopt_cem_scale(const cem_refit_args *args, int element_type);
+/* The lower triangular factor (horizon, horizon) of the covariance of a series with the power f^-beta at the frequencies
+   f = 1, 2, ... over the horizon, at 0 that of 1, and unit variance. `work` has 2 horizon elements. */
+void fastopt_noise_factor(double *factor, double *work, int64_t horizon, double beta);
+/* Of each problem's n scores: which rows weigh, and how much (kernels/plan/plan.pxi); its best row, or -1. `wanted` is n with
+   FASTOPT_PLAN_MPPI. `work` has as many elements as scores. The range is over problems. */
+#define FASTOPT_PLAN_ELITES 0
+#define FASTOPT_PLAN_SOFTMAX 1
+#define FASTOPT_PLAN_MPPI 2
+typedef struct {
+    int64_t *rows;
+    double *weights;
+    int64_t *best;
+    const double *scores;
+    int64_t n;
+    int64_t wanted;
+    int rule;
+    double temperature;
+    double *work;
+} plan_choice;
+void fastopt_plan_weigh(const void *choice, int64_t begin, int64_t end);
 /* out = 0 .. n - 1 in random order: element i changes places with floor(u * (i + 1) / 2^64), u the 64 bits of words 2i and
    2i + 1, for i = 1, 2, ... (Fisher and Yates). */
 void fastopt_permutation(int64_t *out, int64_t n, random_address address);

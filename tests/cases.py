@@ -12,11 +12,12 @@ from .activations import cases as activations
 from .cem import cases as cem
 from .masking import cases as masking
 from .optimizers import cases as optimizers
+from .plan import cases as plan
 from .policy import cases as policy
 from .random import cases as random
 from .support import GOLDEN_SIZE, Case, digest, exact_values
 
-FAMILIES = (activations, masking, random, optimizers, policy, cem)
+FAMILIES = (activations, masking, random, optimizers, policy, cem, plan)
 CASES: dict[str, Case] = {name: case for family in (activations, masking, optimizers) for name, case in family.cases()}
 
 

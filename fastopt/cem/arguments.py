@@ -57,6 +57,9 @@ def defaults(dimensions: int, covariance: str, weights: str, noisy: bool) -> dic
 def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a search, checked, and with what None means in their places."""
     x0, sigma0, lower, upper = start(given["x0"], given["sigma0"], given["bounds"])
+    integrality = whole_dimensions(given["integrality"], x0.shape)
+    if integrality is not None and lower is not None and upper is not None:
+        lower, upper = whole_bounds(lower, upper, integrality)
     covariance = choice("covariance", given["covariance"], "diag", "full")
     weights = choice("weights", given["weights"], "log", "equal")
     noisy = flag("noisy", given["noisy"])
@@ -70,6 +73,7 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "x0": x0,
         "sigma0": sigma0,
+        "integrality": integrality,
         "bounds": None if lower is None or upper is None else np.stack([lower, upper], axis=1),
         "popsize": integer("popsize", chosen["popsize"], 2, 2**40),
         "elite_frac": finite_number("elite_frac", chosen["elite_frac"], above=0, most=1),
@@ -102,6 +106,48 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
     if maxfev is not None and maxfev < settings["popsize"]:
         raise ValueError(f"maxfev: expected at least popsize, {settings['popsize']}, got {maxfev}")
     return settings
+
+
+LEAST_WHOLE_STD = 0.3  # with the mean on a whole number one candidate in ten has another
+
+
+def whole_dimensions(integrality: Any, shape: tuple[int, ...]) -> NDArray[np.bool] | None:
+    """Return for each dimension whether it takes whole numbers alone; None if none does."""
+    if integrality is None:
+        return None
+    found = np.asarray(integrality)
+    if found.dtype.kind not in "biu" or found.shape not in ((), (1,), shape) or not np.isin(found, (0, 1)).all():
+        raise ValueError(
+            f"integrality: expected True or False, or an array of shape {shape} of them, got {integrality!r}"
+        )
+    return np.broadcast_to(found.astype(np.bool), shape).copy() if found.any() else None
+
+
+def whole_bounds(lower: Array, upper: Array, integrality: NDArray[np.bool]) -> tuple[Array, Array]:
+    """Return bounds that are rounded to whole numbers within those given, and give each of them the same room."""
+    infinity = lower.dtype.type(np.inf)
+    low, high = np.ceil(lower), np.floor(upper)
+    empty = np.flatnonzero(integrality & (low > high))
+    if empty.size:
+        k = empty[0]
+        raise ValueError(
+            f"bounds: expected a whole number within ({lower[k]}, {upper[k]}), as integrality says, in dimension {k}"
+        )
+    low, high = (
+        np.nextafter(low - lower.dtype.type(0.5), infinity),
+        np.nextafter(high + upper.dtype.type(0.5), -infinity),
+    )
+    return np.where(integrality, low, lower), np.where(integrality, high, upper)
+
+
+def least_std(integrality: NDArray[np.bool] | None, dtype: np.dtype[Any]) -> Array | None:
+    """Return a floor of the std, without which a dimension of whole numbers would freeze."""
+    return None if integrality is None else np.where(integrality, LEAST_WHOLE_STD, 0).astype(dtype)
+
+
+def in_whole_numbers(x: Array, integrality: NDArray[np.bool] | None) -> Array:
+    """Return x, whose last axis is of dimensions, with whole numbers where they are to be."""
+    return x if integrality is None else np.where(integrality, np.rint(x), x)
 
 
 def number_of_elites(popsize: int, elite_frac: float) -> int:

@@ -15,9 +15,18 @@ from fastopt import _core
 from fastopt import random as _random
 from fastopt._checks import FREE, alone, integer
 from fastopt._core import Distribution
-from fastopt.cem.arguments import averaged, checked_settings, in_default_float_mode, noise_variance, number_of_elites
+from fastopt.cem.arguments import (
+    averaged,
+    checked_settings,
+    in_default_float_mode,
+    in_whole_numbers,
+    least_std,
+    noise_variance,
+    number_of_elites,
+)
+from fastopt.cem.batch import Batch
 from fastopt.cem.fields import Field, Setting, Settings
-from fastopt.cem.result import STOPS, Result
+from fastopt.cem.result import HISTORY, STOPS, Result, result_of
 from fastopt.cem.state import restore, saved
 from fastopt.cem.workers import as_score, told_scores
 
@@ -25,14 +34,14 @@ Array = NDArray[Any]
 
 BAD_GENERATIONS = 10
 IDLE_TELLS = 100  # in a row, of which none brings a score that was missing
-HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
 _row = struct.Struct(f"{len(HISTORY)}d").pack
 
 
 class CEM:
     """The cross-entropy method as a loop of your own: ask for candidates, score them, tell the scores.
 
-    The parameters are those of :func:`minimize_cem` that concern the search itself.
+    The parameters are those of :func:`minimize_cem` that concern the search itself. With `x0` of shape (B, D) it is B
+    problems at once, a :class:`fastopt.cem.batch.Batch`.
 
     Attributes
     ----------
@@ -71,7 +80,7 @@ class CEM:
         *("_rng", "_called", "_lower", "_upper", "_maximize", "_restarts", "_sign", "_constant_options", "_grain"),
         *("_std_stop", "_largest_std_stop", "_repeats", "_reserve", "_held", "_final_score", "_rule", "_elites"),
         *("_history", "_begun", "_replayed", "_distribution", "_average", "_best_of_restart", "_stale", "_bad"),
-        *("_idle", "_n_elites", "_scores", "_told", "_told_mean", "__weakref__"),
+        *("_idle", "_n_elites", "_scores", "_told", "_told_mean", "_integrality", "_floor", "__weakref__"),
     )
 
     settings = Field[Settings]("What the run was made with, by name.", lambda run: Settings(run._settings))
@@ -92,6 +101,12 @@ class CEM:
     _update: ClassVar[Callable[..., tuple[NDArray[np.int64], int, float, Distribution]]]
     _update = staticmethod(_core.cem_update)
     _refit: ClassVar[Callable[..., Distribution]] = staticmethod(_core.cem_refit)
+    _sample_all = staticmethod(_core.cem_candidates_of)
+    _update_all = staticmethod(_core.cem_update_of)
+
+    def __new__(cls, x0: Any = None, *arguments: Any, **settings: Any) -> Any:
+        """Several problems, x0 of shape (B, D), are an object of another class."""
+        return Batch(cls, x0, *arguments, **settings) if np.ndim(x0) == 2 else object.__new__(cls)
 
     @in_default_float_mode
     def __init__(
@@ -119,6 +134,7 @@ class CEM:
         ftarget: float | None = None,
         patience: int | None = None,
         restarts: int = 0,
+        integrality: Any = None,
         rng: Any = None,
     ) -> None:
         given = locals()
@@ -138,12 +154,15 @@ class CEM:
         self._constant_options = None if isinstance(settings["extra_std"], tuple) else self._options(0)
         self._grain = float(np.finfo(settings["x0"].dtype).eps)
         self._std_stop = settings["xtol"] * settings["sigma0"].astype(np.float64)
+        self._integrality = settings["integrality"]
+        self._floor = least_std(self._integrality, settings["x0"].dtype)
+        self._std_stop = self._std_stop if self._floor is None else np.maximum(self._std_stop, self._floor)
         self._largest_std_stop = float(self._std_stop.max())
         self._repeats, self._reserve = 1, 0  # what minimize_cem sets: evaluations a score, and those kept for the end
         self._held = FREE
         self._generation = self._nfev = self._restart = 0
-        self._fun, self._x = math.nan, settings["x0"].copy()
-        self._fun_mean, self._x_mean, self._final_score = math.nan, settings["x0"].copy(), math.nan
+        self._fun = self._fun_mean = self._final_score = math.nan
+        self._x, self._x_mean = settings["x0"].copy(), settings["x0"].copy()
         self._rule: str | None = None
         # Of each generation that is finished; what follows those is left of a call that was broken off.
         self._elites: list[NDArray[np.int64]] = []  # with them a generation can be computed again
@@ -196,7 +215,13 @@ class CEM:
         d = self._distribution
         first = integer("first", first, 0, d.population + 1)
         count = integer("count", d.population - first if count is None else count, 0, d.population - first + 1)
-        return self._sample(d, first, count)
+        return self._whole(self._sample(d, first, count))
+
+    def _whole(self, x: Array) -> Array:
+        return in_whole_numbers(x, self._integrality)
+
+    def _floored(self, d: Distribution) -> Distribution:
+        return d if self._floor is None else d.replaced(std=np.maximum(d.std, self._floor))
 
     @alone
     def tell(self, scores: Any, *, first: int = 0, generation: int | None = None, fun_mean: Any = None) -> bool:
@@ -254,9 +279,15 @@ class CEM:
 
     def _finish(self, scores: NDArray[np.float64], fun_mean: float | None, *, in_parts: bool = False) -> None:
         """The scores of the whole generation are there (and others may follow): refit, and look whether to stop."""
-        d, sign = self._distribution, self._sign
+        d = self._distribution
         options = self._constant_options or self._options(d.stream & 0xFFFFFFFF)
-        elites, best, found, following = self._update(d, scores, self._n_elites, self._maximize, options)
+        self._move(self._update(d, scores, self._n_elites, self._maximize, options), fun_mean, in_parts=in_parts)
+
+    def _move(self, updated: tuple[Any, ...], fun_mean: float | None, *, in_parts: bool) -> None:
+        """Go on to the next generation, by what the update has returned."""
+        d, sign = self._distribution, self._sign
+        elites, best, found, following = updated
+        following = self._floored(following)
         generation, stale, bad = self._generation, self._stale + 1, 0 if len(elites) else self._bad + 1
         nfev = self._nfev + (self._popsize + (fun_mean is not None)) * self._repeats
         score, x_mean, mean_score = found, self._x_mean, self._fun_mean
@@ -264,14 +295,14 @@ class CEM:
         if self._settings["noisy"]:
             average = averaged(average, following.mean, following.stream & 0xFFFFFFFF)
         if fun_mean is not None:
-            x_mean, mean_score = d.mean, fun_mean
+            x_mean, mean_score = self._whole(d.mean), fun_mean
             if math.isfinite(fun_mean) and not sign * fun_mean >= sign * found:  # found may be NaN
                 score, best = fun_mean, self._popsize
         best_of_restart, fun, x = self._best_of_restart, self._fun, self._x
         if best >= 0 and not sign * score >= sign * best_of_restart:  # which is NaN at first
             best_of_restart, stale = score, 0
             if not sign * score >= sign * fun:
-                fun, x = score, self._sample(d, best, 1)[0]
+                fun, x = score, self._whole(self._sample(d, best, 1)[0])
         restart, row_of = self._restart, following
         rule, begins = self._look(following, fun, stale, bad, generation + 1, nfev, fun_mean is not None)
         if begins:
@@ -323,8 +354,8 @@ class CEM:
         if math.isfinite(score) and not sign * score >= sign * best:
             best = score
             if not sign * score >= sign * fun:
-                fun, x = score, self._sample(d, self._popsize, 1)[0]
-        nfev, x_mean = self._nfev + self._repeats, d.mean
+                fun, x = score, self._whole(d.mean)
+        nfev, x_mean = self._nfev + self._repeats, self._whole(d.mean)
         self._nfev, self._fun_mean, self._x_mean = nfev, score, x_mean
         self._fun, self._x, self._best_of_restart = fun, x, best
         self._final_score = score
@@ -371,39 +402,7 @@ class CEM:
     @alone
     def result(self) -> Result:
         """Return what was found so far (:func:`minimize_cem` has the fields)."""
-        return self._result()
-
-    def _result(self) -> Result:
-        status, success, message = STOPS[self._rule] if self._rule else (-1, False, "the run goes on")
-        d = self._distribution
-        fields = {
-            "x": self._x.copy(),
-            "fun": self._fun,
-            "nit": self._generation,
-            "nfev": self._nfev,
-            "success": success,
-            "status": status,
-            "message": message,
-            "x_mean": self._x_mean.copy() if self._fun_mean == self._fun_mean else self.mean,
-            "fun_mean": self._fun_mean,
-            "std": self.std,
-            "history": {
-                name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
-                for name, column in zip(HISTORY, self._history_rows().T, strict=True)
-            },
-            "settings": {
-                **{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self._settings.items()},
-                "rng": self._rng,
-                **self._called,
-            },
-        }
-        if self._settings["noisy"]:
-            fields |= {"x": self._final().mean.copy(), "x_mean": self._final().mean.copy()}
-            fields |= {"fun": self._final_score, "fun_mean": self._final_score}
-        if d.factor is not None:
-            scaled = d.factor.astype(np.float64) * d.std
-            fields["covariance"] = scaled.T @ scaled
-        return Result(fields, self.candidate)
+        return result_of(self)
 
     def _history_rows(self) -> NDArray[np.float64]:
         rows = bytes(self._history)  # a view would stay in a child that is forked meanwhile, and forbid further rows
@@ -418,7 +417,7 @@ class CEM:
         of its restart: what is kept of a generation is the numbers of its elites.
         """
         d = self._past(integer("generation", generation, 0, self._generation + 1))
-        return self._sample(d, integer("i", i, 0, d.population + 1), 1)[0]
+        return self._whole(self._sample(d, integer("i", i, 0, d.population + 1), 1)[0])
 
     def _past(self, generation: int) -> Distribution:
         restart = sum(begun <= generation for begun in self._begun[: self._restart + 1]) - 1
@@ -431,7 +430,7 @@ class CEM:
         if d is None:
             d = self._first_distribution(restart)
         for k in range(at, generation):
-            d = self._refit(d, self._elites[k], *self._options(k - start))
+            d = self._floored(self._refit(d, self._elites[k], *self._options(k - start)))
         self._replayed = generation, d
         return d
 
@@ -467,8 +466,10 @@ class CEM:
         >>> bool((same.ask() == cem.ask()).all())
         True
         """
-        self = cls.__new__(cls)
         limits = {"maxiter": maxiter, "maxfev": maxfev}
+        self: Any = object.__new__(cls)
+        if isinstance(state, Mapping) and "problems" in state:
+            return Batch.from_dict(state, cls, **limits)  # type: ignore[return-value]
         restore(self, state, _ARGUMENTS, {name: value for name, value in limits.items() if value is not None})
         return self
 
@@ -491,7 +492,9 @@ def _none_told(popsize: int) -> tuple[NDArray[np.float64], NDArray[np.bool]]:
     return np.full(popsize, math.nan), np.zeros(popsize, np.bool)
 
 
-_ARGUMENTS = [*inspect.signature(CEM.__init__).parameters][1:-1]  # without self and rng
+_all = [*inspect.signature(CEM.__init__).parameters.values()][1:]
+CEM.__signature__ = inspect.Signature(_all)  # type: ignore[attr-defined]  # __new__ takes anything
+_ARGUMENTS = [parameter.name for parameter in _all[:-1]]  # without rng
 for _name in _ARGUMENTS:
     if not hasattr(CEM, _name):
         setattr(CEM, _name, Setting(_name))

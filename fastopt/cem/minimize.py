@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fastopt._checks import flag, integer
+from fastopt.cem.batch import Batch, as_scores, scored, takes_problem
 from fastopt.cem.method import CEM
-from fastopt.cem.result import Result
+from fastopt.cem.result import Result, result_of
 from fastopt.cem.workers import Objective, make_workers
 
 
@@ -44,6 +45,7 @@ def minimize_cem(
     ftarget: float | None = None,
     patience: int | None = None,
     restarts: int = 0,
+    integrality: Any = None,
     rng: Any = None,
     workers: Any = 1,
     timeout: float | None = None,
@@ -85,6 +87,7 @@ def minimize_cem(
         seed its own noise with.
     x0 : array_like, optional
         Where to start: the first mean. All arrays are float32 if it is, else float64. None: the middle of the bounds.
+        Of shape (B, D) it is the starts of B independent problems, which needs ``vectorized=True``; see the notes.
     sigma0 : float or array_like, optional
         First standard deviation. None: a quarter of the width where there are two finite bounds, else 1.
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
@@ -139,6 +142,10 @@ def minimize_cem(
     restarts : int
         How often to begin again, from a point drawn from the first distribution and with twice the population, when
         xtol, patience or the like would stop the run.
+    integrality : bool or array_like of bool, optional
+        Dimensions that take whole numbers alone, as in SciPy's differential evolution: candidates, and the mean where
+        it is scored or returned, are rounded there. So that such a dimension does not freeze its std is 0.3 at least,
+        which counts as narrow enough to stop.
     rng : int, Philox4x32, numpy.random.Generator, ..., optional
         The seed, or where to take it from. None takes fresh entropy.
     workers : int, Executor or map-like callable
@@ -186,6 +193,13 @@ def minimize_cem(
     all of them, without the interpreter's lock; what it raises within ``objmode`` comes out as it is. Signals are
     looked at between its calls. A fork does not wait for it: a forked child goes on with the run by itself.
 
+    Several problems: ``fun`` is called once a generation with the candidates of all problems that go on, (problems,
+    candidates, dimensions), and returns their scores, (problems, candidates). One with an argument named `problem` is
+    given ``problem=``, their numbers. Each problem has its own key, child b of one ``spawn(B)`` of `rng` (or ``rng[b]``
+    of a list), stops by itself, and gets what it would get alone, with that child as its `rng`, to the bit. The
+    result's fields have a leading axis; message and history are lists. `sigma0` and `ftarget` may have one too.
+    Restarts, repeats, workers and a callback are for single problems.
+
     Examples
     --------
     >>> import numpy as np, fastopt
@@ -209,23 +223,23 @@ def minimize_with(
     **search: Any,
 ) -> Result:
     """The loop of :func:`minimize_cem`, for this class and for the reference's."""
-    cem = method(**search)
-    repeats = cem._repeats = integer("n_repeats", n_repeats, 1, 2**20)
-    cem._reserve = repeats  # the final mean is scored too
-    cem._called = {"n_repeats": repeats, "vectorized": flag("vectorized", vectorized)}
-    s = cem._settings
-    if s["maxiter"] is None and s["maxfev"] is None:
-        s["maxfev"] = max(10_000 * cem.x.size, 100 * (cem.popsize + 1)) * repeats
-    if s["maxfev"] is not None and s["maxfev"] < (cem.popsize + 2) * repeats:
-        raise ValueError(
-            f"maxfev: expected at least {(cem.popsize + 2) * repeats}, for one generation of {cem.popsize} candidates, "
-            f"its mean and the mean after it, {repeats} times each, got {s['maxfev']}"
-        )
+    cem: Any = method(**search)
+    if isinstance(cem, Batch):
+        others = {"n_repeats": n_repeats, "workers": workers, "timeout": timeout, "callback": callback}
+        return _minimize_all(cem, fun, args, vectorized, **others, progress=progress)
+    _begin(cem, n_repeats, vectorized)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function, got {type(callback).__name__}")
     report = _report_to(callback)
     show = _Progress() if flag("progress", progress) else None
-    objective = Objective(fun, args, vectorized=flag("vectorized", vectorized), n_repeats=repeats, sample=cem._sample)
+    objective = Objective(
+        fun,
+        args,
+        vectorized=flag("vectorized", vectorized),
+        n_repeats=cem._repeats,
+        sample=cem._sample,
+        integrality=cem._integrality,
+    )
     team = make_workers(workers, objective, timeout)
     finished = False
     try:
@@ -246,7 +260,55 @@ def minimize_with(
         team.close(wait=finished)
         if show is not None:
             show.close()
-    return cem._result()
+    return result_of(cem)
+
+
+def _begin(cem: CEM, n_repeats: int, vectorized: bool) -> None:
+    """What a run that scores its means needs to know; and its limits."""
+    repeats = cem._repeats = integer("n_repeats", n_repeats, 1, 2**20)
+    cem._reserve = repeats  # the final mean is scored too
+    cem._called = {"n_repeats": repeats, "vectorized": flag("vectorized", vectorized)}
+    s = cem._settings
+    if s["maxiter"] is None and s["maxfev"] is None:
+        s["maxfev"] = max(10_000 * cem.x.size, 100 * (cem.popsize + 1)) * repeats
+    if s["maxfev"] is not None and s["maxfev"] < (cem.popsize + 2) * repeats:
+        raise ValueError(
+            f"maxfev: expected at least {(cem.popsize + 2) * repeats}, for one generation of {cem.popsize} candidates, "
+            f"its mean and the mean after it, {repeats} times each, got {s['maxfev']}"
+        )
+
+
+def _minimize_all(batch: Batch, fun: Callable[..., Any], args: Any, vectorized: bool, **others: Any) -> Result:
+    """The loop for several problems: one call of the function for all of them that go on."""
+    usual = {"n_repeats": 1, "workers": 1, "timeout": None, "callback": None, "progress": False}
+    shape = batch.x.shape
+    for name, value in others.items():
+        if value is not usual[name] and value != usual[name]:
+            raise ValueError(f"{name}: expected {usual[name]!r} for x0 of shape {shape}, got {value!r}")
+    if not callable(fun):
+        raise TypeError(f"fun: expected a function, got {type(fun).__name__}")
+    if not flag("vectorized", vectorized):
+        raise ValueError(
+            f"vectorized: expected True for x0 of shape {shape}, since fun is called with the candidates of several "
+            "problems, (problems, candidates, dimensions), got False"
+        )
+    args = args if isinstance(args, tuple) else (args,)
+    named = takes_problem(fun)
+
+    def call(x: Any, problems: Any) -> Any:
+        return as_scores("fun", fun(x, *args, problem=problems) if named else fun(x, *args), x.shape[:2])
+
+    for run in batch.runs:
+        _begin(run, 1, vectorized)
+    while batch._running:
+        x = batch._drawn(0, batch.popsize + 1)
+        scores = scored(call, x, batch.running, f"generation {batch.generation}")
+        batch._finish(scores, scores[:, -1].tolist())
+    finals = np.stack([run._whole(run._final().mean) for run in batch.runs])
+    means = scored(call, finals[:, None], np.arange(len(finals)), "the final mean")
+    for run, score in zip(batch.runs, means[:, 0].tolist(), strict=True):
+        run._finish_mean(score)
+    return batch.result()
 
 
 def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | None:
@@ -266,7 +328,7 @@ def _report_to(callback: Callable[..., Any] | None) -> Callable[[CEM], bool] | N
 
     def report(cem: CEM) -> bool:
         try:
-            said = callback(intermediate_result=cem._result()) if by_name else callback(cem.x)
+            said = callback(intermediate_result=result_of(cem)) if by_name else callback(cem.x)
         except StopIteration:
             return False
         return not (isinstance(said, bool | np.bool) and said)

@@ -27,6 +27,9 @@ STOPS = {
 }
 
 
+HISTORY = ("restart", "nfev", "fun", "fun_generation", "fun_mean", "std")
+
+
 class Result(dict[str, Any]):
     """What a run found: a dict whose keys are attributes, with the fields of SciPy's OptimizeResult.
 
@@ -75,7 +78,7 @@ class Result(dict[str, Any]):
     history: dict[str, NDArray[Any]]
     settings: dict[str, Any]
 
-    def __init__(self, fields: dict[str, Any], candidate: Callable[[int, int], NDArray[Any]] | None = None) -> None:
+    def __init__(self, fields: dict[str, Any], candidate: Callable[..., NDArray[Any]] | None = None) -> None:
         super().__init__(fields)
         object.__setattr__(self, "_candidate", candidate)
 
@@ -101,10 +104,45 @@ class Result(dict[str, Any]):
         width = max(map(len, self), default=0)
         return "\n".join(f"{key:>{width}}: {_short(key, value)}" for key, value in self.items())
 
-    def candidate(self, generation: int, i: int) -> NDArray[Any]:
-        """Return candidate i of a past generation, computed again (:meth:`CEM.candidate`)."""
-        computed: Callable[[int, int], NDArray[Any]] = object.__getattribute__(self, "_candidate")
-        return computed(generation, i)
+    def candidate(self, generation: int, i: int, problem: int | None = None) -> NDArray[Any]:
+        """Return candidate i of a past generation, computed again (:meth:`CEM.candidate`); of a problem, if they are
+        several."""
+        computed: Callable[..., NDArray[Any]] = object.__getattribute__(self, "_candidate")
+        return computed(generation, i) if problem is None else computed(generation, i, problem)
+
+
+def result_of(cem: Any) -> Result:
+    """What a run, a CEM, has found so far."""
+    status, success, message = STOPS[cem._rule] if cem._rule else (-1, False, "the run goes on")
+    d = cem._distribution
+    fields = {
+        "x": cem._x.copy(),
+        "fun": cem._fun,
+        "nit": cem._generation,
+        "nfev": cem._nfev,
+        "success": success,
+        "status": status,
+        "message": message,
+        "x_mean": cem._x_mean.copy() if cem._fun_mean == cem._fun_mean else cem._whole(cem.mean),
+        "fun_mean": cem._fun_mean,
+        "std": cem.std,
+        "history": {
+            name: column.astype(np.int64 if name in ("restart", "nfev") else np.float64)
+            for name, column in zip(HISTORY, cem._history_rows().T, strict=True)
+        },
+        "settings": {
+            **{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in cem._settings.items()},
+            "rng": cem._rng,
+            **cem._called,
+        },
+    }
+    if cem._settings["noisy"]:
+        fields |= {name: cem._whole(cem._final().mean).copy() for name in ("x", "x_mean")}
+        fields |= {"fun": cem._final_score, "fun_mean": cem._final_score}
+    if d.factor is not None:
+        scaled = d.factor.astype(np.float64) * d.std
+        fields["covariance"] = scaled.T @ scaled
+    return Result(fields, cem.candidate)
 
 
 def _short(key: str, value: Any) -> str:

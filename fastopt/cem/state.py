@@ -20,7 +20,7 @@ COLUMNS = 6  # of the history
 NUMBERS = ("_fun", "_fun_mean", "_best_of_restart", "_final_score")  # NaN where there is none
 COUNTS = ("_nfev", "_stale", "_bad", "_idle")
 NONE_SO_FAR = {"_rule", "_told_mean"}  # left out where they are None, as settings are, which `unset` names
-MAY_BE_NONE = {"bounds", "maxiter", "maxfev", "std_lr", "ftarget", "patience"}
+MAY_BE_NONE = {"integrality", "bounds", "maxiter", "maxfev", "std_lr", "ftarget", "patience"}
 
 
 def saved(cem: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the candidates itself, so no candidate travels, and a range that is done twice, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 import pickle
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._checks import finite_number, integer
 from fastopt._core import CompiledScore, Distribution
-from fastopt.cem.arguments import in_default_float_mode
+from fastopt.cem.arguments import in_default_float_mode, in_whole_numbers
 from fastopt.cem.compiled import is_njit, score_function
 from fastopt.random import DOMAIN_KEY
 
@@ -58,11 +59,14 @@ class Objective:
         vectorized: bool = False,
         n_repeats: int = 1,
         sample: Callable[..., Array] = _core.cem_candidates,
+        integrality: NDArray[np.bool] | None = None,
     ) -> None:
         if not callable(fun):
             raise TypeError(f"fun: expected a function, got {type(fun).__name__}")
         self.fun = fun
         self.args = args if isinstance(args, tuple) else (args,)
+        if integrality is not None:
+            sample = functools.partial(sample_whole, sample, integrality)
         self.vectorized, self.n_repeats, self.sample = vectorized, n_repeats, sample
         self.takes_key = _takes_key(fun, len(self.args))
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
@@ -153,6 +157,12 @@ class Objective:
                 " (numbers as of CEM.candidate; the last of a generation is its mean)"
             )
             raise
+
+
+def sample_whole(
+    sample: Callable[..., Array], integrality: NDArray[np.bool], distribution: Distribution, first: int, count: int
+) -> Array:
+    return in_whole_numbers(sample(distribution, first, count), integrality)
 
 
 @in_default_float_mode

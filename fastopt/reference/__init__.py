@@ -2,10 +2,12 @@
 
 This is what the compiled kernels are tested against and what the benchmarks call the naive way. It is written to be
 read; it allocates freely and checks little. Where the order of the operations matters for the bits, the order written
-here is the definition. The names of :mod:`fastopt.policy` are in :mod:`fastopt.reference.policy`.
+here is the definition. The names of :mod:`fastopt.policy` are in :mod:`fastopt.reference.policy`,
+that of :mod:`fastopt.plan` is in :mod:`fastopt.reference.plan`.
 """
 
 from fastopt.reference import activations, cem, core, masking, optimizers, random
+from fastopt.reference import plan as plan
 from fastopt.reference import policy as policy
 from fastopt.reference.activations import *
 from fastopt.reference.cem import *

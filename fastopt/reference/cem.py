@@ -220,10 +220,26 @@ def cem_update(
     return elites, best, float(scores[best]) if best >= 0 else math.nan, following
 
 
+def cem_candidates_of(distributions: list[Distribution], first: int, count: int) -> Array:
+    return np.stack([cem_candidates(d, first, count) for d in distributions])
+
+
+def cem_update_of(
+    distributions: list[Distribution],
+    scores: NDArray[np.float64],
+    wanted: int,
+    maximize: bool,
+    options: tuple[Any, ...],
+) -> list[tuple[NDArray[np.int64], int, float, Distribution]]:
+    return [cem_update(d, row, wanted, maximize, options) for d, row in zip(distributions, scores, strict=True)]
+
+
 class CEM(method.CEM):
     _sample = staticmethod(cem_candidates)
     _update = staticmethod(cem_update)
     _refit = staticmethod(cem_refit)
+    _sample_all = staticmethod(cem_candidates_of)
+    _update_all = staticmethod(cem_update_of)
 
 
 @functools.wraps(minimize.minimize_cem)

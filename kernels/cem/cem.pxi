@@ -291,46 +291,83 @@ def cem_scores(values, ndarray x):
     return scores
 
 
-cpdef Distribution cem_refit(Distribution distribution, elites, bint about_new_mean, double mean_lr, double std_lr,
-                      double extra_variance, double min_std):
+cdef class _Refit:
+    """A refit that is to be run: its record, and the arrays of the next distribution."""
+
+    cdef cem_refit_args args
+    cdef Distribution distribution
+    cdef ndarray mean, std, numbers, weights, candidates, work
+    cdef object factor, path
+
+    cdef int prepare(self, Distribution distribution, object elites, tuple options) except -1:
+        cdef double mean_lr, std_lr, extra_variance, min_std
+        cdef bint about_new_mean
+        cdef npy_intp n = distribution.args.dimensions
+        cdef int dtype = PyArray_TYPE(distribution.mean)
+        self.distribution, self.factor, self.path = distribution, distribution.factor, distribution.path
+        self.mean, self.std, self.numbers = distribution.mean, distribution.std, cem_numbers(elites)
+        cdef int64_t count = PyArray_SIZE(self.numbers)
+        if count == 0:
+            return 0
+        about_new_mean, mean_lr, std_lr, extra_variance, min_std = options
+        self.mean, self.std = PyArray_EMPTY(1, &n, dtype, 0), PyArray_EMPTY(1, &n, dtype, 0)
+        self.args = cem_refit_args(
+            mean=PyArray_DATA(self.mean), std=PyArray_DATA(self.std), factor=NULL, work=NULL, path=NULL, before=NULL,
+            distribution=distribution.args, elites=<const int64_t*>PyArray_DATA(self.numbers), elite_candidates=NULL,
+            weights=NULL, count=count, total=0, effective=0, fair=0, keep=0, push=0, rank_one=0, mean_lr=mean_lr,
+            std_lr=std_lr, extra_variance=extra_variance, min_std=min_std, about_new_mean=about_new_mean)
+        if self.path is not None:
+            self.weights = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0)
+            self.args.weights = <const double*>PyArray_DATA(self.weights)
+            self.args.before = <const double*>PyArray_DATA(<ndarray>self.path)
+            self.path = PyArray_EMPTY(1, &n, NPY_DOUBLE, 0)
+            self.args.path = <double*>PyArray_DATA(<ndarray>self.path)
+        fastopt_cem_scalars(&self.args, <double*>self.args.weights)
+        if self.factor is not None:
+            self.factor = np.empty((n, n), self.mean.dtype)
+            self.candidates = cem_candidates(distribution, 0, 0, self.numbers)
+            self.work = np.empty(2 * n * n + 3 * n)
+            self.args.factor = PyArray_DATA(<ndarray>self.factor)
+            self.args.elite_candidates = PyArray_DATA(self.candidates)
+            self.args.work = <double*>PyArray_DATA(self.work)
+        return 0
+
+    cdef double job(self, fastopt_job* job) noexcept:
+        """Fill in the job, which is empty without elites; return its work."""
+        cdef int64_t n = self.distribution.args.dimensions
+        cdef int element = element_type(self.mean)
+        if self.args.count == 0:
+            job[0] = fastopt_job(kernel=fastopt_kernels.cem.cem_refit[element], args=&self.args, size=0, grain=1, first_chunk=0)
+        elif self.factor is None:
+            # To draw a number and to take it into the moments costs about twice what drawing it does.
+            job[0] = cem_job(fastopt_kernels.cem.cem_refit[element], &self.args, cem_padded(n) // 32, 64 * self.args.count)
+        else:
+            job[0] = fastopt_job(kernel=fastopt_kernels.cem.cem_refit_full[element], args=&self.args, size=1, grain=1,
+                                 first_chunk=0)
+            return <double>(n * n) * (self.args.count + n) / (1 << 16)
+        return work_of(job.size, job.grain)
+
+    cdef Distribution following(self):
+        """The next generation's distribution, after the job. Without elites it is as it was."""
+        if self.args.count > 0 and self.path is not None:
+            fastopt_cem_scale(&self.args, element_type(self.mean))
+        return self.distribution.following(self.mean, self.std, self.factor, self.path)
+
+
+cdef Distribution refitted(Distribution distribution, object elites, tuple options):
+    cdef _Refit refit = _Refit.__new__(_Refit)
+    cdef fastopt_job job
+    refit.prepare(distribution, elites, options)
+    run_jobs_of(&job, 1, refit.job(&job))
+    return refit.following()
+
+
+def cem_refit(Distribution distribution not None, elites, bint about_new_mean, double mean_lr, double std_lr,
+              double extra_variance, double min_std):
     """Return the distribution of the next generation, refitted to the candidates of these numbers, the best first.
 
     Without elites it stays as it is. A std_lr of 0 is chosen by their number."""
-    cdef ndarray numbers = cem_numbers(elites), work, candidates, weights, steps
-    cdef npy_intp n = distribution.args.dimensions
-    cdef int dtype = PyArray_TYPE(distribution.mean), element = element_type(distribution.mean)
-    cdef ndarray mean = distribution.mean, std = distribution.std
-    cdef int64_t count = PyArray_SIZE(numbers)
-    factor = distribution.factor
-    if count == 0:
-        return distribution.following(mean, std, factor, distribution.path)
-    mean, std = PyArray_EMPTY(1, &n, dtype, 0), PyArray_EMPTY(1, &n, dtype, 0)
-    cdef cem_refit_args args = cem_refit_args(
-        mean=PyArray_DATA(mean), std=PyArray_DATA(std), factor=NULL, work=NULL, path=NULL, before=NULL,
-        distribution=distribution.args, elites=<const int64_t*>PyArray_DATA(numbers), elite_candidates=NULL, weights=NULL,
-        count=count, total=0, effective=0, fair=0, keep=0, push=0, rank_one=0, mean_lr=mean_lr, std_lr=std_lr,
-        extra_variance=extra_variance, min_std=min_std, about_new_mean=about_new_mean)
-    path = distribution.path
-    if path is not None:
-        weights, steps = PyArray_EMPTY(1, <npy_intp*>&count, NPY_DOUBLE, 0), PyArray_EMPTY(1, &n, NPY_DOUBLE, 0)
-        args.weights = <const double*>PyArray_DATA(weights)
-        args.path, args.before = <double*>PyArray_DATA(steps), <const double*>PyArray_DATA(<ndarray>path)
-    fastopt_cem_scalars(&args, <double*>args.weights)
-    if factor is None:
-        # To draw a number and to take it into the moments costs about twice what drawing it does.
-        cem_run(fastopt_kernels.cem.cem_refit[element], &args, cem_padded(n) // 32, 64 * count)
-    else:
-        factor = np.empty((n, n), mean.dtype)
-        candidates = cem_candidates(distribution, 0, 0, numbers)
-        work = np.empty(2 * n * n + 3 * n)
-        args.factor = PyArray_DATA(<ndarray>factor)
-        args.elite_candidates = PyArray_DATA(candidates)
-        args.work = <double*>PyArray_DATA(work)
-        run_work(fastopt_kernels.cem.cem_refit_full[element], &args, 1, 1, <double>(n * n) * (count + n) / (1 << 16))
-    if path is not None:
-        fastopt_cem_scale(&args, element)
-        path = steps
-    return distribution.following(mean, std, factor, path)
+    return refitted(distribution, elites, (about_new_mean, mean_lr, std_lr, extra_variance, min_std))
 
 
 def cem_update(Distribution distribution not None, scores, int64_t wanted, bint maximize, tuple options):
@@ -344,6 +381,4 @@ def cem_update(Distribution distribution not None, scores, int64_t wanted, bint 
     cdef int64_t k = (<int64_t*>PyArray_DATA(elites))[0] if PyArray_SIZE(elites) > 0 else -1
     if PyArray_SIZE(elites) < 2:
         elites = elites[:0]
-    about_new_mean, mean_lr, std_lr, extra_variance, min_std = options
-    following = cem_refit(distribution, elites, about_new_mean, mean_lr, std_lr, extra_variance, min_std)
-    return elites, k, (<double*>PyArray_DATA(s))[k] if k >= 0 else NAN, following
+    return elites, k, (<double*>PyArray_DATA(s))[k] if k >= 0 else NAN, refitted(distribution, elites, options)

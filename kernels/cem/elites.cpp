@@ -96,3 +96,10 @@ extern "C" int64_t fastopt_select_elites(int64_t* elites, const double* scores, 
     std::sort(elites, elites + count, better);
     return count;
 }
+
+extern "C" void fastopt_select_elites_of(const void* choice, int64_t begin, int64_t end) {
+    const elite_choice& c = *static_cast<const elite_choice*>(choice);
+    for (int64_t k = begin; k < end; ++k)
+        c.found[k] = fastopt_select_elites(c.elites + k * c.wanted, c.scores + k * c.stride, c.n, c.wanted, c.maximize,
+                                           c.work + k * c.n);
+}

@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_CARRAY, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_FARRAY,
     NPY_ARRAY_WRITEABLE, NPY_BOOL, NPY_CORDER, NPY_DOUBLE, NPY_FLOAT,
-    NPY_FORTRANORDER, NPY_INT64, NPY_KEEPORDER, NPY_UINT16, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
+    NPY_FORTRANORDER, NPY_INT64, NPY_KEEPORDER, NPY_UINT16, NPY_UINT64, PyArray_CheckExact, PyArray_CopyInto, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
     PyArray_FLAGS, PyArray_IS_C_CONTIGUOUS, PyArray_ISBYTESWAPPED,
     PyArray_ISWRITEABLE, PyArray_ITEMSIZE, PyArray_NBYTES, PyArray_NDIM, PyArray_New, PyArray_NewCopy, PyArray_SIZE, PyArray_STRIDES,
     PyArray_TYPE, get_array_base, ndarray, npy_intp, set_array_base,
@@ -63,6 +63,8 @@ include "policy/networks.pxi"
 include "policy/ppo.pxi"
 include "policy/gaussian.pxi"
 include "cem/cem.pxi"
+include "cem/batch.pxi"
+include "plan/plan.pxi"
 include "optimizers/sparse_rows.pxi"
 include "optimizers/memory.pxi"
 include "optimizers/state.pxi"

@@ -147,7 +147,7 @@ print(sorted(outside))
 
 
 def test_every_module_of_the_core_imports_alone():
-    assert {"activations", "cem", "masking", "optimizers", "policy", "random", "reference"} < set(MODULES)
+    assert {"activations", "cem", "masking", "optimizers", "plan", "policy", "random", "reference"} < set(MODULES)
     for name in MODULES:
         run_python(f"import fastopt.{name}")
 

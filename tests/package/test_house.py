@@ -12,7 +12,7 @@ import pytest
 from ..support import TESTS
 
 HOUSE = TESTS.parent
-FAMILIES = ("activations", "masking", "random", "optimizers", "policy", "cem")
+FAMILIES = ("activations", "masking", "random", "optimizers", "policy", "cem", "plan")
 WINGS = ("fastopt", "fastopt/reference", "kernels", "tests", "benchmarks")
 
 # What an import may name lies on the same floor or below. `fastopt` itself is the families', which it re-exports.
@@ -20,6 +20,7 @@ FLOORS = (
     {"_core", "_checks", "_tree"},
     {"random"},
     {"activations", "masking", "optimizers", "policy", "cem", "machine"},
+    {"plan"},
     {"fastopt"},
     {"torch"},
     {"sb3"},

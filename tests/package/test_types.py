@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 
 import fastopt
-from fastopt import policy
+from fastopt import plan, policy
 from fastopt.cem.result import Result
 
 from . import typed_client
 
 
 def test_the_client_uses_every_public_name():
-    used: dict[str, set[str]] = {"fastopt": set(), "policy": set()}
+    used: dict[str, set[str]] = {"fastopt": set(), "policy": set(), "plan": set()}
     for node in ast.walk(ast.parse(Path(typed_client.__file__).read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in used:
             used[node.value.id].add(node.attr)
     assert used["fastopt"] >= set(fastopt.__all__)
     assert used["policy"] >= set(policy.__all__)
+    assert used["plan"] >= set(plan.__all__)
 
 
 def test_the_client_runs():

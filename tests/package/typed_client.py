@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastopt
-from fastopt import policy
+from fastopt import plan, policy
 from fastopt.cem.result import Result
 from fastopt.optimizers import ParamGroup
 
@@ -107,6 +107,18 @@ def search() -> None:
     assert_type(fastopt.CEM.from_dict(cem.to_dict(), maxiter=5), fastopt.CEM)
 
 
+def planning() -> None:
+    planner = plan.CEMPlanner(5, 2, bounds=[(-1, 1)], popsize=20, noise_beta=2.0, mean_lr=[0.9, 0.5], rng=0)
+    assert_type(planner.plan(lambda x: np.abs(x).sum(axis=(1, 2)), inject=np.zeros((1, 5, 2))), NDArray[Any])
+    planner.shift()
+    while not planner.tell(np.abs(planner.ask()).sum(axis=(1, 2))):
+        assert_type(planner.iteration, int)
+    assert_type(planner.mean, NDArray[Any])
+    assert_type(planner.candidate(0, 1), NDArray[Any])
+    planner.reset()
+    assert_type(plan.CEMPlanner.from_dict(planner.to_dict()), plan.CEMPlanner)
+
+
 def policies(logits: Floats) -> None:
     rewards = np.ones((3, 2))
     ends = np.zeros((3, 2), bool)
@@ -162,6 +174,7 @@ def main() -> None:
     random()
     optimisers(x.copy(), np.ones_like(x))
     search()
+    planning()
     policies(x)
     machine()
 

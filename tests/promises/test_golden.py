@@ -324,6 +324,30 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "8b8e36e2808afcfa15f1fc63cb8e09759d56543136d1743a71b467a414b16b23",
         "9cf02341bea433da8f19dd6b50b68315956d0c2f1548e880248a9ad27970f766",
     ),
+    "minimize_cem batch": (
+        "4c3ff2a273028636a17fdf3c4282fcd0c475bc52b2a82fc7b0b02c51e9c3590a",
+        "9404b1f3160204dd35b1e287546918dad2cab13e0d35fd4843e05274d2a233c3",
+    ),
+    "plan.CEMPlanner elites": (
+        "62c6651d2a542a59ed14c66a4dc671af8fe1fb30e73aafd793a4901afb6e0a9c",
+        "fa32ecaee8477abe7bb386433b93e16eaa3ec08796237697d2c029c1e671acfb",
+    ),
+    "plan.CEMPlanner softmax": (
+        "e00520477a90a10b29d09237f261c05716ae27b847217e0f6fa2045bab494299",
+        "67d08009825e814aba53c11defa674c6139fb779e66748ce88c9630d7ad91cfb",
+    ),
+    "plan.CEMPlanner mppi": (
+        "cb27808f47ad53e60b60d07378547a4fab286b42c86fe09510088f3077741d2d",
+        "60e6972b7e02e49badd363daae866da7babf49aab524804f1103e6492bf7f12d",
+    ),
+    "plan.CEMPlanner icem": (
+        "c03024f0f81d99e5336d2ea9def03693f947d80d908492f1e417cd7b3e4dd353",
+        "62e429bde446fe13a48b083b39516e22938a791045dd87ca216a26aecd25480a",
+    ),
+    "plan.CEMPlanner truncated": (
+        "2e4dfe085a8c2789aceb880a976403a5e8a265252f2964742145de4870d30fd5",
+        "533e962458c4e8dfdaffc22f4b22bf4a53822c6dbc6dc46e638898b75e77627f",
+    ),
 }
 INPUT = (
     "9fdc8616f5d702c053f9c0308385a04fa1e5eb1bb1c2e06d3bb384edd2c48d54",
@@ -339,7 +363,7 @@ def test_inputs(dtype):
 def test_every_public_op_has_a_hash():
     hashed = {name.split()[0].split(".")[0] for name in GOLDEN}
     not_ops = {"__version__", "get_isa", "get_num_threads", "num_threads", "set_num_threads", "show_config"}
-    assert hashed - {"policy"} == set(fastopt.__all__) - not_ops
+    assert hashed - {"policy", "plan"} == set(fastopt.__all__) - not_ops
     hashed = {name.removeprefix("policy.").split()[0] for name in GOLDEN if name.startswith("policy.")}
     assert hashed == set(fastopt.policy.__all__) & set(vars(reference_policy))
     assert GOLDEN.keys() == golden_outputs(np.float32, 8).keys()

@@ -13,6 +13,8 @@ import pytest
 
 import fastopt
 from fastopt import _core, reference
+from fastopt.plan import CEMPlanner
+from fastopt.reference.plan import CEMPlanner as ReferencePlanner
 
 from ..cases import CASES, golden_outputs
 from ..optimizers.cases import CODES
@@ -105,6 +107,9 @@ def compare_every_op(dtype):
             for module in (fastopt, reference)
         ]
         assert_same_bits(runs[0].x, runs[1].x, covariance)
+    planners = [kind(5, 2, popsize=10, rng=1, dtype=dtype) for kind in (CEMPlanner, ReferencePlanner)]
+    actions = [planner.plan(lambda x: np.abs(x - 1).max(axis=(1, 2))) for planner in planners]
+    assert_same_bits(*actions, "CEMPlanner")
 
 
 def compare_networks(dtype):

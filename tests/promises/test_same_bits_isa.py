@@ -41,6 +41,7 @@ FILES = (
     "cem/test_rules.py",
     "cem/test_ask_and_tell.py",
     "cem/test_kernels.py",
+    "plan/test_planner.py",
 )
 SAME_BITS = [f"promises/test_same_bits.py::{name}" for name in vars(test_same_bits) if name.startswith("test_")]
 PIECES: dict[str, list[str]] = {}

@@ -1,0 +1,185 @@
+"""Several problems at once: each has the bits that it has alone, stops by itself, and harms no other."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import reference
+
+from ..support import DTYPES, assert_same_bits
+
+TARGETS = np.linspace(-1, 2, 15).reshape(5, 3)
+SEARCHES = {
+    "log": {},
+    "equal": {"weights": "equal", "extra_std": (0.5, 4), "bounds": [(-2, 1.5)] * 3},
+    "full": {"covariance": "full", "antithetic": True},
+    "noisy": {"noisy": True, "maxiter": 3},
+    "many": {"popsize": 3000, "maxiter": 3},
+}
+
+
+def distance(x, problem):
+    """Exact everywhere: no sum."""
+    return np.abs(x - TARGETS[problem, None].astype(x.dtype)).max(axis=2).astype(np.float64)
+
+
+def children(count=5):
+    return fastopt.Philox4x32(3).spawn(count)
+
+
+def batch_of(module, **options):
+    return module.CEM(np.zeros((5, 3)), 1.0, rng=fastopt.Philox4x32(3), **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("search", SEARCHES)
+def test_each_problem_has_the_bits_that_it_has_alone(search, dtype):
+    options = {"maxiter": 30, **SEARCHES[search]}
+    together = fastopt.minimize_cem(
+        distance, np.zeros((5, 3), dtype), 1.0, vectorized=True, rng=fastopt.Philox4x32(3), **options
+    )
+    for b, child in enumerate(children()):
+        alone = fastopt.minimize_cem(
+            lambda x, b=b: distance(x[None], [b])[0], np.zeros(3, dtype), 1.0, vectorized=True, rng=child, **options
+        )
+        for name in ("x", "x_mean", "std", "nit", "nfev", "fun", "fun_mean", "status"):
+            assert_same_bits(np.asarray(together[name][b]), np.asarray(alone[name]), name)
+        assert together.message[b] == alone.message
+        assert_same_bits(together.history[b]["std"], alone.history["std"])
+        assert_same_bits(together.candidate(1, 2, problem=b), alone.candidate(1, 2))
+
+
+@pytest.mark.parametrize("search", ["log", "equal", "full"])
+def test_the_reference_has_the_same_bits_and_so_have_other_threads(search):
+    def run(module):
+        return module.minimize_cem(
+            distance, np.zeros((5, 3)), 1.0, vectorized=True, rng=3, maxiter=3, **SEARCHES[search]
+        )
+
+    with fastopt.num_threads(1):
+        one = run(fastopt)
+    for other in (run(fastopt), run(reference)):
+        for name in ("x", "x_mean", "std", "fun"):
+            assert_same_bits(one[name], other[name], name)
+
+
+def test_each_stops_by_itself_and_is_asked_for_no_longer():
+    batch = batch_of(fastopt, ftarget=[0.5, 1e-3, 0.5, 1e-3, 1e-3])
+    counts = np.zeros(5, int)
+    while not batch.stop():
+        x = batch.ask()
+        assert x.shape == (len(batch.running), batch.popsize, 3)
+        counts[batch.running] += 1
+        before = batch.running
+        goes_on = batch.tell(distance(x, before))
+        assert batch.running.tolist() == before[goes_on].tolist()
+    assert batch.result().nit.tolist() == counts.tolist()
+    assert len(set(counts.tolist())) > 1
+    assert all(message.startswith("ftarget") for message in batch.stop())
+    assert batch.ask().shape == (0, batch.popsize, 3)
+    assert batch.tell(np.empty((0, batch.popsize))).shape == (0,)
+
+
+def test_nan_in_one_problem_harms_no_other():
+    runs = {}
+    for broken in (False, True):
+        batch = batch_of(fastopt, maxiter=12)
+        while batch.stop() is None:
+            scores = distance(batch.ask(), batch.running)
+            if broken:
+                scores[batch.running == 2] = np.nan
+            batch.tell(scores)
+        runs[broken] = batch.result()
+    assert runs[True].status.tolist() == [2, 2, 7, 2, 2]
+    assert_same_bits(np.delete(runs[False].x, 2, 0), np.delete(runs[True].x, 2, 0))
+
+
+def test_an_exception_names_the_problem():
+    def fails(x, problem):
+        if 3 in problem:
+            raise ZeroDivisionError("no model")
+        return distance(x, problem)
+
+    with pytest.raises(ZeroDivisionError, match="no model") as raised:
+        fastopt.minimize_cem(fails, np.zeros((5, 3)), vectorized=True, rng=0)
+    assert "problem 3" in raised.value.__notes__[0]
+
+
+def test_a_state_goes_on_with_the_same_bits():
+    batch = batch_of(fastopt, maxiter=9)
+    for _ in range(4):
+        batch.tell(distance(batch.ask(), batch.running))
+    others = [fastopt.CEM.from_dict(batch.to_dict()), pickle.loads(pickle.dumps(batch))]
+    for run in (batch, *others):
+        while run.stop() is None:
+            run.tell(distance(run.ask(), run.running))
+    for run in others:
+        assert_same_bits(run.result().x, batch.result().x)
+        assert_same_bits(run.mean, batch.mean)
+        assert_same_bits(run.candidate(2, 1, problem=4), batch.candidate(2, 1, problem=4))
+
+
+def test_a_tell_that_was_broken_off_is_made_again():
+    batch, other = batch_of(fastopt), batch_of(fastopt)
+    scores = distance(batch.ask(), batch.running)
+    move = type(batch.runs[3])._move
+    calls = []
+
+    def interrupted(self, *arguments, **options):
+        calls.append(self)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return move(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(batch.runs[3]), "_move", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            batch.tell(scores)
+    assert_same_bits(batch.ask(), other.ask())
+    batch.tell(scores)
+    other.tell(scores)
+    assert_same_bits(batch.ask(), other.ask())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"restarts": 1}, "restarts: expected 0"),
+        ({"sigma0": np.ones((4, 3))}, r"sigma0: expected shape \(5, 3\) like x0, got \(4, 3\)"),
+        ({"rng": [1, 2]}, "rng: expected one generator, or a list"),
+        ({"ftarget": [1.0, 2.0]}, "ftarget: expected a number, or 5"),
+        ({"popsize": 1}, "popsize: expected"),
+    ],
+)
+def test_what_a_batch_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        fastopt.CEM(np.zeros((5, 3)), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vectorized": False}, "vectorized: expected True"),
+        ({"n_repeats": 2}, "n_repeats: expected 1"),
+        ({"workers": 2}, "workers: expected 1"),
+        ({"callback": print}, "callback: expected None"),
+    ],
+)
+def test_what_a_run_of_a_batch_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        fastopt.minimize_cem(distance, np.zeros((5, 3)), **{"vectorized": True, **options})
+
+
+def test_scores_of_another_shape_are_refused_and_nothing_is_taken():
+    batch = batch_of(fastopt)
+    before = batch.ask()
+    for scores in (np.zeros((4, batch.popsize)), np.zeros(batch.popsize), np.zeros((5, 1))):
+        with pytest.raises(ValueError, match="scores: expected shape"):
+            batch.tell(scores)
+    with pytest.raises(TypeError, match="scores: expected real numbers"):
+        batch.tell(np.zeros((5, batch.popsize), complex))
+    assert_same_bits(batch.ask(), before)

@@ -1,0 +1,92 @@
+"""Whole numbers: candidates and results are rounded, within the bounds, and such a dimension does not freeze."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import reference
+
+from ..support import DTYPES, assert_same_bits
+
+WHOLE = np.array([True, False, True, True, False])
+TARGET = np.array([3.0, 0.5, -2.0, 7.0, -0.25])
+
+
+def cost(x):
+    return np.square(x - TARGET.astype(x.dtype)).sum(axis=-1)
+
+
+@pytest.mark.parametrize("options", [{}, {"covariance": "full"}, {"weights": "equal"}, {"noisy": True, "maxiter": 40}])
+def test_it_finds_whole_numbers(options):
+    seen = []
+
+    def watched(x):
+        seen.append(x)
+        return cost(x)
+
+    bounds = [(-5.5, 9.25)] * 5
+    result = fastopt.minimize_cem(
+        watched, np.zeros(5), 3.0, bounds=bounds, integrality=WHOLE, vectorized=True, rng=1, **options
+    )
+    x = np.concatenate(seen)
+    assert (x[:, WHOLE] == np.rint(x[:, WHOLE])).all()
+    assert x[:, WHOLE].min() == -5
+    assert x[:, WHOLE].max() == 9
+    assert_same_bits(result.x[WHOLE], TARGET[WHOLE])
+    assert_same_bits(result.x_mean[WHOLE], TARGET[WHOLE])
+    np.testing.assert_allclose(result.x, TARGET, atol=0.2 if "noisy" in options else 1e-6)
+    assert (result.std[WHOLE] >= 0.3).all()
+    if "noisy" not in options:
+        assert result.message.startswith("xtol")
+    assert_same_bits(result.candidate(3, 5), x[3 * (result.settings["popsize"] + 1) + 5])
+
+
+def test_a_std_that_would_freeze_is_kept_up():
+    """The slope along the other dimension is steep: whole numbers that are nearly equal are chosen late."""
+
+    def late(x):
+        return 1e6 * np.square(x[:, 0]) + np.abs(x[:, 1] - 6)
+
+    found = fastopt.minimize_cem(late, [5.0, 0.0], [1.0, 0.4], integrality=[0, 1], vectorized=True, rng=0, patience=200)
+    assert found.x[1] == 6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_bits_are_those_of_the_reference(dtype):
+    options = {"integrality": WHOLE, "maxiter": 5, "vectorized": True, "bounds": [(-4, 8)] * 5}
+    runs = [module.minimize_cem(cost, np.zeros(5, dtype), 2.0, rng=3, **options) for module in (fastopt, reference)]
+    for name in ("x", "x_mean", "std", "fun"):
+        assert_same_bits(*(np.asarray(run[name]) for run in runs), name)
+
+
+def test_ask_tell_and_a_state():
+    cem = fastopt.CEM(np.zeros(5), 2.0, integrality=WHOLE, rng=0)
+    for _ in range(3):
+        x = cem.ask()
+        assert (x[:, WHOLE] == np.rint(x[:, WHOLE])).all()
+        cem.tell(cost(x))
+    other = fastopt.CEM.from_dict(cem.to_dict())
+    assert_same_bits(other.ask(), cem.ask())
+    twin = fastopt.CEM(np.zeros(5), 2.0, integrality=WHOLE, rng=0)
+    twin.tell(cost(twin.ask()))
+    assert_same_bits(cem.candidate(1, 2), twin.ask()[2])
+
+
+def test_one_value_is_for_all_dimensions_and_false_is_for_none():
+    assert (fastopt.CEM(np.zeros(3), integrality=True).ask() % 1 == 0).all()
+    plain = [fastopt.CEM(np.zeros(3), integrality=none, rng=0).ask() for none in (None, False, [0, 0, 0])]
+    for x in plain[1:]:
+        assert_same_bits(x, plain[0])
+
+
+@pytest.mark.parametrize("wrong", [[True, False], 2, [0.5, 0, 0], "all"])
+def test_what_it_refuses(wrong):
+    with pytest.raises(ValueError, match="integrality: expected True or False, or an array of shape"):
+        fastopt.CEM(np.zeros(3), integrality=wrong)
+
+
+def test_bounds_without_a_whole_number_are_refused():
+    with pytest.raises(ValueError, match=r"bounds: expected a whole number within \(0.25, 0.75\).* in dimension 1"):
+        fastopt.CEM([0.5, 0.5], bounds=[(0, 1), (0.25, 0.75)], integrality=[False, True])
