@@ -54,9 +54,10 @@ benchmarks-once: .venv/installed-dev
 goals: .venv/installed-dev
 	$(BIN)/python benchmarks/goals.py
 
-wheel: .venv/installed-dev
-	$(BIN)/pip wheel --no-deps --wheel-dir dist .
-	$(BIN)/python kernels/sizes.py
+# One for each Python 3.11 to 3.14 that is here, or for those in PYTHONS=; with the tests in TESTS=, if not all that it has.
+wheel:
+	$(PYTHON) packaging/wheels.py $(PYTHONS) $(if $(TESTS),--tests $(TESTS))
+	$(PYTHON) kernels/sizes.py build/wheels
 
 # $(call install,ENVIRONMENT,OPTIONS,WHAT): an editable install. A change of a Python file counts at once, one in kernels/
 # is compiled by the next make. Without an isolated environment for the build, whose new path each time would have
@@ -71,7 +72,7 @@ define install
 endef
 
 .venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
-	$(call install,.venv,-Ccmake.define.FASTOPT_STRICT=ON,.[$*])
+	$(call install,.venv,-Ccmake.define.FASTOPT_STRICT=ON -Cbuild-dir=build/{wheel_tag},.[$*])
 
 .venv-san/installed: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
 	$(call install,.venv-san,-Ccmake.define.FASTOPT_SANITIZE=ON -Cbuild-dir=build/sanitize,.)
