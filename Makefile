@@ -6,7 +6,7 @@ KERNELS := $(shell find kernels -type f)
 # Another name whenever a module comes or goes: an editable install finds those that were there when it was made.
 MODULES := .venv/modules-$(shell find fastopt -name '*.py' | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test fuzz tsan soak lint bench benchmarks-once goals wheel clean
+.PHONY: demo test fuzz tsan soak emulate lint bench benchmarks-once goals wheel clean
 
 demo: .venv/installed-test
 	$(BIN)/fastopt demo
@@ -34,6 +34,10 @@ build/tsan/%: tests/promises/pool.cpp kernels/core/thread_pool.cpp kernels/core/
 # Twenty minutes of everything at once, unless there is another number of MINUTES=.
 soak: .venv/installed-test
 	$(BIN)/python -m tests.promises.soak --minutes $(or $(MINUTES),20)
+
+# The bits of other machines, by qemu, zig and Wine, as far as they are installed (some minutes).
+emulate: .venv/installed-test
+	$(PYTHON) packaging/emulate.py $(CURDIR)/$(BIN)/python
 
 # Whose declarations are compared with what there is. (A CEM refuses the names of its settings, which none declares.)
 STUBS = fastopt._core $(addprefix fastopt.,activations machine masking optimizers policy random)

@@ -1,7 +1,7 @@
 """Translate the door into C, in the source tree: ``door.py FOLDER_OF_DECLARATIONS OUT [OPTION OF CYTHON ...]``.
 
-Cython keeps the paths of all it has read, for tracebacks. Those outside the source tree depend on where it was built and
-with which Python: of them the names are kept, so that the same sources make the same module.
+Cython keeps the paths of all it has read, for tracebacks. Those outside the source tree depend on where it was built
+and with which Python: of them the names are kept, so that the same sources make the same module.
 """
 
 import re

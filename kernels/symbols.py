@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 
-# nm's letters: small ones are local but for u, v and w, U is undefined. macOS puts a "_" before names; names with a "." are
-# GCC's own on Windows, for a pointer to what is elsewhere.
+# nm's letters: small ones are local but for u, v and w, U is undefined. macOS puts a "_" before names; names with a "."
+# are GCC's own on Windows, for a pointer to what is elsewhere.
 SYMBOL = re.compile(r"^[\da-fA-F]* +([A-TV-Zuvw]) _?([^.\s]\S*)$", re.MULTILINE)
 
 if __name__ == "__main__":

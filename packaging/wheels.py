@@ -1,7 +1,7 @@
 """A wheel for each Python that is here, repaired, installed and tested: ``wheels.py [--tests PATH ...] [PYTHON ...]``.
 
-Without names of interpreters these are python3.11 to python3.14, on the path or among pyenv's. The kernels are compiled for
-the first one and used for all. What is installed into is an environment of its own, without a compiler.
+Without names of interpreters these are python3.11 to python3.14, on the path or among pyenv's. The kernels are compiled
+for the first one and used for all. What is installed into is an environment of its own, without a compiler.
 """
 
 from __future__ import annotations

@@ -4,9 +4,6 @@ include(CheckCXXSourceCompiles)
 if(MSVC AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "compiler: expected GCC or Clang, whose vector types and builtins the kernels use, got MSVC")
 endif()
-if(CMAKE_SIZEOF_VOID_P EQUAL 4)
-  message(FATAL_ERROR "platform: expected 64 bits, got 32: powers are made of integers of 128 bits")
-endif()
 
 # What the compiler compiles for: the processor may be another one (macOS x86_64, built on arm64).
 check_cxx_source_compiles("#ifndef __x86_64__\n#error\n#endif\nint main() {}" FASTOPT_X86_64)
@@ -33,12 +30,19 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   set(SCHEDULING_x86_64_v4 -fschedule-insns)
   set(ISA_WARNINGS -Wno-maybe-uninitialized)  # it takes arrays that are filled in pieces for uninitialised
 endif()
+# A strict build ends where a loop that has to be fast is not vectorised.
+set(ISA_LAUNCHER "")
+if(FASTOPT_STRICT AND CMAKE_CXX_COMPILER_ID MATCHES "^(GNU|Clang|AppleClang)$" AND NOT FASTOPT_SANITIZE)
+  set(ISA_LAUNCHER "\"${Python_EXECUTABLE}\" \"${CMAKE_CURRENT_SOURCE_DIR}/kernels/vectorized.py\" ${CMAKE_CXX_COMPILER_ID}")
+endif()
 
 # Before glibc 2.34 the functions of pthread.h were in a library of their own (old_glibc.hpp), which newer ones still have.
 set(OLD_THREADS "")
+set(OLD_GLIBC "")
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT FASTOPT_SANITIZE)
   check_cxx_source_compiles("#include <features.h>\n#ifndef __GLIBC__\n#error\n#endif\nint main() {}" FASTOPT_GLIBC)
   if(FASTOPT_GLIBC)
     set(OLD_THREADS -Wl,--push-state,--no-as-needed -l:libpthread.so.0 -Wl,--pop-state)
+    set(OLD_GLIBC FASTOPT_OLD_GLIBC)
   endif()
 endif()
