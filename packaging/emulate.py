@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,9 +49,16 @@ def run(*command: str, **variables: str) -> str:
 
 def built(python: str, name: str, *options: str) -> str:
     """The driver, compiled for a machine."""
-    cmake, folder = shutil.which("cmake", path=str(Path(python).parent)) or tool("cmake"), str(BUILD / name)
+    cmake, ninja = (str(Path(python).with_name(name)) for name in ("cmake", "ninja"))
+    folder = str(BUILD / name)
     given = [f"-DSKBUILD_PROJECT_{key}={value}" for key, value in (("NAME", "fastopt"), ("VERSION", "0"))]
-    given += ["-DCMAKE_BUILD_TYPE=Release", "-DFASTOPT_REPLAY=ON", f"-DPython_EXECUTABLE={python}"]
+    given += [
+        "-GNinja",
+        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DFASTOPT_REPLAY=ON",
+        f"-DPython_EXECUTABLE={python}",
+    ]
     run(cmake, "-S", str(ROOT), "-B", folder, *given, *options)
     run(cmake, "--build", folder, "--parallel", str(os.cpu_count()))
     return next(str(path) for path in (Path(folder, "replay"), Path(folder, "replay.exe")) if path.exists())
@@ -82,6 +90,10 @@ def drivers(python: str, cases: str) -> Iterator[tuple[str, list[str]]]:
         yield f"{processor} (qemu), {isa}", [tool("qemu-x86_64"), "-cpu", processor, native, cases]
     try:
         arm = built(python, "aarch64", *cross("Linux", "aarch64", "aarch64-linux-gnu-"))
+        objects = [str(path) for path in (BUILD / "aarch64").rglob("isa.cpp.o")]
+        code = run(tool("aarch64-linux-gnu-objdump"), "--disassemble", "--no-show-raw-insn", *objects)
+        if fused := re.findall(r"\tf(?:n?m(?:add|sub)|ml[as])\t.*", code):
+            sys.exit(f"aarch64: expected no fused multiply-add, got {len(fused)}, such as {fused[0].strip()}")
         yield "aarch64 (qemu), baseline", [tool("qemu-aarch64"), "-L", "/usr/aarch64-linux-gnu", arm, cases]
     except Missing as missing:
         yield "aarch64", [str(missing)]
