@@ -6,7 +6,7 @@ KERNELS := $(shell find kernels -type f)
 # Another name whenever a module comes or goes: an editable install finds those that were there when it was made.
 MODULES := .venv/modules-$(shell find fastopt -name '*.py' | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test fuzz tsan soak lint bench benchmarks-once goals wheel clean
+.PHONY: demo test fuzz tsan soak emulate lint bench benchmarks-once goals wheel clean
 
 demo: .venv/installed-test
 	$(BIN)/fastopt demo
@@ -35,6 +35,10 @@ build/tsan/%: tests/promises/pool.cpp kernels/core/thread_pool.cpp kernels/core/
 soak: .venv/installed-test
 	$(BIN)/python -m tests.promises.soak --minutes $(or $(MINUTES),20)
 
+# The bits of other machines, by qemu, zig and Wine, as far as they are installed (some minutes).
+emulate: .venv/installed-test
+	$(PYTHON) packaging/emulate.py $(CURDIR)/$(BIN)/python
+
 # Whose declarations are compared with what there is. A CEM refuses the names of its settings, which none declares: of
 # it, what is declared is compared.
 STUBS = fastopt._core $(addprefix fastopt.,activations machine masking optimizers policy random)
@@ -56,9 +60,10 @@ benchmarks-once: .venv/installed-dev
 goals: .venv/installed-dev
 	$(BIN)/python benchmarks/goals.py
 
-wheel: .venv/installed-dev
-	$(BIN)/pip wheel --no-deps --wheel-dir dist .
-	$(BIN)/python kernels/sizes.py
+# One for each Python 3.11 to 3.14 that is here, or for those in PYTHONS=; with the tests in TESTS=, if not all that it has.
+wheel:
+	$(PYTHON) packaging/wheels.py $(PYTHONS) $(if $(TESTS),--tests $(TESTS))
+	$(PYTHON) kernels/sizes.py build/wheels
 
 # $(call install,ENVIRONMENT,OPTIONS,WHAT): an editable install. A change of a Python file counts at once, one in kernels/
 # is compiled by the next make. Without an isolated environment for the build, whose new path each time would have
@@ -73,7 +78,7 @@ define install
 endef
 
 .venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
-	$(call install,.venv,-Ccmake.define.FASTOPT_STRICT=ON,.[$*])
+	$(call install,.venv,-Ccmake.define.FASTOPT_STRICT=ON -Cbuild-dir=build/{wheel_tag},.[$*])
 
 .venv-san/installed: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
 	$(call install,.venv-san,-Ccmake.define.FASTOPT_SANITIZE=ON -Cbuild-dir=build/sanitize,.)

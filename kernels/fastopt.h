@@ -35,6 +35,10 @@
 #error "fastopt reads two 16-bit random values out of one 32-bit word in memory order: little-endian machines only"
 #endif
 
+#if UINTPTR_MAX < UINT64_MAX
+#error "fastopt needs a 64-bit machine: powers are made of integers of 128 bits"
+#endif
+
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error "fastopt promises the bits of its definitions: compile it without -ffast-math and -ffinite-math-only"
 #endif

@@ -7,8 +7,7 @@
 #include "runtime.h"
 
 #include "core/float_mode.hpp"
-
-#include <pthread.h>
+#include "core/platform/threads.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -27,7 +26,7 @@ constexpr int64_t CHUNK = 20'000;                 // nanoseconds of work that ar
 constexpr std::chrono::milliseconds SIGNALS(50);  // they are looked at that often
 
 struct scoring : cem_score_args {
-    const pthread_t caller = pthread_self();
+    const platform::thread_id caller = platform::this_thread();
     const int64_t forks = fastopt_forks();
     mutable std::atomic<int> outcome{FASTOPT_SCORED};
     mutable std::atomic<int64_t> each{0};  // nanoseconds a candidate, as measured last
@@ -41,7 +40,7 @@ struct scoring : cem_score_args {
         each = __atomic_load_n(nanoseconds_each, __ATOMIC_RELAXED);
     }
 
-    bool caller_is_here() const { return pthread_equal(caller, pthread_self()) != 0; }
+    bool caller_is_here() const { return platform::is_this_thread(caller); }
     // In a child that a worker has forked nobody waits for scores.
     bool goes_on() const {
         return outcome.load(std::memory_order_relaxed) == FASTOPT_SCORED &&

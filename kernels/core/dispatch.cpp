@@ -10,13 +10,18 @@
 extern "C" {
 FASTOPT_FAMILIES(BASELINE_TABLE)
 }
-#if defined(__x86_64__)
+// CMakeLists.txt defines FASTOPT_HAS_... for what is compiled besides.
+#if defined(FASTOPT_HAS_x86_64_v3)
 #define V3_TABLE(FAMILY) TABLE_OF_ISA(FAMILY, x86_64_v3)
 #define V3(FAMILY) ADDRESS(FAMILY, x86_64_v3)
+extern "C" {
+FASTOPT_FAMILIES(V3_TABLE)
+}
+#endif
+#if defined(FASTOPT_HAS_x86_64_v4)
 #define V4_TABLE(FAMILY) TABLE_OF_ISA(FAMILY, x86_64_v4)
 #define V4(FAMILY) ADDRESS(FAMILY, x86_64_v4)
 extern "C" {
-FASTOPT_FAMILIES(V3_TABLE)
 FASTOPT_FAMILIES(V4_TABLE)
 }
 #endif
@@ -34,12 +39,13 @@ struct instruction_set {
 };
 
 // The features of an x86-64 level that no CPU has without the rest of it, in names that every compiler knows.
-#if defined(__x86_64__)
+#if defined(FASTOPT_HAS_x86_64_v3) || defined(FASTOPT_HAS_x86_64_v4)
 bool has_v3() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
            __builtin_cpu_supports("bmi2");
 }
-
+#endif
+#if defined(FASTOPT_HAS_x86_64_v4)
 bool has_v4() {
     return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
@@ -49,8 +55,10 @@ bool has_v4() {
 
 const instruction_set INSTRUCTION_SETS[] = {
     {"baseline", {FASTOPT_FAMILIES(BASELINE)}, [] { return true; }},
-#if defined(__x86_64__)
+#if defined(FASTOPT_HAS_x86_64_v3)
     {"x86-64-v3", {FASTOPT_FAMILIES(V3)}, has_v3},
+#endif
+#if defined(FASTOPT_HAS_x86_64_v4)
     {"x86-64-v4", {FASTOPT_FAMILIES(V4)}, has_v4},
 #endif
 };

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 // The iterations of the next loop are independent: an output may be the very array that is read, at the same index.

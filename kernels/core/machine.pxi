@@ -70,7 +70,7 @@ def run_kernel(uintptr_t kernel, uintptr_t args, int64_t size, int64_t grain):
 
 
 cdef int _select_isa() except -1:
-    cdef bytes name = os.environb.get(b"FASTOPT_ISA", b"")
+    cdef bytes name = os.fsencode(os.environ.get("FASTOPT_ISA", ""))
     cdef const char* wrong = fastopt_select_isa(<const char*>name if name else NULL)
     if wrong != NULL:
         raise ImportError(f"FASTOPT_ISA: {os.fsdecode(name)!r} {wrong.decode()}; expected one of "

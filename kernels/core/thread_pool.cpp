@@ -13,9 +13,7 @@
 // and child make new workers on need; in the child a caller does again what workers of the parent had taken and not done.
 #include "runtime.h"
 #include "core/float_mode.hpp"
-
-#include <pthread.h>
-#include <signal.h>
+#include "core/platform/threads.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -191,7 +189,7 @@ class pool {
         posted_.fetch_add(1);
         wake_.notify_all();
         idle_.wait(lock, [this] { return alive_ == in_foreign_; });
-        for (const pthread_t worker : ended_) pthread_join(worker, nullptr);
+        for (const platform::thread_id worker : ended_) platform::join_thread(worker);
         ended_.clear();
         alive_ = in_foreign_ = 0;
         lock.release();
@@ -232,28 +230,16 @@ class pool {
     void make_workers(int64_t helpers) {
         const int64_t wanted = helpers + in_foreign_;
         if (alive_ >= wanted || forking_) return;
-        // Signals are for the caller's threads, which a worker inherits; but not those of a fault of its own, or the
-        // traceback that the process's handler would print is lost.
-        sigset_t others, saved;
-        sigfillset(&others);
-        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&others, fault);
-        pthread_attr_t attributes;
-        if (pthread_attr_init(&attributes) != 0) return;
-        pthread_attr_setstacksize(&attributes, STACK_BYTES);
-        pthread_sigmask(SIG_SETMASK, &others, &saved);
         try {
             ended_.reserve(static_cast<size_t>(wanted));
-            pthread_t worker;
-            // Where there are no more threads to be had, those we have do the work.
-            void* const generation = reinterpret_cast<void*>(generation_);
-            while (alive_ < wanted && pthread_create(&worker, &attributes, begin_to_serve, generation) == 0) ++alive_;
         } catch (const std::bad_alloc&) {
+            return;
         }
-        pthread_sigmask(SIG_SETMASK, &saved, nullptr);
-        pthread_attr_destroy(&attributes);
+        // Where there are no more threads to be had, those we have do the work.
+        alive_ += platform::start_threads<begin_to_serve>(wanted - alive_, generation_, STACK_BYTES);
     }
 
-    static void* begin_to_serve(void* generation);
+    static void begin_to_serve(uintptr_t generation);
 
     void serve(uintptr_t generation) {
         std::unique_lock<std::mutex> lock(mutex_);
@@ -283,7 +269,7 @@ class pool {
                 // Who wakes too late for a job looks for the next one before it sleeps again.
             }
         }
-        ended_.push_back(pthread_self());
+        ended_.push_back(platform::this_thread());
         --alive_;
         idle_.notify_one();
     }
@@ -310,14 +296,14 @@ class pool {
         } else if (foreign) {
             posted_.fetch_add(1);
             wake_.notify_one();  // one of those that were made since takes its place
-            pthread_detach(pthread_self());
+            platform::detach_this_thread();
             return false;
         }
         return true;
     }
 
     // Python code, which an objective may call, wants the stack that it has in the threads of its own.
-    static constexpr size_t STACK_BYTES = size_t(8) << 20;
+    static constexpr unsigned STACK_BYTES = 8u << 20;
 
     std::mutex mutex_;  // guards what follows
     std::condition_variable wake_, idle_;
@@ -327,7 +313,7 @@ class pool {
     int64_t alive_ = 0, in_foreign_ = 0;  // of this generation's workers
     bool forking_ = false;                // then there may be none that are new
     uintptr_t generation_ = 0;            // the next one begins with a fork
-    std::vector<pthread_t> ended_;        // has room for all
+    std::vector<platform::thread_id> ended_;  // has room for all
     // Changed under the mutex, and read without it by those who look for a change.
     std::atomic<int64_t> working_{0};
     std::atomic<uint64_t> posted_{0};
@@ -339,22 +325,19 @@ pool& the_pool() {
     // Never destroyed: a worker may still wait on it while the process exits.
     static pool* const instance = [] {
         pool* made = new (memory) pool;
-        pthread_atfork([] { the_pool().lock_for_fork(); }, [] { the_pool().unlock_after_fork(); },
-                       [] {
-                           // What the parent's workers wait on, and their callers' jobs, are not here.
-                           const int count = the_pool().num_threads;
-                           (new (memory) pool)->num_threads = count;
-                           ++forks;
-                       });
+        platform::at_fork([] { the_pool().lock_for_fork(); }, [] { the_pool().unlock_after_fork(); },
+                          [] {
+                              // What the parent's workers wait on, and their callers' jobs, are not here.
+                              const int count = the_pool().num_threads;
+                              (new (memory) pool)->num_threads = count;
+                              ++forks;
+                          });
         return made;
     }();
     return *instance;
 }
 
-void* pool::begin_to_serve(void* generation) {
-    the_pool().serve(reinterpret_cast<uintptr_t>(generation));
-    return nullptr;
-}
+void pool::begin_to_serve(uintptr_t generation) { the_pool().serve(generation); }
 
 int num_threads() {
     return own_num_threads > 0 ? own_num_threads : the_pool().num_threads.load(std::memory_order_relaxed);

@@ -101,24 +101,32 @@ void vtrace(const vtrace_args& a, int64_t begin, int64_t end) {
 template <class T, int WIDTH>
 struct returns_columns {
     static void run(const discounted_returns_args& a, int64_t first) {
+        if (a.next_values != nullptr) backwards<true>(a, first);
+        else backwards<false>(a, first);
+    }
+
+    // Without next_values an episode that was cut ends like one that is over, and so does the last step. (A choice of two
+    // pointers in the loop instead is not vectorised for the baseline.)
+    template <bool VALUED>
+    static FASTOPT_INLINE void backwards(const discounted_returns_args& a, int64_t first) {
         typedef typename integer_like<T>::type flag;
         const T *rewards = static_cast<const T*>(a.rewards), *next_values = static_cast<const T*>(a.next_values);
         const uint8_t *terminated = a.terminated, *truncated = a.truncated;
         T* returns = static_cast<T*>(a.returns);
         const T gamma = static_cast<T>(a.gamma);
         T following[WIDTH] = {};
-        for (int64_t t = a.time - 1; t >= 0; --t) {
+        if (VALUED && a.time > 0)
+            __builtin_memcpy(following, next_values + (a.time - 1) * a.environments + first, sizeof following);
+        flag last = VALUED ? 0 : 1;
+        for (int64_t t = a.time - 1; t >= 0; --t, last = 0) {
             const int64_t at = t * a.environments + first;
-            const flag last = t == a.time - 1 ? 1 : 0;
-            // Without next_values an episode that was cut ends like one that is over.
-            const T* next = next_values != nullptr ? next_values + at : following;
-            const flag without = next_values != nullptr ? 0 : ~flag(0);  // all bits: a flag is true where it is not 0
             FASTOPT_INDEPENDENT
             for (int j = 0; j < WIDTH; ++j) {
-                const flag over = terminated[at + j], cut = truncated[at + j] | last;
+                const flag over = terminated[at + j], cut = truncated[at + j];
                 const T reward = rewards[at + j];
-                const T with_next = reward + gamma * (cut != 0 ? next[j] : following[j]);
-                following[j] = (over | (cut & without)) != 0 ? reward : with_next;
+                const T next = VALUED ? next_values[at + j] : following[j];
+                const T with_next = reward + gamma * (cut != 0 ? next : following[j]);
+                following[j] = (VALUED ? over : over | cut | last) != 0 ? reward : with_next;
                 returns[at + j] = following[j];
             }
         }

@@ -41,10 +41,14 @@ inline void philox_block(uint32_t* out, const philox_stream& s, uint64_t block) 
     out[3] = x3;
 }
 
-// The same with a register of blocks, each word in the low half of a 64-bit lane: the widening multiply ignores the
-// high half, so a round is two multiplies, two shifts and four xors. GCC 12 vectorises the loop above three times
-// slower than these intrinsics.
+// The same with registers of blocks. GCC 12 vectorises the loop above three times slower than these intrinsics.
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__aarch64__)
+#define FASTOPT_PHILOX_REGISTERS
+#endif
+
 #if defined(__AVX512F__) || defined(__AVX2__)
+// Each word is in the low half of a 64-bit lane: the widening multiply ignores the high half, so a round is two multiplies,
+// two shifts and four xors.
 #if defined(__AVX512F__)
 typedef __m512i philox_lanes;
 constexpr int PHILOX_LANES = 8;
@@ -113,11 +117,56 @@ inline void philox_registers(uint32_t* out, const philox_stream& s, Blocks block
     for (int c = 0; c < CHAINS; ++c)
         lanes_store(out + c * 4 * PHILOX_LANES, lanes_pair(x0[c], x1[c]), lanes_pair(x2[c], x3[c]));
 }
+
+#elif defined(__aarch64__)
+// Four words a register, of four blocks: a round is four widening multiplies of two words each, four instructions that take
+// their products apart, and four xors. The store interleaves the registers, which puts the words in element order.
+typedef uint64x2x2_t philox_lanes;  // numbers of blocks
+constexpr int PHILOX_LANES = 4;
+inline philox_lanes lanes_ordered(const uint64_t* x) { return {{vld1q_u64(x), vld1q_u64(x + 2)}}; }
+inline philox_lanes lanes_from(uint64_t first) {
+    const uint64_t steps[4] = {0, 1, 2, 3};
+    const uint64x2_t base = vdupq_n_u64(first);
+    return {{vaddq_u64(base, vld1q_u64(steps)), vaddq_u64(base, vld1q_u64(steps + 2))}};
+}
+inline uint32x4_t lanes_low(uint64x2_t a, uint64x2_t b) {
+    return vuzp1q_u32(vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(b));
+}
+inline uint32x4_t lanes_high(uint64x2_t a, uint64x2_t b) {
+    return vuzp2q_u32(vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(b));
+}
+
+template <int CHAINS, class Blocks>
+inline void philox_registers(uint32_t* out, const philox_stream& s, Blocks blocks) {
+    const uint32x4_t m0 = vdupq_n_u32(PHILOX_M0), m1 = vdupq_n_u32(PHILOX_M1);
+    uint32x4x4_t x[CHAINS];
+    for (int c = 0; c < CHAINS; ++c) {
+        const philox_lanes numbers = blocks(c);
+        x[c].val[0] = lanes_low(numbers.val[0], numbers.val[1]);
+        x[c].val[1] = lanes_high(numbers.val[0], numbers.val[1]);
+        x[c].val[2] = vdupq_n_u32(s.c2);
+        x[c].val[3] = vdupq_n_u32(s.c3);
+    }
+    for (int round = 0; round < PHILOX_ROUNDS; ++round) {
+        const uint32x4_t key0 = vdupq_n_u32(static_cast<uint32_t>(s.key[round][0]));
+        const uint32x4_t key1 = vdupq_n_u32(static_cast<uint32_t>(s.key[round][1]));
+        for (int c = 0; c < CHAINS; ++c) {
+            uint32x4_t* const w = x[c].val;
+            const uint64x2_t p0 = vmull_u32(vget_low_u32(m0), vget_low_u32(w[0])), q0 = vmull_high_u32(m0, w[0]);
+            const uint64x2_t p1 = vmull_u32(vget_low_u32(m1), vget_low_u32(w[2])), q1 = vmull_high_u32(m1, w[2]);
+            w[0] = veorq_u32(veorq_u32(w[1], key0), lanes_high(p1, q1));
+            w[1] = lanes_low(p1, q1);
+            w[2] = veorq_u32(veorq_u32(w[3], key1), lanes_high(p0, q0));
+            w[3] = lanes_low(p0, q0);
+        }
+    }
+    for (int c = 0; c < CHAINS; ++c) vst4q_u32(out + c * 4 * PHILOX_LANES, x[c]);
+}
 #endif
 
 typedef uint16_t __attribute__((may_alias)) value16;  // the 16-bit values of a word, low half first
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(FASTOPT_PHILOX_REGISTERS)
 // Several independent chains hide the latency of the multiplies, as far as the registers go (Zen 4, ns a word: AVX-512 0.33
 // with four and 0.35 with three; AVX2 0.57 with three, 0.62 with two and 0.73 with four).
 constexpr int PHILOX_CHAINS = PHILOX_LANES == 8 ? 4 : 3;
@@ -135,7 +184,7 @@ inline void philox_chains(uint32_t* out, const philox_stream& s, int64_t count, 
 // out[0 .. 4 * blocks) = the words of blocks first, first + 1, ... in element order.
 __attribute__((noinline)) void philox_words(uint32_t* out, const philox_stream& s, uint64_t first, int64_t blocks) {
     int64_t b = 0;
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(FASTOPT_PHILOX_REGISTERS)
     const int64_t whole = blocks / PHILOX_LANES;
     philox_chains(out, s, whole, [=](int64_t v) { return lanes_from(first + static_cast<uint64_t>(v * PHILOX_LANES)); });
     b = whole * PHILOX_LANES;
@@ -146,7 +195,7 @@ __attribute__((noinline)) void philox_words(uint32_t* out, const philox_stream& 
 // out = the words of groups of BLOCKS blocks each, which need not be neighbours.
 template <int BLOCKS>
 __attribute__((noinline)) void philox_groups(uint32_t* out, const philox_stream& s, const uint64_t* groups, int64_t count) {
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(FASTOPT_PHILOX_REGISTERS)
     constexpr int EACH = BLOCKS / PHILOX_LANES;
     static_assert(EACH * PHILOX_LANES == BLOCKS, "whole registers");
     philox_chains(out, s, count * EACH, [=](int64_t v) {
@@ -159,7 +208,7 @@ __attribute__((noinline)) void philox_groups(uint32_t* out, const philox_stream&
 
 // out = the words of any blocks, a multiple of 8 of them.
 __attribute__((noinline, unused)) void philox_blocks(uint32_t* out, const philox_stream& s, const uint64_t* blocks, int64_t count) {
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(FASTOPT_PHILOX_REGISTERS)
     philox_chains(out, s, count / PHILOX_LANES, [=](int64_t v) { return lanes_ordered(blocks + v * PHILOX_LANES); });
 #else
     for (int64_t b = 0; b < count; ++b) philox_block(out + 4 * b, s, blocks[b]);

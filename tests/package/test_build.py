@@ -4,6 +4,9 @@ no function of a C library is called whose last bit differs between libraries.""
 from __future__ import annotations
 
 import ast
+import platform
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -63,6 +66,42 @@ def test_flags_that_change_the_bits_are_refused(flags, refused):
     result = subprocess.run(command, input='#include "fastopt.h"\n', capture_output=True, text=True)
     assert (result.returncode != 0) == bool(refused)
     assert refused in result.stderr
+
+
+# ---- the code --------------------------------------------------------------------------------------------------------
+
+
+def test_a_hot_loop_that_is_not_vectorised_is_named():
+    tool = runpy.run_path(str(ROOT / "kernels" / "vectorized.py"))
+    file = ROOT / "kernels" / "activations" / "leaky_relu.hpp"
+    loops = tool["hot_loops"](file)
+    assert set(loops.values()) == {"leaky_relu", "leaky_relu_backward", "count_inactive"}
+    remarks = "".join(f"{file}:{line}:9: missed: couldn't vectorize loop\n" for line in (1, min(loops)))
+    assert tool["lost"]("GNU", remarks) == [f"{file}:{min(loops)}: in leaky_relu, 1 left as they are, 0 vectorised"]
+    assert tool["lost"]("GNU", remarks + f"{file}:{min(loops)}:9: optimized: loop vectorized using\n") == []
+    warning = f"{file}:{max(loops)}:9: warning: loop not vectorized: the optimizer was unable to\n"
+    assert tool["lost"]("Clang", warning) == [
+        f"{file}:{max(loops)}: in count_inactive, 1 left as they are, 0 vectorised"
+    ]
+
+
+FUSED = r"\tvfn?m(add|sub)|\tf(n?m(add|sub)|ml[as])\t"  # x86-64, aarch64
+# GCC makes float32 of uint32 in two halves: the product is with 65536, exact, and so the fused sum is the plain one.
+CONVERTS = ("normal_groups", "normal_first_halves")
+
+
+@pytest.mark.skipif(not BUILDS or shutil.which("objdump") is None, reason="not built here, or no objdump")
+def test_no_product_and_sum_are_fused():
+    objects = [
+        path for path in BUILDS[-1].parent.rglob("isa.cpp.o") if platform.machine() != "x86_64" or "_v" in str(path)
+    ]
+    assert len(objects) > 6
+    for path in objects:
+        command = ["objdump", "--disassemble", "--no-show-raw-insn", path]
+        code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        functions = code.split("\n\n")
+        fused = [function.lstrip().partition("\n")[0] for function in functions if re.search(FUSED, function)]
+        assert [name for name in fused if not any(known in name for known in CONVERTS)] == [], path
 
 
 # ---- the C library ---------------------------------------------------------------------------------------------------

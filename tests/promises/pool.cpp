@@ -6,7 +6,9 @@
 // result is compared. Ends after the number of jobs that it is given.
 #include "runtime.h"
 
+#if !defined(_WIN32)
 #include <sys/wait.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,6 +41,15 @@ struct filling {
     std::atomic<bool>* forked;  // whether one may fork
 };
 
+#if defined(_WIN32)
+constexpr bool FORKS = false;
+pid_t fork() { return -1; }
+void alarm(unsigned) {}
+void wait_for(pid_t) {}
+#else
+constexpr bool FORKS = true;
+#endif
+
 const pid_t parent = getpid();
 volatile double tiny = 0x1p-60;
 
@@ -48,6 +59,7 @@ volatile double tiny = 0x1p-60;
 constexpr unsigned SECONDS = 30;
 std::atomic<int64_t> forked_children{0}, hung{0};
 
+#if !defined(_WIN32)
 void wait_for(pid_t child) {
     int status = 0;
     if (child < 0 || waitpid(child, &status, 0) != child) fail("a fork");
@@ -59,6 +71,7 @@ void wait_for(pid_t child) {
 #endif
     fail("a child that hangs");
 }
+#endif
 
 void run_small(int64_t seed);
 
@@ -115,7 +128,7 @@ void run_ahead(std::mt19937_64& random, bool foreign) {
     std::vector<int64_t> out(static_cast<size_t>(size), -1);
     std::atomic<int> stop{0};
     std::atomic<bool> forked{false};
-    const bool forks = foreign && getpid() == parent && random() % 64 == 0;
+    const bool forks = FORKS && foreign && getpid() == parent && random() % 64 == 0;
     const filling f = {out.data(), 5, random() % 4 == 0, foreign ? &stop : nullptr, std::this_thread::get_id(),
                        forks ? &forked : nullptr};
     const fastopt_job job = {fill, &f, size, 1 + static_cast<int64_t>(random() % 20), 0};
@@ -173,7 +186,7 @@ int main(int count, char** arguments) {
     for (std::mt19937_64 random(99); jobs_done < wanted; ++forks) {
         fastopt_set_num_threads(1 + static_cast<int>(random() % 5));
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        if (forks % 4 == 0) fork_once();
+        if (FORKS && forks % 4 == 0) fork_once();
         if (jobs_done - shown >= wanted / 10) {
             shown = jobs_done;
             std::fprintf(stderr, "%lld jobs, %lld forks\n", static_cast<long long>(shown), static_cast<long long>(forks / 4));
