@@ -24,7 +24,7 @@ def read(text: str) -> dict[str, Any]:
     records: dict[str, list[tuple[str, bool, str, int]]] = {}
     declarations, macros, code = [], {}, ""
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).replace("\\\n", " ")
-    text = re.sub(r"#ifdef __cplusplus\n.*?#endif|#if defined.*?#endif", "", text, flags=re.DOTALL)
+    text = re.sub(r"#ifdef __cplusplus\n.*?#endif|#if .*?#endif", "", text, flags=re.DOTALL)
     for line in map(str.rstrip, text.splitlines()):
         if macro := MACRO.fullmatch(line):
             macros[macro[1]] = (macro[2].split(", "), macro[3])
