@@ -158,7 +158,7 @@ def categorical_ppo_loss(logits, actions, tuple batch, valid, tuple numbers, out
         for k in range(count):
             output_named(outs[k], out_names[k], <ndarray>lists[k], names[k])
             for j in range(count):
-                distinct(<ndarray>outs[k], out_names[k], <ndarray>lists[j], names[j], same_allowed=j == k and source != NULL)
+                distinct(<ndarray>outs[k], out_names[k], <ndarray>lists[j], names[j], same_allowed=j == k)
         target = <void*>beside_each_other(outs, columns)
         terms.apart([*outs, terms.dvalues], [*out_names, "out[1]"])
     elif out_values is not None:

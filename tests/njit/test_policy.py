@@ -43,12 +43,24 @@ def ppo_losses(x, y, k, b, actions, flags):
     v, r, old = b * 2, y[:, 0].copy(), b / 4
     valid = flags[:, 0].copy()
     valid[-1] = True
-    categorical = (
-        policy.categorical_ppo_loss(x, actions, b, old, v, r),
-        policy.categorical_ppo_loss(x, actions.astype(np.int32), b, old, v, r, 0.3, 0.5, r, 0.1, 1, valid),
+    few = actions.astype(np.int32)
+    categorical = policy.categorical_ppo_loss(x, actions, b, old, v, r)
+    clipped = policy.categorical_ppo_loss(
+        x,
+        few,
+        b,
+        old,
+        v,
+        r,
+        clip_range=0.3,
+        clip_range_vf=0.5,
+        old_values=r,
+        entropy_coef=0.1,
+        value_coef=1,
+        valid=valid,
     )
     shared = policy.gaussian_ppo_loss(x, k, y, b, old, v, r, entropy_coef=0.1, clip_range_vf=0.5, old_values=r)
-    return categorical, shared, policy.gaussian_ppo_loss(x, y, y, b, old, v, r, old_values=r, valid=valid)
+    return categorical, clipped, shared, policy.gaussian_ppo_loss(x, y, y, b, old, v, r, old_values=r, valid=valid)
 
 
 def samples(x, y, k, b, actions, flags):
