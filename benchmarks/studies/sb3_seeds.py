@@ -42,7 +42,7 @@ def main() -> None:
         difference = pairs[:, 0] - pairs[:, 1]
         half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
         print(
-            f"{env}, {steps} steps, {options.seeds} seeds: ours {pairs[:, 0].mean():.1f}, theirs {pairs[:, 1].mean():.1f}, "
+            f"{env}, {steps} steps, {options.seeds} seeds: ours, theirs {pairs.mean(axis=0).round(1)}, "
             f"difference {difference.mean():.1f} +- {half:.1f}; a tenth of the solved return is {abs(solved) / 10:.0f}",
             flush=True,
         )
