@@ -34,7 +34,7 @@ def categorical_ppo_loss(
     out: tuple[Any, Array] | None = None,
 ) -> tuple[float, Any, Array, PPOStats]:
     several = isinstance(logits, list | tuple)
-    lists = list(logits) if several else [logits]
+    lists: list[Any] = list(logits) if several else [logits]
     chosen = [actions[..., k] for k in range(len(lists))] if several else [actions]
     log_prob, entropy = np.zeros_like(values), np.zeros_like(values)
     for one, of_one in zip(lists, chosen, strict=True):
