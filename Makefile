@@ -60,9 +60,10 @@ benchmarks-once: .venv/installed-dev
 goals: .venv/installed-dev
 	$(BIN)/python benchmarks/goals.py
 
-# One for each Python 3.11 to 3.14 that is here, or for those in PYTHONS=; with the tests in TESTS=, if not all that it has.
+# One for each Python 3.11 to 3.14 that is here, or for those in PYTHONS=; with the tests in TESTS=, if not all that it has;
+# of the kernels in ARCHIVE=, a build/*/libfastopt_kernels.a, if they are not to be compiled.
 wheel:
-	$(PYTHON) packaging/wheels.py $(PYTHONS) $(if $(TESTS),--tests $(TESTS))
+	$(PYTHON) packaging/wheels.py $(PYTHONS) $(if $(TESTS),--tests $(TESTS)) $(if $(ARCHIVE),--kernels $(ARCHIVE))
 	$(PYTHON) kernels/sizes.py build/wheels
 
 # $(call install,ENVIRONMENT,OPTIONS,WHAT): an editable install. A change of a Python file counts at once, one in kernels/

@@ -1,4 +1,4 @@
-"""A wheel for each Python that is here, repaired, installed and tested: ``wheels.py [--tests PATH ...] [PYTHON ...]``.
+"""A wheel for each Python that is here, repaired, installed and tested: ``wheels.py [PYTHON ...] [--tests PATH ...]``.
 
 Without names of interpreters these are python3.11 to python3.14, on the path or among pyenv's. The kernels are compiled
 for the first one and used for all. What is installed into is an environment of its own, without a compiler.
@@ -102,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pythons", nargs="*", metavar="PYTHON")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH")
+    parser.add_argument("--kernels", type=Path, metavar="ARCHIVE", help="compiled from these sources by another build")
     options = parser.parse_args()
     interpreters = options.pythons or list(pythons())
     commit = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -113,7 +114,7 @@ def main() -> None:
         if sys.platform == "linux"
         else Path()
     )
-    kernels = None
+    kernels = options.kernels and options.kernels.resolve(strict=True)
     for python in interpreters:
         name = f"cp{version_of(python).replace('.', '')}"
         wheel = repaired(build(python, name, kernels), tools)
