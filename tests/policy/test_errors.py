@@ -78,6 +78,8 @@ def test_wrong_kind(name, argument):
     for wrong in (good.tolist(), 1.0, "1.0", None, np.ma.array(good)):
         if name == "discounted_returns" and argument == "next_values" and wrong is None:
             continue  # which is allowed
+        if (name, argument) == ("categorical_ppo_loss", "logits") and isinstance(wrong, list):
+            continue  # one of arrays is allowed
         assert_refused(name, {argument: wrong}, TypeError, f"^{argument}: expected a numpy.ndarray, got .*; pass ")
 
 
