@@ -2,6 +2,7 @@
 
     python benchmarks/runs/sb3.py                  every row, five times
     python benchmarks/runs/sb3.py --only CartPole --repeat 1
+    python benchmarks/runs/sb3.py --plot benchmarks/runs/sb3.png
 
 One thread of torch, of the BLAS and of fastopt. The environment alone, stepped as often at random, is what no code
 around it can win: "won" is the share of the rest of the rival's time that ours saves. SBX runs where it is installed.
@@ -14,6 +15,7 @@ import importlib.util
 import os
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -26,6 +28,8 @@ from stable_baselines3.common.env_util import make_vec_env
 
 import fastopt.sb3
 import fastopt.torch.optim
+from fastopt.machine import config
+from fastopt.demo.figures import BLUE, GREY, LIGHT, new_figure, save
 
 
 class Row(NamedTuple):
@@ -93,11 +97,29 @@ def environment_alone(row: Row) -> float:
     return seconds
 
 
+def draw(bars: dict[str, tuple[float, float, float]], path: Path, repeat: int) -> None:
+    figure = new_figure(8, 0.9 + 0.62 * len(bars))
+    axes = figure.subplots()
+    for k, (alone, theirs, ours) in enumerate(bars.values()):
+        axes.barh(k - 0.2, theirs, 0.36, color=GREY, label="stable_baselines3")
+        axes.barh(k + 0.2, ours, 0.36, color=BLUE, label="fastopt.sb3")
+        axes.barh(k + 0.2, min(alone, ours), 0.36, color=LIGHT, label="of it the environment alone")
+        axes.text(ours, k + 0.2, f" {theirs / ours:.1f} x", va="center", fontsize=9)
+    axes.set_yticks(range(len(bars)), bars)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"seconds, medians of {repeat} runs, one thread; {config()["CPU"]}", title="Whole runs")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[:3], labels[:3], frameon=False)
+    save(figure, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the seconds of SB3 and of ours")
     options = parser.parse_args()
+    bars: dict[str, tuple[float, float, float]] = {}  # environment alone, SB3, ours
     torch.set_num_threads(1)
     print(
         "run, environments, steps: environment alone; seconds (return) of each; SB3's over ours; won of what could be"
@@ -122,6 +144,9 @@ def main() -> None:
         won = (seconds["SB3"] - seconds["ours"]) / (seconds["SB3"] - alone)
         each = ", ".join(f"{contender} {seconds[contender]:.2f} ({returns[contender]:.1f})" for contender in makers)
         print(f"{name}: {alone:.2f}; {each}; {ratio:.1f} times; {won:.0%}", flush=True)
+        bars[f"{row.algorithm}, {row.env}, {row.envs} env."] = alone, seconds["SB3"], seconds["ours"]
+    if options.plot and bars:
+        draw(bars, options.plot, options.repeat)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def test_it_learns():
     assert demo_njit.train(params, other, target[:500], 1, 32, 0.0, 0.0, 0)[0] > 0.5  # the targets belong to x
 
 
-def test_the_readme_shows_the_function():
-    readme = (TESTS.parent / "README.md").read_text()
+def test_the_page_shows_the_function():
+    page = (TESTS.parent / "docs" / "njit.md").read_text()
     for function in (demo_njit.layers, demo_njit.train):
         source = inspect.getsource(function.py_func)
         plain = re.sub(r"(\w+): (?:Array|int|float)\b", r"\1", re.sub(r"\) -> .*:", "):", source))
-        assert plain in readme
+        assert plain in page
