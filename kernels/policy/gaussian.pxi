@@ -78,7 +78,7 @@ def gaussian_sample(mean, log_std, out, uint64_t seed, uint64_t stream, uint32_t
 
 
 @cython.final
-cdef class GaussianGradients:
+cdef class _GaussianGradients:
     """The gradients by mean and log_std of arrays that have been checked; and these as a kernel takes them."""
     cdef ndarray mean, log_std, actions, dmean, dlog_std, mean_target, log_std_target, sums
     cdef double* column_sums  # NULL unless one log_std is for all
@@ -116,7 +116,7 @@ def gaussian_policy_gradient(mean, log_std, actions, advantages, double entropy_
     not_empty(x, "mean")
     cdef ndarray counted = checked_valid(valid, adv)
     out_mean, out_log_std = (None, None) if out is None else out
-    cdef GaussianGradients gradients = GaussianGradients(x, spread, taken, out_mean, out_log_std)
+    cdef _GaussianGradients gradients = _GaussianGradients(x, spread, taken, out_mean, out_log_std)
     if out is not None:
         distinct(gradients.dmean, "out[0]", gradients.dlog_std, "out[1]")
         for y, y_name in ((gradients.dmean, "out[0]"), (gradients.dlog_std, "out[1]")):
@@ -147,8 +147,8 @@ def gaussian_ppo_loss(mean, log_std, actions, tuple batch, valid, tuple numbers,
     cdef ndarray taken = checked_like(actions, "actions", x, "mean")
     not_empty(x, "mean")
     out_mean, out_log_std, out_values = (None, None, None) if out is None else out
-    cdef PPOBatch terms = PPOBatch(x, "mean", batch, valid, numbers, out_values, "out[2]", stats_type)
-    cdef GaussianGradients gradients = GaussianGradients(x, spread, taken, out_mean, out_log_std)
+    cdef _PPOBatch terms = _PPOBatch(x, "mean", batch, valid, numbers, out_values, "out[2]", stats_type)
+    cdef _GaussianGradients gradients = _GaussianGradients(x, spread, taken, out_mean, out_log_std)
     if out is not None:
         terms.takes(x, "mean")
         terms.takes(spread, "log_std")

@@ -2,7 +2,7 @@
 
 
 @cython.final
-cdef class PPOBatch:
+cdef class _PPOBatch:
     """What the losses of PPO take besides the policy, checked; and what they return besides the policy's gradients."""
     cdef ppo_args args
     cdef int64_t valid
@@ -145,7 +145,7 @@ def categorical_ppo_loss(logits, actions, tuple batch, valid, tuple numbers, out
     choices = checked_columns(lists, actions, widths) if several else checked_choices(actions, first)
     not_empty(first, names[0])
     out_logits, out_values = (None, None) if out is None else out
-    cdef PPOBatch terms = PPOBatch(first, names[0], batch, valid, numbers, out_values, "out[1]", stats_type)
+    cdef _PPOBatch terms = _PPOBatch(first, names[0], batch, valid, numbers, out_values, "out[1]", stats_type)
 
     # The gradient: where it goes, and where the kernel writes it.
     cdef const void* source = beside_each_other(lists, columns)
