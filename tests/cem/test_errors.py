@@ -36,7 +36,7 @@ BAD_ARGUMENTS = [
     ({"x0": "start"}, TypeError, "x0: expected real numbers"),
     ({"x0": np.zeros(2, complex)}, TypeError, "x0: expected real numbers, got dtype complex128"),
     ({"x0": [0.0, math.nan]}, ValueError, "x0: expected a 1-D array of finite numbers"),
-    ({"x0": np.zeros((2, 2))}, ValueError, r"x0: expected a 1-D array of finite numbers, got shape \(2, 2\)"),
+    ({"x0": np.zeros((2, 2, 2))}, ValueError, r"x0: expected a 1-D array of finite numbers, got shape \(2, 2, 2\)"),
     ({"x0": []}, ValueError, "x0: expected a 1-D array"),
     ({"x0": None, "bounds": [(0, None)]}, ValueError, "x0: expected a point to start from where"),
     ({"sigma0": 0.0}, ValueError, "sigma0: expected finite numbers > 0"),

@@ -439,7 +439,8 @@ def test_names_have_twins_with_the_same_signature(name):
 
 
 def test_every_op_has_a_twin():
-    assert len(set(policy.__all__) & set(vars(reference_policy))) == 13
+    without = {"kl_line_search", "LineSearchResult", "PPOStats"}  # which has no kernel, and what is returned
+    assert set(policy.__all__) - set(vars(reference_policy)) == without
 
 
 def test_examples_in_docstrings():

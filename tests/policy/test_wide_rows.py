@@ -61,7 +61,7 @@ def rows_of_every_kind(seed: int, columns: int, dtype: Any) -> np.ndarray:
     return x
 
 
-@functools.lru_cache(1)
+@functools.lru_cache(len(COLUMNS) * len(DTYPES))  # 120 MB; they come in turns
 def given(columns: int, dtype: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     x, y = rows_of_every_kind(1, columns, dtype), rows_of_every_kind(2, columns, dtype)[::-1].copy()
     arrays = [x, y, np.random.default_rng(3).integers(0, columns, len(x))]
