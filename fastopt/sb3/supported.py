@@ -147,9 +147,10 @@ def _wrong_optimizer(model: Any, policy: Any) -> Iterator[str]:
         yield "the optimiser's parameters are not the policy's"
     if any(group.get("capturable") or group.get("differentiable") for group in optimizer.param_groups):
         yield "the optimiser is capturable or differentiable"
+    ours = STEPS[type(optimizer)]([torch.zeros(1)], lr=0.0)
     try:
         for group in optimizer.param_groups:
-            STEPS[type(optimizer)]._numbers(None, group)
+            ours._numbers(group)
     except (TypeError, ValueError) as error:
         yield f"the optimiser has another value: {error}"
     if not isinstance(model.max_grad_norm, (int, float)) or not 0 < model.max_grad_norm < math.inf:
