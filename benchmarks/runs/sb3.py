@@ -28,8 +28,8 @@ from stable_baselines3.common.env_util import make_vec_env
 
 import fastopt.sb3
 import fastopt.torch.optim
-from fastopt.machine import config
 from fastopt.demo.figures import BLUE, GREY, LIGHT, new_figure, save
+from fastopt.machine import config
 
 
 class Row(NamedTuple):
@@ -107,7 +107,7 @@ def draw(bars: dict[str, tuple[float, float, float]], path: Path, repeat: int) -
         axes.text(ours, k + 0.2, f" {theirs / ours:.1f} x", va="center", fontsize=9)
     axes.set_yticks(range(len(bars)), bars)
     axes.invert_yaxis()
-    axes.set(xlabel=f"seconds, medians of {repeat} runs, one thread; {config()["CPU"]}", title="Whole runs")
+    axes.set(xlabel=f"seconds, medians of {repeat} runs, one thread; {config()['CPU']}", title="Whole runs")
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:3], labels[:3], frameon=False)
     save(figure, path)

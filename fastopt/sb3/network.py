@@ -51,11 +51,13 @@ class Network:
         extractor = policy.mlp_extractor
         self.actor, self.actor_grads = _layers(view, extractor.policy_net, policy.action_net)
         self.critic, self.critic_grads = _layers(view, extractor.value_net, policy.value_net)
+        self.log_std: Any
+        self.log_std_grad: Any
         self.log_std, self.log_std_grad = view[id(policy.log_std)] if hasattr(policy, "log_std") else (None, None)
         found = [m for net in (extractor.policy_net, extractor.value_net) for m in net if not isinstance(m, nn.Linear)]
         tanh = not found or isinstance(found[0], nn.Tanh)
         slope = getattr(found[0], "negative_slope", 0.0) if found else 0.0
-        self.activation = {"activation": "tanh" if tanh else "leaky_relu", "negative_slope": slope}
+        self.activation: dict[str, Any] = {"activation": "tanh" if tanh else "leaky_relu", "negative_slope": slope}
         self.features = Features(policy.observation_space, policy.normalize_images)
         space = policy.action_space
         self.choices = tuple(int(n) for n in space.nvec) if isinstance(space, spaces.MultiDiscrete) else None
@@ -79,11 +81,11 @@ class Network:
         if count not in self._noise:
             noise = torch.empty(count, self.scores)
             self._noise[count] = noise, noise.numpy()
-        tensor, noise = self._noise[count]
+        tensor, numbers = self._noise[count]
         if self.log_std is not None:
             tensor.normal_()
             actions, log_prob, values = ops.gaussian_act(
-                observations, self.actor, self.critic, self.log_std, noise, **self.activation
+                observations, self.actor, self.critic, self.log_std, numbers, **self.activation
             )
             return actions, values, log_prob
         if self.choices is None:
@@ -92,7 +94,7 @@ class Network:
             for part in tensor.split(self.choices, dim=1):
                 part.copy_(torch.empty(part.shape).exponential_())
         actions, log_prob, values = ops.categorical_act(
-            observations, self.actor, self.critic, noise, choices=self.choices, **self.activation
+            observations, self.actor, self.critic, numbers, choices=self.choices, **self.activation
         )
         return actions, values, log_prob
 
@@ -105,9 +107,10 @@ class Network:
         """The outputs of all layers of the actor and of the critic, in arrays that the next call of that size takes."""
         count = len(observations)
         if count not in self._rooms:
-            self._rooms[count] = tuple(
+            actor, critic = (
                 [np.empty((count, len(bias)), np.float32) for _, bias in layers] for layers in (self.actor, self.critic)
             )
+            self._rooms[count] = actor, critic
         actor, critic = self._rooms[count]
         ops.perceptron(observations, self.actor, out=actor, **self.activation)
         ops.perceptron(observations, self.critic, out=critic, **self.activation)

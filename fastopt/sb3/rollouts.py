@@ -27,6 +27,9 @@ _told: weakref.WeakSet[Any] = weakref.WeakSet()
 class CompiledRollouts(OnPolicyAlgorithm):
     """The base of PPO and A2C here."""
 
+    _last_obs: Any
+    _last_episode_starts: Any
+
     def _network(self) -> Network | None:
         """The networks as arrays, or None where the model is for Stable-Baselines3's own code."""
         network = _networks.get(self)

@@ -51,7 +51,8 @@ class Losses:
     def __call__(self, batch: list[Array], **options: Any) -> tuple[float, Any]:
         """(loss, statistics) of PPO; :meth:`backward` goes on with it."""
         self._forward(batch[0])
-        return self._ppo(*batch[1:], options)
+        _, actions, advantages, old_log_prob, old_values, returns = batch
+        return self._ppo(actions, advantages, old_log_prob, old_values, returns, options)
 
     def of_actor_critic(self, batch: list[Array], **options: Any) -> tuple[float, Any]:
         """(loss of the policy, statistics) of A2C: PPO's with the policy as it is for the old one, whose ratio is 1."""

@@ -37,7 +37,7 @@ def test_every_family_has_a_page():
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "njit"])  # whose one program is a function: test_readme.py
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "njit"])  # of which test_readme.py has the program
 def test_examples_print_what_stands_below_them(page):
     if "fastopt.torch" in PAGES[page] or "import torch" in PAGES[page]:
         pytest.importorskip("torch")

@@ -44,8 +44,12 @@ FILES = (
     "cem/test_kernels.py",
     "plan/test_planner.py",
 )
-# Layouts are the door's affair, which is the same code whatever the instruction set: kernels see dense ranges of memory.
-OF_THE_DOOR = ("test_layouts", "test_large_arrays_in_other_layouts", "test_new_results_have_the_memory_order_of_their_input")
+# Layouts are the door's affair, which is the same code whatever the instruction set: kernels see dense ranges.
+OF_THE_DOOR = (
+    "test_layouts",
+    "test_large_arrays_in_other_layouts",
+    "test_new_results_have_the_memory_order_of_their_input",
+)
 SAME_BITS = [
     f"promises/test_same_bits.py::{name}"
     for name in vars(test_same_bits)
