@@ -726,8 +726,8 @@ typedef struct {
     const void *x; /* [rows, inputs] */
     int64_t rows; /* 1.. */
     int64_t inputs; /* 1.. */
-    int64_t outputs; /* n */
-} dense_gradient_args;
+    int64_t outputs; /* 1.. */
+} dense_gradient_args; /* n = outputs */
 
 /* The action of each row that wins a race, whose time is noise / p, of exponentially distributed noise: actions[i, list] = the
    first k whose p / noise is largest, -1 where the row is no distribution; log_prob = its log p, added to what is there but
