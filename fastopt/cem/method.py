@@ -6,7 +6,7 @@ import inspect
 import math
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ from fastopt.cem.workers import as_score, told_scores
 
 Array = NDArray[Any]
 
-BAD_GENERATIONS = 10
-IDLE_TELLS = 100  # in a row, of which none brings a score that was missing
+BAD_GENERATIONS, IDLE_TELLS = 10, 100  # in a row; of the latter none brings a score that was missing
 _row = struct.Struct(f"{len(HISTORY)}d").pack
 
 
@@ -104,9 +103,10 @@ class CEM:
     _sample_all = staticmethod(_core.cem_candidates_of)
     _update_all = staticmethod(_core.cem_update_of)
 
-    def __new__(cls, x0: Any = None, *arguments: Any, **settings: Any) -> Any:
+    def __new__(cls, x0: Any = None, *arguments: Any, **settings: Any) -> Self:
         """Several problems, x0 of shape (B, D), are an object of another class."""
-        return Batch(cls, x0, *arguments, **settings) if np.ndim(x0) == 2 else object.__new__(cls)
+        made: Any = Batch(cls, x0, *arguments, **settings) if np.ndim(x0) == 2 else object.__new__(cls)
+        return made
 
     @in_default_float_mode
     def __init__(

@@ -95,9 +95,17 @@ def perceptron(x, layers, int activation, double slope, out):
         net.layers[k].x, net.layers[k].y = before, PyArray_DATA(<ndarray>y)
         before = net.layers[k].y
     if out is not None:
-        apart_from_inputs(outputs, [a, *(array for layer in layers for array in layer)])
+        apart_from_inputs(outputs, with_arrays_of(layers, [a]))
     run_network(&net, element_type(a), PyArray_DIMS(a)[0])
     return outputs
+
+
+cdef list with_arrays_of(layers, list arrays):
+    """The same list, with the weights and biases of all layers behind."""
+    for layer in layers:
+        for array in layer:
+            arrays.append(array)
+    return arrays
 
 
 cdef int apart_from_inputs(list outputs, list inputs) except -1:
@@ -147,7 +155,7 @@ def perceptron_backward(grad, x, outputs, layers, int activation, double slope, 
         results.append((dweight, dbias))
         written += (dweight, dbias)
     if out is not None:
-        apart_from_inputs(written, [a, dz, *inputs, *(array for layer in layers for array in layer)])
+        apart_from_inputs(written, with_arrays_of(layers, [a, dz, *inputs]))
     for k in range(net.count - 1, -1, -1):
         y, dweight, dbias = inputs[k], results[k][0], results[k][1]
         gradient = dense_gradient_args(

@@ -121,7 +121,7 @@ cdef list columns_as(list lists, ndarray together):
 
 def categorical_ppo_loss(logits, actions, tuple batch, valid, tuple numbers, out, stats_type):
     cdef bint several = isinstance(logits, (list, tuple))
-    cdef list lists, outs = None, parts = None, names = [], out_names
+    cdef list lists, outs = None, parts = None, names = [], out_names = []
     cdef ndarray x, first, choices, together
     cdef int64_t columns = 0
     cdef Py_ssize_t k, count
@@ -154,8 +154,8 @@ def categorical_ppo_loss(logits, actions, tuple batch, valid, tuple numbers, out
         if several and not (isinstance(out_logits, (list, tuple)) and len(out_logits) == count):
             raise TypeError(f"out[0]: expected a list of {count} arrays like logits, got {type(out_logits).__name__}")
         outs = list(out_logits) if several else [out_logits]
-        out_names = [f"out[0][{k}]" if several else "out[0]" for k in range(count)]
         for k in range(count):
+            out_names.append(f"out[0][{k}]" if several else "out[0]")
             output_named(outs[k], out_names[k], <ndarray>lists[k], names[k])
             for j in range(count):
                 distinct(<ndarray>outs[k], out_names[k], <ndarray>lists[j], names[j], same_allowed=j == k)
