@@ -98,7 +98,7 @@ def drivers(python: str, cases: str) -> Iterator[tuple[str, list[str]]]:
     except Missing as missing:
         yield "aarch64", [str(missing)]
     try:
-        yield "x86_64, musl (zig)", [built(python, "musl", *zig(python)), cases]
+        yield "x86_64, musl (zig), baseline", [built(python, "musl", *zig(python), "-DFASTOPT_ISAS=baseline"), cases]
     except Missing as missing:
         yield "x86_64, musl", [str(missing)]
     try:

@@ -182,7 +182,7 @@ inline void philox_chains(uint32_t* out, const philox_stream& s, int64_t count, 
 #endif
 
 // out[0 .. 4 * blocks) = the words of blocks first, first + 1, ... in element order.
-__attribute__((noinline)) void philox_words(uint32_t* out, const philox_stream& s, uint64_t first, int64_t blocks) {
+__attribute__((noinline, unused)) void philox_words(uint32_t* out, const philox_stream& s, uint64_t first, int64_t blocks) {
     int64_t b = 0;
 #if defined(FASTOPT_PHILOX_REGISTERS)
     const int64_t whole = blocks / PHILOX_LANES;
