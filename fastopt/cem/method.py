@@ -100,8 +100,8 @@ class CEM:
     _update: ClassVar[Callable[..., tuple[NDArray[np.int64], int, float, Distribution]]]
     _update = staticmethod(_core.cem_update)
     _refit: ClassVar[Callable[..., Distribution]] = staticmethod(_core.cem_refit)
-    _sample_all = staticmethod(_core.cem_candidates_of)
-    _update_all = staticmethod(_core.cem_update_of)
+    _sample_all: Any = staticmethod(_core.cem_candidates_of)
+    _update_all: Any = staticmethod(_core.cem_update_of)
 
     def __new__(cls, x0: Any = None, *arguments: Any, **settings: Any) -> Self:
         """Several problems, x0 of shape (B, D), are an object of another class."""
