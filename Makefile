@@ -64,7 +64,7 @@ goals: .venv/installed-dev
 # of the kernels in ARCHIVE=, a build/*/libfastopt_kernels.a, if they are not to be compiled.
 wheel:
 	$(PYTHON) packaging/wheels.py $(PYTHONS) $(if $(TESTS),--tests $(TESTS)) $(if $(ARCHIVE),--kernels $(ARCHIVE))
-	$(PYTHON) kernels/sizes.py build/wheels
+	$(PYTHON) kernels/sizes.py $(if $(ARCHIVE),$(dir $(ARCHIVE)),build/wheels)
 
 # $(call install,ENVIRONMENT,OPTIONS,WHAT): an editable install. A change of a Python file counts at once, one in kernels/
 # is compiled by the next make. Without an isolated environment for the build, whose new path each time would have
