@@ -1,4 +1,4 @@
-"""Make the door's declarations from the headers: ``python declarations.py fastopt.h scalars.h runtime.h fastopt.pxi``.
+"""Make the door's declarations from a header and all that it includes: ``declarations.py runtime.h fastopt.pxi``.
 
 Not a C parser: it reads the few forms that they are written in, and ends with an error at the first other one.
 """
@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-IGNORED = re.compile(r"#(ifndef \w+_H|define \w+_H|include (<stdint|\"fastopt|\"scalars).h[>\"]|endif)? *")
+INCLUDE = re.compile(r'#include "([\w/]+\.h)"\n')
+IGNORED = re.compile(r"#(ifndef \w+_H|define \w+_H|include <stdint.h>|endif)? *")
 MACRO = re.compile(r"#define (\w+)\((\w+(?:, \w+)*)\)\s+(.+)")
 CONSTANT = re.compile(r"#define (\w+) \(?(\d+)(?: << (\d+)\))?")
 FIELD = re.compile(r" ?(const )?(\w+) (\*?)(\w+)(?:\[(\w+)\])?")
@@ -16,6 +17,19 @@ STRUCT = re.compile(r"typedef (struct|union) \{([^{}]*)\} (\w+); ?")
 OPAQUE = re.compile(r"typedef struct (\w+) \1; ?")
 FUNCTION = re.compile(r"(typedef )?([\w ]+?[ *]+)(\(\*\w+\)|\w+)\(([^()]*)\); ?")
 VARIABLE = re.compile(r"extern (const )?(\w+) (\w+)(\[\])?; ?")
+
+
+def whole(header: Path) -> str:
+    """The text of a header in kernels/, with each that it includes where it is named first."""
+    seen: set[str] = set()
+
+    def included(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        return INCLUDE.sub(lambda found: included(found[1]), (header.parent / name).read_text())
+
+    return included(header.name)
 
 
 def read(text: str) -> dict[str, Any]:
@@ -67,8 +81,8 @@ def read(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    *headers, made = map(Path, sys.argv[1:])
-    header = read("\n".join(path.read_text() for path in headers))
-    lines = [f'cdef extern from "{headers[-1].name}" nogil:', *("    " + line for line in header["declarations"])]
+    top, made = map(Path, sys.argv[1:])
+    header = read(whole(top))
+    lines = [f'cdef extern from "{top.name}" nogil:', *("    " + line for line in header["declarations"])]
     hyper = {name: tuple(f[2] for f in fields) for name, fields in header["records"].items() if name.endswith("_hyper")}
     made.write_text("\n".join([*lines, f"cdef dict HYPER = {hyper}\n"]))

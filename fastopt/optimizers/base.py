@@ -16,7 +16,7 @@ from fastopt.optimizers.state import Stateful
 
 
 class Rule(NamedTuple):
-    """A rule of kernels/fastopt.h as an optimiser uses it."""
+    """A rule of kernels/optimizers/optimizers.h as an optimiser uses it."""
 
     name: str
     check: Callable[[dict[str, Any]], dict[str, Any]]  # of a group's hyper-parameters

@@ -50,7 +50,7 @@ class ParamGroup(_core.Group, Mapping[str, Any]):
     def _checked(self, values: dict[str, Any]) -> _core._Held:
         """Return what the compiled class holds: the options by name and as the rule takes them, and the other keys."""
         checked = self._check(values)
-        # What the rule takes (kernels/fastopt.h): all numbers in order, both betas apart, and what no group changes.
+        # What the rule takes (kernels/scalars.h): all numbers in order, both betas apart, and what no group changes.
         numbers = [x for v in checked.values() for x in (v if isinstance(v, tuple) else (v,))]
         others = {key: value for key, value in values.items() if key not in checked}
         return checked, (*numbers, *self._fixed), others

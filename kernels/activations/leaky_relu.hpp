@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/stream.hpp"
+#include "activations/activations.h"
 
 namespace {
 

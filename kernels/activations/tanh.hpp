@@ -4,6 +4,7 @@
 #include "core/layers.hpp"
 #include "core/math.hpp"
 #include "core/registers.hpp"
+#include "activations/activations.h"
 
 namespace {
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/math.hpp"
+#include "cem/cem.h"
 #include "random/normal.hpp"
 
 namespace {

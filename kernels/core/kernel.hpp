@@ -3,7 +3,7 @@
 // copy for all instruction sets.
 #pragma once
 
-#include "fastopt.h"
+#include "core/core.h"
 
 #include <stddef.h>
 #if defined(__x86_64__)

@@ -4,6 +4,7 @@
 
 #include "core/layers.hpp"
 #include "masking/dropout.hpp"
+#include "masking/masking.h"
 
 namespace {
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/stream.hpp"
+#include "masking/masking.h"
 #include "random/philox.hpp"
 
 namespace {

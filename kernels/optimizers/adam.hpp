@@ -4,6 +4,7 @@
 // bytes moved per float32 parameter, 8 more for AMSGrad, 8 for the average of weights, 4 for zeroing the gradient.
 #pragma once
 
+#include "optimizers/optimizers.h"
 #include "optimizers/small_states.hpp"
 
 namespace {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "optimizers/optimizer.hpp"
+#include "optimizers/optimizers.h"
 
 namespace {
 

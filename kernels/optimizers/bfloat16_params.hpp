@@ -4,6 +4,7 @@
 
 #include "core/bfloat16.hpp"
 #include "optimizers/adam.hpp"
+#include "optimizers/optimizers.h"
 #include "optimizers/rmsprop.hpp"
 #include "optimizers/sgd.hpp"
 

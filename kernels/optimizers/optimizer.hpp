@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/kernel.hpp"
+#include "optimizers/optimizers.h"
 
 namespace {
 

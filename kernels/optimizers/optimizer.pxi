@@ -6,7 +6,7 @@ cdef enum:
 
 
 cdef class Optimizer(Parameters):
-    """An optimiser's step by a rule of kernels/fastopt.h."""
+    """An optimiser's step by a rule of kernels/optimizers/optimizers.h."""
 
     cdef bint _apart                # the gradients that `parameter.grad` points to overlap none of each other
 

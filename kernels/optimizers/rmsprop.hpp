@@ -3,6 +3,7 @@
 // per element; 20 bytes moved per float32 parameter, 8 more for momentum and 8 for the average of gradients.
 #pragma once
 
+#include "optimizers/optimizers.h"
 #include "optimizers/small_states.hpp"
 
 namespace {

@@ -9,7 +9,7 @@ cdef dict _hyper_names = {rule.removesuffix("_hyper"): names for rule, names in 
 cdef const fastopt_rule* rule_named(str name) except NULL:
     cdef const fastopt_rule* rule = fastopt_find_rule(PyUnicode_AsUTF8(name))
     if rule == NULL:
-        raise ValueError(f"rule: expected one of FASTOPT_RULES in kernels/fastopt.h, got {name!r}")
+        raise ValueError(f"rule: expected one of FASTOPT_RULES in kernels/optimizers/optimizers.h, got {name!r}")
     return rule
 
 

@@ -2,6 +2,7 @@
 // (Sutskever, Martens, Dahl and Hinton, ICML 2013).
 #pragma once
 
+#include "optimizers/optimizers.h"
 #include "optimizers/small_states.hpp"
 
 namespace {

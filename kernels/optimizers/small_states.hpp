@@ -17,6 +17,7 @@
 
 #include "optimizers/bytes_avx512.hpp"
 #include "optimizers/optimizer.hpp"
+#include "optimizers/optimizers.h"
 #include "random/philox.hpp"
 
 namespace {

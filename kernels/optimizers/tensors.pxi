@@ -32,7 +32,7 @@ cdef int by_address(const void* a, const void* b) noexcept nogil:
 
 
 cdef class TensorStep:
-    """A step by a rule of kernels/fastopt.h over torch's parameters, gradients and states.
+    """A step by a rule of kernels/optimizers/optimizers.h over torch's parameters, gradients and states.
 
     The owner is asked for what is rare: `_numbers(group)` when a group has changed: (the rule's numbers, whether to ascend, the
     names of the states in the rule's order, the place of the first of them: 1 without a momentum before the others); `_made(param, name)` for a state that is missing; `_plain(tensors, copies)` for tensors that no kernel

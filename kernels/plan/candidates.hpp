@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cem/cem.hpp"
+#include "plan/plan.h"
 #include "plan/truncated.hpp"
 
 namespace {

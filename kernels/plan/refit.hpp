@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/kernel.hpp"
+#include "plan/plan.h"
 
 namespace {
 

@@ -7,6 +7,7 @@
 
 #include "core/math.hpp"
 #include "core/registers.hpp"
+#include "policy/policy.h"
 
 namespace {
 

@@ -4,6 +4,7 @@
 #include "core/math.hpp"
 #include "core/registers.hpp"
 #include "core/tiles.hpp"
+#include "policy/policy.h"
 #include "policy/ppo.hpp"
 #include "random/normal.hpp"
 

@@ -6,6 +6,7 @@
 #include "core/registers.hpp"
 #include "core/tiles.hpp"
 #include "policy/categorical.hpp"
+#include "policy/policy.h"
 
 namespace {
 

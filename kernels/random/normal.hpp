@@ -9,6 +9,7 @@
 
 #include "core/math.hpp"
 #include "random/philox.hpp"
+#include "random/random.h"
 
 namespace {
 

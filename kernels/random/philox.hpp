@@ -5,6 +5,7 @@
 
 #include "core/kernel.hpp"
 #include "random/below.hpp"
+#include "random/random.h"
 
 namespace {
 

@@ -1,7 +1,8 @@
 """Every kernel of the list, one input through every instruction set and thread count: all outputs agree bit for bit.
 
-What a kernel takes is read from kernels/fastopt.h, whose notes are described at its top: a new kernel is fuzzed without
-a line here. Arrays have their stated size to the byte: the sanitizers of ``make fuzz`` see the element after the last.
+What a kernel takes is read from the notes of its record, which are described at the top of kernels/fastopt.h: a new
+kernel is fuzzed without a line here. Arrays have their stated size to the byte: the sanitizers of ``make fuzz`` see the
+element after the last.
 What was found is found again with its seed and kernel: ``python -m tests.promises.fuzz --seed 7 --only gae``.
 """
 
@@ -26,7 +27,7 @@ import numpy as np
 
 from fastopt import _core
 
-from .notes import FORMATS, HEADER, Field, Header, Record, Unclear, compiled
+from .notes import CONTRACT, FORMATS, Field, Header, Record, Unclear, compiled
 
 THREADS = (2, 2, 3, 3)  # after the whole range and RANGES cuts of it in this thread
 RANGES = 2
@@ -381,7 +382,7 @@ def main() -> None:
         set_callback(say_again)  # a sanitizer ends the process
     counts: collections.Counter[str] = collections.Counter()
     begin = shown = time.monotonic()
-    for name, count in fuzz(kernels, Header(HEADER.read_text()), options.seed, rounds):
+    for name, count in fuzz(kernels, Header(CONTRACT), options.seed, rounds):
         counts[name] += count
         if (now := time.monotonic()) > shown + 1:
             shown = now

@@ -1,6 +1,7 @@
-"""What kernels/fastopt.h says about the records of the kernels: their fields, and the notes behind these.
+"""What the headers of kernels/ say about the records of the kernels: their fields, and the notes behind these.
 
-The forms of notes are described at the top of that file. What they do not say, or say in no known form, is an error.
+The forms of notes are described at the top of kernels/fastopt.h. What they do not say, or say in no known form, is an
+error.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import runpy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HEADER = Path(__file__).parents[2] / "kernels" / "fastopt.h"
+DECLARATIONS = runpy.run_path(str(Path(__file__).parents[2] / "kernels" / "declarations.py"))
+CONTRACT = DECLARATIONS["whole"](Path(__file__).parents[2] / "kernels" / "fastopt.h")
 
 # The types of numbers in records, as struct and NumPy name them.
 FORMATS = {"double": "d", "float": "f", "int": "i", "int64_t": "q"}
@@ -34,12 +36,12 @@ FORMS = {
 
 
 class Unclear(Exception):
-    """fastopt.h does not say enough about a field."""
+    """The headers do not say enough about a field."""
 
 
 class Header:
     def __init__(self, text: str):
-        known = runpy.run_path(str(HEADER.with_name("declarations.py")))["read"](text)
+        known = DECLARATIONS["read"](text)
         self.constants: dict[str, int] = known["constants"]
         self.records: dict[str, list[tuple[str, bool, str, int]]] = known["records"]
         self._notes: dict[tuple[str, str], str] = {}  # of (record, field), and of (record, "") behind its end

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .fuzz import Case, address_of, listed
-from .notes import HEADER, Header, Record
+from .notes import CONTRACT, Header, Record
 
 SEEDS = range(3)
 
@@ -61,7 +61,7 @@ def text(string: str) -> bytes:
 
 
 def main() -> None:
-    header = Header(HEADER.read_text())
+    header = Header(CONTRACT)
     cases = []
     for name, (record, _) in listed().items():
         for number, format in enumerate("fd"):

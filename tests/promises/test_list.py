@@ -46,7 +46,7 @@ def test_the_door_has_the_list_of_the_header():
     spec = importlib.util.spec_from_file_location("declarations", ROOT / "kernels" / "declarations.py")
     declarations = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(declarations)
-    header = declarations.read((ROOT / "kernels" / "fastopt.h").read_text())
+    header = declarations.read(declarations.whole(ROOT / "kernels" / "fastopt.h"))
     assert [kernel[:3] for kernel in _core.kernels()] == header["kernels"]
     with pytest.raises(SystemExit, match="expected a field, got ' int x : 3'"):
         declarations.read("typedef struct { int x : 3; } record;")

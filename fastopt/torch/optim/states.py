@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 256  # FASTOPT_STATE_BLOCK of kernels/fastopt.h
+BLOCK = 256  # FASTOPT_STATE_BLOCK of kernels/optimizers/optimizers.h
 LOWEST_EXPONENT = 32  # of a block
 SIGNED = ("exp_avg", "momentum_buffer")  # the first state of each rule; the others are averages of squares
 WHOLE = ("step", "ema")  # what has its usual form beside states of few bits
