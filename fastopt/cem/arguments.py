@@ -58,8 +58,11 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a search, checked, and with what None means in their places."""
     x0, sigma0, lower, upper = start(given["x0"], given["sigma0"], given["bounds"])
     integrality = whole_dimensions(given["integrality"], x0.shape)
-    if integrality is not None and lower is not None and upper is not None:
-        lower, upper = whole_bounds(lower, upper, integrality)
+    if integrality is not None:
+        sigma0 = np.where(integrality, np.maximum(sigma0, x0.dtype.type(LEAST_WHOLE_SIGMA0)), sigma0)
+        if lower is not None and upper is not None:
+            lower, upper = whole_bounds(lower, upper, integrality)
+            x0 = np.clip(x0, lower, upper)
     covariance = choice("covariance", given["covariance"], "diag", "full")
     weights = choice("weights", given["weights"], "log", "equal")
     noisy = flag("noisy", given["noisy"])
@@ -109,6 +112,7 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 LEAST_WHOLE_STD = 0.3  # with the mean on a whole number one candidate in ten has another
+LEAST_WHOLE_SIGMA0 = 1.0  # it begins well above the floor, at which a search may stop
 
 
 def whole_dimensions(integrality: Any, shape: tuple[int, ...]) -> NDArray[np.bool] | None:

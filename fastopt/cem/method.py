@@ -162,7 +162,7 @@ class CEM:
         self._held = FREE
         self._generation = self._nfev = self._restart = 0
         self._fun = self._fun_mean = self._final_score = math.nan
-        self._x, self._x_mean = settings["x0"].copy(), settings["x0"].copy()
+        self._x, self._x_mean = (self._whole(settings["x0"]).copy() for _ in range(2))
         self._rule: str | None = None
         # Of each generation that is finished; what follows those is left of a call that was broken off.
         self._elites: list[NDArray[np.int64]] = []  # with them a generation can be computed again
@@ -290,8 +290,7 @@ class CEM:
         following = self._floored(following)
         generation, stale, bad = self._generation, self._stale + 1, 0 if len(elites) else self._bad + 1
         nfev = self._nfev + (self._popsize + (fun_mean is not None)) * self._repeats
-        score, x_mean, mean_score = found, self._x_mean, self._fun_mean
-        average = self._average
+        score, x_mean, mean_score, average = found, self._x_mean, self._fun_mean, self._average
         if self._settings["noisy"]:
             average = averaged(average, following.mean, following.stream & 0xFFFFFFFF)
         if fun_mean is not None:
@@ -349,8 +348,7 @@ class CEM:
 
     def _finish_mean(self, score: float) -> None:
         """The final mean was scored on its own, at the end."""
-        d, sign, fun, x = self._final(), self._sign, self._fun, self._x
-        best = self._best_of_restart
+        d, sign, fun, x, best = self._final(), self._sign, self._fun, self._x, self._best_of_restart
         if math.isfinite(score) and not sign * score >= sign * best:
             best = score
             if not sign * score >= sign * fun:
@@ -374,7 +372,7 @@ class CEM:
         elif math.isinf(d.largest_std) or math.isinf(d.largest_mean):
             local = "overflow"
         elif d.largest_std <= self._largest_std_stop or d.largest_std <= self._grain * d.largest_mean:  # nearly never
-            local = self._narrowed(d)
+            local = self._narrowed(d, stale)
         if local is None and s["patience"] is not None and stale >= s["patience"]:
             local = "patience"
         if local is not None:
@@ -389,8 +387,10 @@ class CEM:
                 return "maxfev", begins
         return None, begins
 
-    def _narrowed(self, d: Distribution) -> str | None:
+    def _narrowed(self, d: Distribution, stale: int) -> str | None:
         mean, std = d.mean, d.std
+        if self._floor is not None and stale < 2:  # the std says no more whether the search has arrived
+            return None
         if (std <= self._std_stop).all():
             return "xtol"
         return "resolution" if (std <= np.maximum(self._std_stop, self._grain * np.abs(mean))).all() else None

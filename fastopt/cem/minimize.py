@@ -145,7 +145,8 @@ def minimize_cem(
     integrality : bool or array_like of bool, optional
         Dimensions that take whole numbers alone, as in SciPy's differential evolution: candidates, and the mean where
         it is scored or returned, are rounded there. So that such a dimension does not freeze its std is 0.3 at least,
-        which counts as narrow enough to stop.
+        and at first 1; at 0.3 it counts as narrow enough to stop, if two generations have found nothing better. An
+        `@njit` function is then called from Python, one candidate at a time.
     rng : int, Philox4x32, numpy.random.Generator, ..., optional
         The seed, or where to take it from. None takes fresh entropy.
     workers : int, Executor or map-like callable

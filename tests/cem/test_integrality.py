@@ -44,13 +44,54 @@ def test_it_finds_whole_numbers(options):
 
 
 def test_a_std_that_would_freeze_is_kept_up():
-    """The slope along the other dimension is steep: whole numbers that are nearly equal are chosen late."""
+    """The slope along the other dimension is steep: whole numbers that are nearly equal are chosen late. Each of these
+    seeds ends elsewhere where the std may fall to nothing."""
 
     def late(x):
         return 1e6 * np.square(x[:, 0]) + np.abs(x[:, 1] - 6)
 
-    found = fastopt.minimize_cem(late, [5.0, 0.0], [1.0, 0.4], integrality=[0, 1], vectorized=True, rng=0, patience=200)
-    assert found.x[1] == 6
+    options = {"integrality": [0, 1], "vectorized": True, "weights": "equal", "patience": 200}
+    for seed in (0, 2, 4):
+        assert fastopt.minimize_cem(late, [500.0, 0.0], 1.0, rng=seed, **options).x[1] == 6
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "top", "bounds"), [(1, 2, (0, 2)), (3, 2, (0, 2)), (2, 6, None), (3, 1, (0, 1))]
+)
+@pytest.mark.parametrize("sigma0", [0.1, 0.5, None])
+def test_it_looks_before_it_stops(dimensions, top, bounds, sigma0):
+    """The first std may be as small as that at which a search stops."""
+
+    def below(x):
+        return np.abs(x - top).sum(axis=1)
+
+    for seed in range(10):
+        found = fastopt.minimize_cem(
+            below,
+            np.zeros(dimensions),
+            sigma0,
+            bounds=None if bounds is None else [bounds] * dimensions,
+            integrality=True,
+            vectorized=True,
+            rng=seed,
+        )
+        assert found.x.tolist() == [top] * dimensions
+        assert found.success
+
+
+@pytest.mark.parametrize(("start", "bounds"), [([0.4], [(0.2, 3)]), ([0.25], [(0.125, 1.0)])])
+def test_it_begins_within_the_bounds(start, bounds):
+    """The start is within them, but the whole number next to it, 0, is not."""
+    seen = []
+
+    def watched(x):
+        seen.append(float(x[0]))
+        return seen[-1]
+
+    cem = fastopt.CEM(start, bounds=bounds, integrality=True)
+    assert cem.x == cem.x_mean == cem.candidate(0, cem.popsize) == 1
+    found = fastopt.minimize_cem(watched, start, bounds=bounds, integrality=True, rng=0)
+    assert found.x == found.x_mean == found.fun == min(seen) == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
