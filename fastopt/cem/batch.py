@@ -79,7 +79,9 @@ class Batch:
     def _set_up(self, runs: tuple[Any, ...]) -> None:
         self.runs = runs
         self._held = FREE
-        self._generation = max(run.generation for run in runs)
+        # A tell that was broken off has moved some runs: it is made again by the others.
+        of_all = [run.generation for run in runs]
+        self._generation = min((run.generation for run in runs if run._rule is None), default=max(of_all))
         self._look_who_runs()
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -254,7 +256,10 @@ def takes_problem(fun: Callable[..., Any]) -> bool:
 
 
 def scored(call: Callable[[Array, NDArray[np.int64]], Any], x: Array, problems: NDArray[np.int64], where: str) -> Any:
-    """Return call(x, problems). If it raises, the first problem for which it raises alone is named."""
+    """Return call(x, problems). If it raises, the first problem for which it raises alone is named.
+
+    What is returned is not looked at here: a shape that does not fit says nothing about a problem.
+    """
     try:
         return call(x, problems)
     except Exception as error:

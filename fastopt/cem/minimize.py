@@ -297,18 +297,27 @@ def _minimize_all(batch: Batch, fun: Callable[..., Any], args: Any, vectorized: 
     named = takes_problem(fun)
 
     def call(x: Any, problems: Any) -> Any:
-        return as_scores("fun", fun(x, *args, problem=problems) if named else fun(x, *args), x.shape[:2])
+        return fun(x, *args, problem=problems) if named else fun(x, *args)
+
+    def scores_of(x: Any, problems: Any, where: str) -> Any:
+        return as_scores("fun", scored(call, x, problems, where), x.shape[:2])
 
     for run in batch.runs:
         _begin(run, 1, vectorized)
-    while batch._running:
-        x = batch._drawn(0, batch.popsize + 1)
-        scores = scored(call, x, batch.running, f"generation {batch.generation}")
-        batch._finish(scores, scores[:, -1].tolist())
-    finals = np.stack([run._whole(run._final().mean) for run in batch.runs])
-    means = scored(call, finals[:, None], np.arange(len(finals)), "the final mean")
-    for run, score in zip(batch.runs, means[:, 0].tolist(), strict=True):
-        run._finish_mean(score)
+    try:
+        while batch._running:
+            x = batch._drawn(0, batch.popsize + 1)
+            scores = scores_of(x, batch.running, f"generation {batch.generation}")
+            batch._finish(scores, scores[:, -1].tolist())
+        finals = np.stack([run._whole(run._final().mean) for run in batch.runs])
+        means = scores_of(finals[:, None], np.arange(len(finals)), "the final mean")
+        for run, score in zip(batch.runs, means[:, 0].tolist(), strict=True):
+            run._finish_mean(score)
+    except KeyboardInterrupt:
+        for b in batch._running or range(
+            len(batch.runs)
+        ):  # those that go on; none does while the final means are scored
+            batch.runs[b]._rule = "interrupted"
     return batch.result()
 
 

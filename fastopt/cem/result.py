@@ -148,5 +148,7 @@ def result_of(cem: Any) -> Result:
 def _short(key: str, value: Any) -> str:
     """A value as it is printed: long arrays at their ends, and of history and settings what there is."""
     if key in ("history", "settings"):
-        return f"{{{', '.join(value)}}}"
+        return f"{{{', '.join(value[0] if isinstance(value, list) else value)}}}"
+    if isinstance(value, list):  # of several problems
+        value = np.array(value, object)
     return np.array2string(value, threshold=10, edgeitems=3) if isinstance(value, np.ndarray) else repr(value)

@@ -53,18 +53,24 @@ def test_each_problem_has_the_bits_that_it_has_alone(search, dtype):
         assert_same_bits(together.candidate(1, 2, problem=b), alone.candidate(1, 2))
 
 
-@pytest.mark.parametrize("search", ["log", "equal", "full"])
-def test_the_reference_has_the_same_bits_and_so_have_other_threads(search):
-    def run(module):
-        return module.minimize_cem(
-            distance, np.zeros((5, 3)), 1.0, vectorized=True, rng=3, maxiter=3, **SEARCHES[search]
-        )
+def assert_same_runs(search, *modules_and_threads):
+    runs = []
+    for module, threads in modules_and_threads:
+        options = {"maxiter": 3, **SEARCHES[search]}
+        with fastopt.num_threads(threads):
+            runs.append(module.minimize_cem(distance, np.zeros((5, 3)), 1.0, vectorized=True, rng=3, **options))
+    for name in ("x", "x_mean", "std", "fun"):
+        assert_same_bits(*(run[name] for run in runs), name)
 
-    with fastopt.num_threads(1):
-        one = run(fastopt)
-    for other in (run(fastopt), run(reference)):
-        for name in ("x", "x_mean", "std", "fun"):
-            assert_same_bits(one[name], other[name], name)
+
+@pytest.mark.parametrize("search", ["log", "equal", "full"])
+def test_the_reference_has_the_same_bits(search):
+    assert_same_runs(search, (fastopt, 1), (reference, 1))
+
+
+def test_another_number_of_threads_has_the_same_bits():
+    """Fewer candidates would be no work for a second thread."""
+    assert_same_runs("many", (fastopt, 1), (fastopt, 2))
 
 
 def test_each_stops_by_itself_and_is_asked_for_no_longer():
@@ -109,6 +115,45 @@ def test_an_exception_names_the_problem():
     assert "problem 3" in raised.value.__notes__[0]
 
 
+def test_a_result_of_the_wrong_shape_is_said_of_all_and_fun_is_not_called_again():
+    shapes = []
+
+    def narrow(x, problem):
+        shapes.append(x.shape)
+        return distance(x, problem)[:, :-1]
+
+    with pytest.raises(ValueError, match=r"fun: expected shape \(5, 29\), got \(5, 28\)") as raised:
+        fastopt.minimize_cem(narrow, np.zeros((5, 3)), vectorized=True, popsize=28, rng=0)
+    assert shapes == [(5, 29, 3)]
+    assert not hasattr(raised.value, "__notes__")
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_ctrl_c_returns_the_best_so_far(at_the_end):
+    """It is said of the problems that go on; of all where only the final means were left to score."""
+    calls = []
+
+    def interrupted(x, problem):
+        calls.append(problem)
+        if x.shape[1] == 1 or (len(calls) == 5 and not at_the_end):
+            raise KeyboardInterrupt
+        return distance(x, problem)
+
+    result = fastopt.minimize_cem(
+        interrupted, np.zeros((5, 3)), 1.0, vectorized=True, rng=0, ftarget=[9.0, *[1e-6] * 4]
+    )
+    assert result.status.tolist() == ([8] * 5 if at_the_end else [1, 8, 8, 8, 8])
+    assert result.nit.max() == len(calls) - 1
+    assert (distance(result.x[:, None], np.arange(5))[:, 0] == result.fun).all()
+
+
+def test_a_result_of_several_problems_is_printed():
+    for result in (batch_of(fastopt).result(), fastopt.minimize_cem(distance, np.zeros((5, 3)), vectorized=True)):
+        lines = repr(result).splitlines()
+        assert any("history: {restart, nfev, fun, " in line for line in lines)
+        assert len(lines) < 60
+
+
 def test_a_state_goes_on_with_the_same_bits():
     batch = batch_of(fastopt, maxiter=9)
     for _ in range(4):
@@ -139,10 +184,14 @@ def test_a_tell_that_was_broken_off_is_made_again():
         patch.setattr(type(batch.runs[3]), "_move", interrupted)
         with pytest.raises(KeyboardInterrupt):
             batch.tell(scores)
+    saved = pickle.loads(pickle.dumps(batch))
     assert_same_bits(batch.ask(), other.ask())
     batch.tell(scores)
     other.tell(scores)
     assert_same_bits(batch.ask(), other.ask())
+    saved.tell(distance(saved.ask(), saved.running))
+    assert_same_bits(saved.ask(), other.ask())
+    assert [run.generation for run in saved.runs] == [1] * 5
 
 
 @pytest.mark.parametrize(
