@@ -217,13 +217,16 @@ def plan_refit(
     min_std: float,
     max_std: float,
 ) -> tuple[Array, Array]:
-    """The weighted mean of the candidates, and about it their standard deviation; mean and std move towards them."""
+    """The weighted mean of the candidates, and about it their standard deviation; mean and std move towards them.
+
+    A candidate of weight 0 counts for nothing, also where it is infinite.
+    """
     new_mean, new_std = mean.copy(), std.copy()
     for p, w in enumerate(weights):
         total = float(np.cumsum(w)[-1])
         if not total > 0:
             continue
-        x = candidates[p].reshape(len(w), -1).astype(np.float64)
+        x, w = candidates[p].reshape(len(w), -1).astype(np.float64)[w != 0], w[w != 0]
         m = np.cumsum(w[:, None] * x, axis=0)[-1] / total
         v = np.cumsum(w[:, None] * ((x - m) * (x - m)), axis=0)[-1] / total
         before, wide = mean[p].astype(np.float64), std[p].astype(np.float64)

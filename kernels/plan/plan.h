@@ -38,7 +38,8 @@ typedef struct {
 
 /* m = sum of w x / sum of w;  v = sum of w (x - m)^2 / sum of w, of each dimension, in double and in order
    mean += mean_lr * (m - mean), clipped;  std += std_lr * (sqrt(v) - std), within [min_std, max_std]
-   Where the weights' sum is not above 0 both stay. The range is over problems. */
+   A row of weight 0 counts for nothing, also where it is infinite. Where the weights' sum is not above 0 both stay. The
+   range is over problems. */
 typedef struct {
     void *mean; /* [n, dimensions] */
     void *std; /* [n, dimensions] */

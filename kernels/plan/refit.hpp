@@ -30,6 +30,7 @@ void plan_refit(const plan_refit_args& a, int64_t begin, int64_t end) {
             for (int64_t e = 0; e < a.count; ++e) {
                 const T* x = rows + e * n + from;
                 const double weight = weights[e];
+                if (weight == 0) continue;
                 FASTOPT_INDEPENDENT
                 for (int64_t d = 0; d < size; ++d) centre[d] += weight * static_cast<double>(x[d]);
             }
@@ -37,6 +38,7 @@ void plan_refit(const plan_refit_args& a, int64_t begin, int64_t end) {
             for (int64_t e = 0; e < a.count; ++e) {
                 const T* x = rows + e * n + from;
                 const double weight = weights[e];
+                if (weight == 0) continue;
                 FASTOPT_INDEPENDENT
                 for (int64_t d = 0; d < size; ++d) {
                     const double u = static_cast<double>(x[d]) - centre[d];

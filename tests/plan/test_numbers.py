@@ -29,6 +29,14 @@ def test_coloured_noise_has_its_spectrum_and_variance_1_at_every_horizon(beta):
         assert np.abs(powers - np.diag(powers.diagonal())).max() < 1e-10
 
 
+@pytest.mark.parametrize("kind", [CEMPlanner, reference.CEMPlanner])
+def test_noise_whose_covariance_is_singular_is_refused(kind):
+    for horizon, beta in ((30, 14.0), (8, 1000.0)):
+        with pytest.raises(ValueError, match=rf"noise_beta: expected less with horizon {horizon}, .*, got {beta:g}"):
+            kind(horizon, 1, noise_beta=beta)
+    assert np.isfinite(kind(30, 1, noise_beta=13.5, popsize=20, rng=0).ask()).all()
+
+
 def test_the_factor_has_the_bits_of_its_definition():
     for horizon, beta in ((1, 2.0), (2, 1.0), (13, 2.5), (30, 4.0), (64, 0.25)):
         assert_same_bits(_core.plan_noise_factor(horizon, beta), reference.plan_noise_factor(horizon, beta))
@@ -117,6 +125,27 @@ def test_the_refit_is_the_weighted_mean_and_deviation(rule):
     np.testing.assert_allclose(planner.mean, mean + 0.75 * (m - mean), rtol=1e-13)
     wanted = np.clip(std + np.array([0.25, 1.0]) * (np.sqrt(v) - std), 0.02, 0.6)
     np.testing.assert_allclose(planner.std, wanted, rtol=1e-13)
+
+
+def test_candidates_without_weight_count_for_nothing_also_where_they_are_infinite():
+    x = np.random.default_rng(0).normal(size=(2, 6, 100))
+    weights = np.array([[0.0, 1, 2, 0, 0.5, 0], [3, 0, 0, 1, 1, 0]])
+    rest = np.zeros((2, 100)), np.ones((2, 100)), None, None, np.ones(100), np.ones(100), 0.0, np.inf
+    wanted = _core.plan_refit(x, weights, *rest)
+    assert np.isfinite(wanted).all()
+    x[weights == 0] = np.inf
+    x[0, 0] = np.nan
+    for refit in (_core.plan_refit, reference.plan_refit):
+        for a, b in zip(refit(x, weights, *rest), wanted, strict=True):
+            assert_same_bits(a, b)
+
+
+def test_mppi_of_candidates_beyond_their_type():
+    planner = CEMPlanner(5, 2, sigma0=2e38, rule="mppi", temperature=10.0, popsize=50, rng=0)
+    x = planner.ask().astype(np.float64)
+    planner.tell(np.abs(x).max(axis=(1, 2)) / 1e38)
+    assert np.isinf(x).any()
+    assert np.isfinite(planner.mean).all()
 
 
 def test_fewer_than_two_finite_costs_leave_the_distribution():
