@@ -98,12 +98,7 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
         "patience": None if patience is None else integer("patience", patience, 1, 2**63),
         "restarts": integer("restarts", given["restarts"], 0, 2**10),
     }
-    popsize, elites = settings["popsize"], number_of_elites(settings["popsize"], settings["elite_frac"])
-    if elites >= popsize:
-        raise ValueError(
-            f"popsize: expected more candidates than elites, got {popsize}, of which {elites} are elites "
-            f"(elite_frac {settings['elite_frac']:g}): nothing is selected"
-        )
+    refuse_all_elites(settings["popsize"], settings["elite_frac"])
     if weights == "log" and settings["refit_about"] == "new_mean":
         raise ValueError("refit_about: expected 'old_mean' with weights='log', got 'new_mean', which needs 'equal'")
     if maxfev is not None and maxfev < settings["popsize"]:
@@ -156,6 +151,15 @@ def in_whole_numbers(x: Array, integrality: NDArray[np.bool] | None) -> Array:
 
 def number_of_elites(popsize: int, elite_frac: float) -> int:
     return min(popsize, max(2, round(elite_frac * popsize)))
+
+
+def refuse_all_elites(popsize: int, elite_frac: float) -> None:
+    elites = number_of_elites(popsize, elite_frac)
+    if elites >= popsize:
+        raise ValueError(
+            f"popsize: expected more candidates than elites, got {popsize}, of which {elites} are elites "
+            f"(elite_frac {elite_frac:g}): nothing is selected"
+        )
 
 
 @in_default_float_mode
@@ -240,12 +244,16 @@ def start(x0: Any, sigma0: Any, bounds: Any) -> tuple[Array, Array, Array | None
             raise ValueError(f"sigma0: expected finite numbers > 0 in {x.dtype}, got {sigma0!r}")
     if lower is None or upper is None:
         return x, sigma, None, None
-    # A bound is rounded inwards: no candidate may lie outside by a rounding.
-    with np.errstate(over="ignore"):
-        low, high = lower.astype(x.dtype), upper.astype(x.dtype)
-    low = np.where(low < lower, np.nextafter(low, x.dtype.type(np.inf)), low)
-    high = np.where(high > upper, np.nextafter(high, x.dtype.type(-np.inf)), high)
+    low, high = rounded_inwards(lower, upper, x.dtype)
     return np.minimum(np.maximum(x, low), high), sigma, low, high
+
+
+def rounded_inwards(lower: Array, upper: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return bounds of float64 in a dtype: no candidate may lie outside by a rounding."""
+    with np.errstate(over="ignore"):
+        low, high = lower.astype(dtype), upper.astype(dtype)
+    low = np.where(low < lower, np.nextafter(low, dtype.type(np.inf)), low)
+    return low, np.where(high > upper, np.nextafter(high, dtype.type(-np.inf)), high)
 
 
 def both_bounds(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

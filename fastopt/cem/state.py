@@ -62,9 +62,7 @@ def _distribution(d: Any) -> dict[str, Array]:
 def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Mapping[str, int]) -> None:
     """Set up a new object with the state that `saved` returned, all of it checked, and with other limits; `arguments`
     are those of a search."""
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state: expected what to_dict() returned, got {type(state).__name__}")
-    entries = _Entries(state)
+    entries = Entries(state)
     entries.integer("format", FORMAT, FORMAT + 1)
     dtype = np.dtype(entries.text("dtype", "float32", "float64"))
     given: dict[str, Any] = dict.fromkeys(arguments)
@@ -81,10 +79,10 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
         first, within = given["extra_std"]
         given["extra_std"] = float(first), int(within)
     for name in ("x0", "sigma0"):
-        given[name] = entries.array(f"settings/{name}", dtype, None)
+        given[name] = entries.array(f"settings/{name}", dtype, (None,))
     settings = checked_settings({**given, **limits})
     n = settings["x0"].size
-    scores = entries.array("scores", np.dtype(np.float64), None)
+    scores = entries.array("scores", np.dtype(np.float64), (None,))
     if scores.size < settings["popsize"]:  # said before memory is asked for by it
         raise ValueError(f"state['scores']: expected popsize, {settings['popsize']}, or more, got {scores.size}")
     source, stream = entries.array("rng", np.dtype(np.uint64), (2,)).tolist()
@@ -92,7 +90,7 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
     cem._repeats = entries.integer("repeats", 1, 2**20 + 1)
     cem._reserve = entries.integer("reserve", 0, 2**20 + 1)
     generation = entries.integer("generation", 0, 2**62)
-    begun = entries.array("begun", np.dtype(np.int64), None).tolist()
+    begun = entries.array("begun", np.dtype(np.int64), (None,)).tolist()
     rising = all(a < b for a, b in itertools.pairwise(begun))
     if not begun or begun[0] != 0 or not rising or begun[-1] > generation or len(begun) > settings["restarts"] + 1:
         raise ValueError(f"state['begun']: expected rising numbers from 0 to at most {generation}, got {begun}")
@@ -127,10 +125,12 @@ def restore(cem: Any, state: Mapping[str, Any], arguments: list[str], limits: Ma
         cem._rule = None
 
 
-class _Entries:
+class Entries:
     """A saved state's entries, each taken in the kind that it has; a file's are all arrays, JSON's all lists."""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected what to_dict() returned, got {type(state).__name__}")
         self._state = state
         self._left = set(state)
 
@@ -156,15 +156,24 @@ class _Entries:
             raise ValueError(f"state[{key!r}]: expected one of {', '.join(allowed)}, got {value!r}")
         return str(value)
 
-    def array(self, key: str, dtype: np.dtype[Any], shape: tuple[int, ...] | None) -> Array:
-        """A copy; the values must be those of the dtype."""
-        value = np.asarray(self.plain(key))
+    def array(self, key: str, dtype: np.dtype[Any], shape: tuple[int | None, ...]) -> Array:
+        """A copy, where `shape` says None of any length; the values must be those of the dtype."""
+        given = self.plain(key)
+        value = np.asarray(given)
+        if isinstance(given, list):  # JSON's
+            if dtype == np.uint64 and all(type(number) is int and 0 <= number < 2**64 for number in given):
+                value = np.array(given, dtype)  # NumPy makes floats of numbers on both sides of 2**63
+            if not value.size and value.ndim < len(shape) and not all(shape):
+                value = value.reshape([length or 0 for length in shape])  # [] is of every shape without elements
         kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
         if value.dtype.kind not in kinds and value.size:
             raise TypeError(f"state[{key!r}]: expected {dtype}, got {value.dtype}")
-        if (shape is not None and value.shape != shape) or (shape is None and value.ndim != 1):
-            raise ValueError(f"state[{key!r}]: expected shape {shape or '(n,)'}, got {value.shape}")
-        return np.array(value, dtype, order="C")
+        if value.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True)):
+            raise ValueError(f"state[{key!r}]: expected shape {shape}, got {value.shape}")
+        found = np.array(value, dtype, order="C")
+        if dtype.kind in "iu" and (found != value).any():
+            raise ValueError(f"state[{key!r}]: expected {dtype}, got numbers outside of its range")
+        return found
 
     def all_taken(self) -> None:
         if self._left:

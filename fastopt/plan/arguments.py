@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt._checks import finite_number, flag, integer
-from fastopt.cem.arguments import both_bounds, choice, number_of_elites
+from fastopt.cem.arguments import both_bounds, choice, number_of_elites, refuse_all_elites, rounded_inwards
 
 Array = NDArray[Any]
 RULES = "elites", "softmax", "mppi"
@@ -21,10 +21,14 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
     horizon = integer("horizon", given["horizon"], 1, 2**31)
     actions = integer("actions", given["actions"], 1, 2**31 // horizon + 1)
     batch = given["batch"]
-    dtype = np.dtype(given["dtype"])
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype}")
+    try:
+        dtype = np.dtype(given["dtype"])
+    except TypeError:
+        dtype = None
+    if given["dtype"] is None or dtype not in (np.float32, np.float64):  # None would be float64
+        raise TypeError(f"dtype: expected float32 or float64, got {given['dtype']!r}")
     lower, upper = _bounds(given["bounds"], actions, dtype)
+    is_infinite = isinstance(given["max_std"], float | np.floating) and given["max_std"] == np.inf
     settings: dict[str, Any] = {
         "horizon": horizon,
         "actions": actions,
@@ -38,8 +42,8 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
         "temperature": finite_number("temperature", given["temperature"], above=0),
         "adapt_std": flag("adapt_std", given["adapt_std"]),
         **{name: _rates(name, given[name], horizon, actions) for name in ("mean_lr", "std_lr")},
-        "min_std": finite_number("min_std", given["min_std"], 0),
-        "max_std": float("inf") if given["max_std"] == np.inf else finite_number("max_std", given["max_std"], above=0),
+        "min_std": finite_number("min_std", given["min_std"], 0, most=float(np.finfo(dtype).max)),
+        "max_std": float("inf") if is_infinite else finite_number("max_std", given["max_std"], above=0),
         "noise_beta": finite_number("noise_beta", given["noise_beta"], 0),
         "keep_frac": finite_number("keep_frac", given["keep_frac"], 0, most=1),
         "decay": finite_number("decay", given["decay"], 1),
@@ -48,12 +52,8 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
         "dtype": str(dtype),
         "tensors": choice("tensors", given["tensors"], "numpy", "torch"),
     }
-    popsize, elites = settings["popsize"], number_of_elites(settings["popsize"], settings["elite_frac"])
-    if elites >= popsize and settings["rule"] != "mppi":
-        raise ValueError(
-            f"popsize: expected more candidates than elites, got {popsize}, of which {elites} are elites "
-            f"(elite_frac {settings['elite_frac']:g}): nothing is selected"
-        )
+    if settings["rule"] != "mppi":
+        refuse_all_elites(settings["popsize"], settings["elite_frac"])
     if settings["min_std"] > settings["max_std"]:
         raise ValueError(f"max_std: expected at least min_std, {settings['min_std']:g}, got {settings['max_std']:g}")
     if settings["truncated"] and settings["bounds"] is None:
@@ -89,10 +89,7 @@ def _bounds(bounds: Any, actions: int, dtype: np.dtype[Any]) -> tuple[Array | No
     if lower.size not in (1, actions):
         raise ValueError(f"bounds: expected {actions} pairs, one for each action, or one for all, got {lower.size}")
     lower, upper = (np.broadcast_to(b, (actions,)) for b in (lower, upper))
-    with np.errstate(over="ignore"):
-        low, high = lower.astype(dtype), upper.astype(dtype)
-    low = np.where(low < lower, np.nextafter(low, dtype.type(np.inf)), low)
-    high = np.where(high > upper, np.nextafter(high, dtype.type(-np.inf)), high)
+    low, high = rounded_inwards(lower, upper, dtype)
     if not (low <= high).all():
         raise ValueError(f"bounds: expected a number of {dtype} between the two, got {bounds!r}")
     return low, high
@@ -103,33 +100,32 @@ def _sigma(
 ) -> Array:
     """The first std, (horizon, actions). None: half of the width where there are two finite bounds, else 1."""
     if sigma0 is None:
-        sigma = np.ones(actions)
+        sigma: Any = np.ones(actions)
         if lower is not None and upper is not None:
             with np.errstate(over="ignore", invalid="ignore"):
                 width = upper.astype(np.float64) - lower.astype(np.float64)
                 sigma = np.where(np.isfinite(width) & (width > 0), width / 2, 1.0)
     else:
-        sigma = np.asarray(sigma0, np.float64)
-    try:
-        sigma = np.broadcast_to(sigma, (horizon, actions))
-    except ValueError:
-        raise ValueError(
-            f"sigma0: expected a number, {actions} numbers or shape {(horizon, actions)}, got {np.shape(sigma0)}"
-        ) from None
+        sigma = sigma0
     with np.errstate(over="ignore", under="ignore"):
-        found = np.ascontiguousarray(sigma.astype(dtype))
+        found = _for_each("sigma0", sigma, horizon, actions).astype(dtype)
     if not (np.isfinite(found) & (found > 0)).all():
         raise ValueError(f"sigma0: expected finite numbers > 0 in {dtype}, got {sigma0!r}")
     return found
 
 
 def _rates(name: str, rate: Any, horizon: int, actions: int) -> NDArray[np.float64]:
-    try:
-        rates = np.broadcast_to(np.asarray(rate, np.float64), (horizon, actions)).copy()
-    except ValueError:
-        raise ValueError(
-            f"{name}: expected a number, {actions} numbers or shape {(horizon, actions)}, got {np.shape(rate)}"
-        ) from None
+    rates = _for_each(name, rate, horizon, actions)
     if not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError(f"{name}: expected numbers within 0 and 1, got {rate!r}")
     return rates
+
+
+def _for_each(name: str, value: Any, horizon: int, actions: int) -> NDArray[np.float64]:
+    """A number, or one of each action, at each step: (horizon, actions)."""
+    try:
+        return np.broadcast_to(np.asarray(value, np.float64), (horizon, actions)).copy()
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}: expected a number, {actions} numbers or shape {(horizon, actions)}, got {value!r}"
+        ) from None

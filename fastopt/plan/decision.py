@@ -26,7 +26,7 @@ class Decision(NamedTuple):
     stds: tuple[Array, ...]
     stored: tuple[Array, ...]  # (B, rows, horizon, actions): kept elites, then proposals
     running: tuple[NDArray[np.int64], ...]  # problems that have not stopped
-    unseen: frozenset[int]  # problems that had no finite cost yet
+    unseen: frozenset[int]  # problems that no cost has moved yet
     made: Array | None = None  # the first actions, (B, actions), when all is told
 
 
@@ -59,7 +59,13 @@ class Search:
         self.kept = max(1, round(settings["keep_frac"] * self.elites)) if settings["keep_frac"] > 0 else 0
         self.factor = None
         if settings["noise_beta"] > 0:
-            self.factor = self.noise_factor(horizon, settings["noise_beta"]).astype(dtype)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # in the reference's
+                self.factor = self.noise_factor(horizon, settings["noise_beta"]).astype(dtype)
+            if not np.isfinite(self.factor).all():
+                raise ValueError(
+                    f"noise_beta: expected less with horizon {horizon}, at which the covariance of noise so smooth is "
+                    f"singular in float64, got {settings['noise_beta']:g}"
+                )
         self.grain = float(np.finfo(dtype).eps)
 
     def begun(self, number: int) -> Decision:
@@ -132,21 +138,23 @@ class Search:
         )
         return found
 
-    def told(self, d: Decision, costs: NDArray[np.float64]) -> Decision:
-        """The decision after one more iteration."""
+    def told(self, d: Decision, costs: NDArray[np.float64], x: Array | None = None) -> Decision:
+        """The decision after one more iteration. `x` are its candidates, if all of them weigh and they are there."""
         s, running = self.settings, d.running[-1]
         rows, weights, best = self.weigh(costs, self.elites, RULES.index(s["rule"]), s["temperature"])
-        x = self.drawn(d, rows)
+        x = self.drawn(d, rows) if x is None else x
         whole = len(running) == len(self.seeds)
         mean, std = (v[-1] if whole else v[-1][running] for v in (d.means, d.stds))
         limits = self.lower, self.upper, self.mean_lr, self.std_lr, s["min_std"], s["max_std"]
         moved = self.refit(x, weights, mean, std, *limits)
         stored = d.stored[-1]
         if self.kept:
-            found = weights[:, 0] > 0
+            # Beyond the finite costs there are no elites; with fewer than two nothing changes.
+            finite = np.isfinite(costs).sum(axis=1)
+            problem, k = np.nonzero((np.arange(self.kept) < finite[:, None]) & (finite[:, None] >= 2))
             stored = stored.copy()
-            stored[running[found], : self.kept] = x[found, : self.kept]
-        unseen = d.unseen.difference(running[best >= 0].tolist()) if d.unseen else d.unseen
+            stored[running[problem], k] = x[problem, k]
+        unseen = d.unseen.difference(running[weights.any(axis=1)].tolist()) if d.unseen else d.unseen
         still = running
         if moved[1].item(0) <= self.grain * abs(moved[0].item(0)) or len(running) > 1:  # for speed alone
             narrow = (moved[1] <= self.grain * np.abs(moved[0])).all(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,10 +15,12 @@ from fastopt._checks import FREE, alone, integer
 from fastopt.cem.arguments import in_default_float_mode
 from fastopt.cem.batch import as_scores, scored, spawned
 from fastopt.plan.arguments import checked_settings
-from fastopt.plan.decision import Decision, Search
-from fastopt.plan.state import restored
+from fastopt.plan.decision import Search
+from fastopt.plan.state import restore
 
 Array = NDArray[Any]
+
+OWN = "_search", "_held", "_fresh", "_decision"  # what a planner has
 
 
 class CEMPlanner:
@@ -66,7 +69,8 @@ class CEMPlanner:
         Limits of the refitted std.
     noise_beta : float
         Noise whose power falls as 1 / f**noise_beta along the horizon, of variance 1 at each step: 0 is white, 2 to 4
-        smooth (iCEM: Pinneri et al., CoRL 2020). At most 512 steps.
+        smooth (iCEM: Pinneri et al., CoRL 2020). At most 512 steps; refused where its covariance is singular in float64
+        (14 at 30 steps).
     keep_frac : float
         Share of the elites that are candidates again in the next iteration, and, one step on, in the next decision, the
         last action drawn anew; at a start they are all drawn. (iCEM: 0.3.)
@@ -223,7 +227,7 @@ class CEMPlanner:
             ``cost(candidates)`` returns the costs, (N,), of candidates, (N, horizon, actions). With a batch it is
             ``cost(candidates, problem=...)`` of (R, N, horizon, actions), where the array `problem` has the numbers of
             the R problems that go on, and returns (R, N). It may be a function that Numba has compiled. NaN and
-            infinite costs rank last; a problem that has no others keeps its plan, and is named by a warning.
+            infinite costs rank last; a problem with fewer than two others keeps its plan, and is named by a warning.
         inject : array_like, optional
             Proposals, (K, horizon, actions), or with a batch (B, K, horizon, actions): candidates besides those drawn,
             in each iteration of this decision.
@@ -243,35 +247,36 @@ class CEMPlanner:
         d = self._decision if self._decision.made is None else self._search.following(self._decision, self._fresh)
         if inject is not None:
             d = self._search.joined(d, inject)
+        all_weigh = self._search.settings["rule"] == "mppi"
         while d.made is None:
             where = f"decision {d.number}, iteration {d.iteration}"
-            costs = scored(
-                lambda x, problems: self._costs(cost, x, problems), self._search.drawn(d), d.running[-1], where
-            )
-            d = self._search.told(d, costs)
+            x, problems = self._search.drawn(d), d.running[-1]
+            given = x.copy() if all_weigh else x  # what the cost writes into it changes nothing
+            values = scored(lambda x, problems: self._called(cost, x, problems), given, problems, where)
+            shape = x.shape[:2]
+            costs = as_scores("cost", values, shape[1:] if self._search.settings["batch"] is None else shape)
+            d = self._search.told(d, costs.reshape(shape), x if all_weigh else None)
         if d.number != self._decision.number:
             self._fresh = np.zeros(len(self._search.seeds), np.bool)
         self._decision = d
         if d.unseen:
             which = "" if self._search.settings["batch"] is None else f" of problems {sorted(d.unseen)}"
             warnings.warn(
-                f"cost: expected finite costs, got none in decision {d.number}{which}; the plan stays as it was",
+                f"cost: expected at least two finite costs, got fewer in decision {d.number}{which}; the plan stays as "
+                "it was",
                 RuntimeWarning,
                 stacklevel=3,
             )
         return self.action
 
-    def _costs(self, cost: Callable[..., Any], x: Array, problems: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _called(self, cost: Callable[..., Any], x: Array, problems: NDArray[np.int64]) -> Any:
         given: Any = x if self._search.settings["batch"] is not None else x[0]
         if self._search.settings["tensors"] == "torch":
             from torch import from_numpy
 
             given = from_numpy(given)
         values = cost(given) if self._search.settings["batch"] is None else cost(given, problem=problems)
-        if hasattr(values, "detach"):
-            values = values.detach().cpu().numpy()
-        expected = x.shape[1:2] if self._search.settings["batch"] is None else x.shape[:2]
-        return as_scores("cost", values, expected).reshape(x.shape[:2])
+        return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
     @alone
     def ask(self, *, inject: Any = None) -> Array:
@@ -321,10 +326,16 @@ class CEMPlanner:
 
         Random numbers go on: a decision that was begun by all is given up, and the next one begins. Single problems can
         be reset between decisions.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `problems` are no numbers of problems.
+        RuntimeError
+            If single problems are to be reset within a decision.
         """
-        fresh = np.zeros(len(self._search.seeds), np.bool)
-        fresh[slice(None) if problems is None else np.asarray(problems)] = True
-        fresh |= self._fresh
+        fresh = self._fresh.copy()
+        fresh[slice(None) if problems is None else self._numbers(problems)] = True
         d = self._decision
         if d.made is not None:
             self._fresh = fresh
@@ -337,6 +348,14 @@ class CEMPlanner:
                 f"reset: expected the decision to be made first, or problems=None, which gives it up; iteration "
                 f"{d.iteration} of {self._search.settings['iterations']} is under way"
             )
+
+    def _numbers(self, problems: Any) -> NDArray[np.int64]:
+        found, count = np.asarray(problems), len(self._search.seeds)
+        if found.size and found.dtype.kind not in "iu":  # a mask would be one of numbers 0 and 1
+            raise TypeError(f"problems: expected their numbers, ints, or None for all, got {problems!r}")
+        if not ((found >= 0) & (found < count)).all():
+            raise ValueError(f"problems: expected numbers from 0 to {count - 1}, got {problems!r}")
+        return found.astype(np.int64)
 
     # ---- what was ----------------------------------------------------------------------------------------------------
 
@@ -371,7 +390,7 @@ class CEMPlanner:
     def to_dict(self) -> dict[str, Any]:
         """Return the state: a flat dict of arrays, plain numbers and texts; see :meth:`from_dict`.
 
-        ``np.savez(file, **state)`` stores it.
+        ``np.savez(file, **state)`` stores it, and so does ``json.dumps(state, default=np.ndarray.tolist)``.
         """
         d = self._decision
         settings = {f"settings/{name}": value for name, value in self.settings.items() if value is not None}
@@ -394,6 +413,16 @@ class CEMPlanner:
     def from_dict(cls, state: Mapping[str, Any]) -> CEMPlanner:
         """Return a planner that goes on where :meth:`to_dict` was called, with the same bits.
 
+        Parameters
+        ----------
+        state : mapping
+            What :meth:`to_dict` returned, also by way of an npz or a JSON file.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an entry is missing, unknown, or not what a planner can have there.
+
         Examples
         --------
         >>> import fastopt.plan
@@ -402,13 +431,17 @@ class CEMPlanner:
         >>> bool((same.ask() == planner.ask()).all())
         True
         """
-        return restored(cls, state, Decision)
+        self = cls.__new__(cls)
+        restore(self, state, _ARGUMENTS)
+        return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.to_dict()
+    def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        state = self.to_dict()
+        return state, {name: value for name, value in vars(self).items() if name not in OWN}  # a subclass's
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(restored(type(self), state, Decision).__dict__)
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        restore(self, state[0], _ARGUMENTS)
+        vars(self).update(state[1])
 
     def __repr__(self) -> str:
         s, d = self._search.settings, self._decision
@@ -416,3 +449,6 @@ class CEMPlanner:
             f"CEMPlanner(horizon={s['horizon']}, actions={s['actions']}, batch={s['batch']}, rule={s['rule']!r}, "
             f"decision={d.number}, iteration={d.iteration})"
         )
+
+
+_ARGUMENTS = [name for name in inspect.signature(CEMPlanner).parameters if name != "rng"]

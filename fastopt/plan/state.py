@@ -2,69 +2,62 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt._checks import integer
+from fastopt.cem.state import Entries
 from fastopt.plan.arguments import checked_settings
+from fastopt.plan.decision import Decision
 
 Array = NDArray[Any]
 MAY_BE_NONE = "batch", "bounds"
 
 
-def restored(cls: Any, state: Mapping[str, Any], decision: Callable[..., Any]) -> Any:
-    """A planner of this class with the state that `to_dict` returned, all of it checked."""
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state: expected what to_dict() returned, got {type(state).__name__}")
-    left = dict(state)
-
-    def plain(key: str) -> Any:
-        if key not in left:
-            raise ValueError(f"state: expected the keys of to_dict(), got none {key!r}")
-        value = left.pop(key)
-        return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
-
-    def array(key: str, dtype: Any, *shape: int | None) -> Array:
-        value, wanted = np.asarray(plain(key)), np.dtype(dtype)
-        fits = value.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, value.shape, strict=True))
-        if not fits or (
-            value.dtype.kind != wanted.kind and value.size and {value.dtype.kind, wanted.kind} != {"i", "u"}
-        ):
-            raise ValueError(f"state[{key!r}]: expected {wanted} of shape {shape}, got {value.dtype} of {value.shape}")
-        return np.array(value, wanted, order="C")
-
-    integer("state['format']", plain("format"), 1, 2)
-    names = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "rng")]
+def restore(planner: Any, state: Mapping[str, Any], arguments: list[str]) -> None:
+    """Set up a new object with the state that `to_dict` returned, all of it checked; `arguments` are a planner's."""
+    entries = Entries(state)
+    entries.integer("format", 1, 2)
     given = {
-        name: plain(f"settings/{name}") if f"settings/{name}" in left or name not in MAY_BE_NONE else None
-        for name in names
+        name: None if name in MAY_BE_NONE and f"settings/{name}" not in state else entries.plain(f"settings/{name}")
+        for name in arguments
     }
     settings = checked_settings(given)
-    n, dtype = settings["horizon"] * settings["actions"], settings["dtype"]
+    dtype, sizes, bounds = np.dtype(settings["dtype"]), (settings["horizon"], settings["actions"]), settings["bounds"]
     count = 1 if settings["batch"] is None else settings["batch"]
-    self = cls.__new__(cls)
-    self._set_up(settings, array("seeds", np.uint64, count))
-    self._fresh = array("fresh", np.bool, count)
-    number = integer("state['decision']", plain("decision"), 0, 2**40)
-    iteration = integer("state['iteration']", plain("iteration"), 0, settings["iterations"] + 1)
-    means, stds = (array(name, dtype, iteration + 1, count, n) for name in ("means", "stds"))
-    if not (stds >= 0).all():
-        raise ValueError("state['stds']: expected no negative numbers and no NaN")
-    sizes = settings["horizon"], settings["actions"]
-    stored = tuple(array(f"stored/{k}", dtype, count, None, *sizes) for k in range(iteration + 1))
-    if any(rows.shape[1] < self._search.kept for rows in stored):
-        raise ValueError(f"state['stored/0']: expected {self._search.kept} kept elites or more of each problem")
-    running = array("running", np.bool, iteration + 1, count)
-    unseen = frozenset(array("unseen", np.int64, None).tolist())
-    made = array("made", dtype, count, settings["actions"]) if "made" in left else None
-    if made is None and (iteration == settings["iterations"] or not running[-1].any()):
-        raise ValueError("state: expected the key 'made' of a decision that is made, got none")
-    if left:
-        raise ValueError(f"state: expected the keys of to_dict(), got {', '.join(map(repr, sorted(left)))}")
+    planner._set_up(settings, entries.array("seeds", np.dtype(np.uint64), (count,)))
+    planner._fresh = entries.array("fresh", np.dtype(np.bool), (count,))
+    kept = planner._search.kept
+    number = entries.integer("decision", 0, 2**40)
+    iteration = entries.integer("iteration", 0, settings["iterations"] + 1)
+
+    def plans(key: str, *shape: int | None) -> Array:
+        x = entries.array(key, dtype, shape)
+        of_actions = x.reshape(-1, sizes[1])
+        within = bounds is None or ((bounds[:, 0] <= of_actions) & (of_actions <= bounds[:, 1])).all()
+        if not within or not np.isfinite(x).all():
+            raise ValueError(f"state[{key!r}]: expected finite numbers within the bounds, got others")
+        return x
+
+    means = plans("means", iteration + 1, count, sizes[0] * sizes[1])
+    stds = entries.array("stds", dtype, means.shape)
+    if not (np.isfinite(stds) & (stds >= 0)).all():
+        raise ValueError("state['stds']: expected finite numbers >= 0, got others")
+    stored = tuple(plans(f"stored/{k}", count, None, *sizes) for k in range(iteration + 1))
+    if any(rows.shape[1] < kept for rows in stored):
+        raise ValueError(f"state['stored/0']: expected {kept} kept elites or more of each problem")
+    running = entries.array("running", np.dtype(np.bool), (iteration + 1, count))
+    if not running[0].all() or (running[1:] & ~running[:-1]).any():
+        raise ValueError("state['running']: expected all problems at first, and none again that has stopped")
+    unseen = entries.array("unseen", np.dtype(np.int64), (None,))
+    if not ((unseen >= 0) & (unseen < count)).all():
+        raise ValueError(f"state['unseen']: expected numbers from 0 to {count - 1}, got {unseen}")
+    is_made = iteration == settings["iterations"] or not running[-1].any()
+    made = plans("made", count, sizes[1]) if is_made else None
+    entries.all_taken()
     problems = tuple(np.flatnonzero(row) for row in running)
-    self._decision = decision(number, iteration, tuple(means), tuple(stds), stored, problems, unseen, made)
-    return self
+    planner._decision = Decision(
+        number, iteration, tuple(means), tuple(stds), stored, problems, frozenset(unseen.tolist()), made
+    )

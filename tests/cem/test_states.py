@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import fractions
 import inspect
+import json
 import pickle
 import random
 import re
@@ -54,6 +55,7 @@ WRONG = {
     "rule": {"rule": "because"},
     "seed": {"seed": 2**64},
     "mean of text": {"mean": np.array(["a", "b", "c"])},
+    "rng below": {"rng": np.array([-1, 0])},
 }
 
 
@@ -64,6 +66,23 @@ def test_a_state_that_cannot_be_is_refused(change):
         state[key] = value(state[key]) if callable(value) else value
     with pytest.raises((TypeError, ValueError), match="expected"):
         fastopt.CEM.from_dict(state)
+
+
+@pytest.mark.parametrize("generations", [0, 3])
+@pytest.mark.parametrize("x0", [np.zeros(3), np.zeros((2, 3))], ids=["one", "batch"])
+def test_a_state_comes_back_from_a_file(tmp_path, x0, generations):
+    """Empty arrays and integers above 2**63 too, of which JSON has neither shapes nor types."""
+    for rng in (2**63 + 7, 0):
+        cem = fastopt.CEM(x0, 1.0, covariance="full", extra_std=(0.5, 3), ftarget=-1.0, rng=rng)
+        for _ in range(generations):
+            cem.tell(np.square(cem.ask()).sum(axis=-1))
+        np.savez(tmp_path / "state.npz", **cem.to_dict())
+        with np.load(tmp_path / "state.npz") as file:
+            others = [dict(file), json.loads(json.dumps(cem.to_dict(), default=np.ndarray.tolist))]
+        for other in (fastopt.CEM.from_dict(state) for state in others):
+            assert other.to_dict().keys() == cem.to_dict().keys()
+            for key, value in cem.to_dict().items():
+                assert_same_bits(np.asarray(other.to_dict()[key]), np.asarray(value), key)
 
 
 def test_every_entry_is_needed():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
+import random
 import warnings
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 import fastopt
 from fastopt.plan import CEMPlanner
+from fastopt.plan.decision import Search
 from fastopt.reference.plan import CEMPlanner as ReferencePlanner
 
 from ..support import DTYPES, assert_same_bits
@@ -51,7 +54,7 @@ def test_every_shape_has_the_bits_of_the_reference(name, horizon, actions):
 
 
 @pytest.mark.parametrize("name", PLANNERS)
-def test_a_batch_has_the_bits_of_each_problem_alone_on_any_number_of_threads(name):
+def test_a_batch_has_the_bits_of_each_problem_alone(name):
     weights = np.array([1.0, 2.0, 0.5])
 
     def costs(x, problem):
@@ -61,18 +64,28 @@ def test_a_batch_has_the_bits_of_each_problem_alone_on_any_number_of_threads(nam
     for b, planner in enumerate(alone):
         for _ in range(3):
             planner.plan(lambda x, b=b: costs(x[None], np.array([b]))[0])
+    batch = made(name=name, rng=fastopt.Philox4x32(5), batch=3)
+    for _ in range(3):
+        action = batch.plan(costs)
+    assert action.shape == (3, 2)
+    for b, planner in enumerate(alone):
+        assert_same_bits(action[b], planner.action)
+        assert_same_bits(batch.mean[b], planner.mean)
+        assert_same_bits(batch.std[b], planner.std)
+        assert_same_bits(batch.candidate(1, 3, problem=b), planner.candidate(1, 3))
+        assert batch.seed[b] == planner.seed
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_another_number_of_threads_has_the_same_bits(name):
+    """Fewer candidates would be no work for a second thread."""
+    planners = []
     for threads in (1, 2):
         with fastopt.num_threads(threads):
-            batch = made(name=name, rng=fastopt.Philox4x32(5), batch=3)
-            for _ in range(3):
-                action = batch.plan(costs)
-        assert action.shape == (3, 2)
-        for b, planner in enumerate(alone):
-            assert_same_bits(action[b], planner.action)
-            assert_same_bits(batch.mean[b], planner.mean)
-            assert_same_bits(batch.std[b], planner.std)
-            assert_same_bits(batch.candidate(1, 3, problem=b), planner.candidate(1, 3))
-            assert batch.seed[b] == planner.seed
+            planners.append(made(name=name, batch=8, popsize=600, iterations=2))
+            for _ in range(2):
+                planners[-1].plan(lambda x, problem: cost(x))
+    assert_same_plans(*planners)
 
 
 @pytest.mark.parametrize("name", PLANNERS)
@@ -115,6 +128,18 @@ def test_kept_elites_come_again_and_one_step_on():
     assert len({*kept[:, -1].ravel().tolist()} & {*last[:, -1].ravel().tolist()}) == 0
 
 
+def test_what_has_no_finite_cost_is_not_kept():
+    planner = made(name="icem", popsize=100, keep_frac=0.5)
+    x = planner.ask()
+    costs = np.full(len(x), np.nan)
+    costs[[40, 41]] = 2, 1
+    planner.tell(costs)
+    assert_same_bits(planner.ask()[-5:], np.concatenate([x[[41, 40]], x[-3:]]))  # the others as they were
+    before = planner.ask()[-5:]
+    planner.tell(np.where(np.arange(len(planner.ask())) == 3, 1, np.inf))
+    assert_same_bits(planner.ask()[-6:-1], before)
+
+
 def test_the_next_decision_begins_one_step_on():
     planner = made(name="elites")
     planner.plan(cost)
@@ -146,8 +171,7 @@ def test_a_state_goes_on_with_the_same_bits(tmp_path):
         np.savez(tmp_path / "state.npz", **planner.to_dict())
         with np.load(tmp_path / "state.npz") as file:
             others = [CEMPlanner.from_dict(dict(file)), pickle.loads(pickle.dumps(planner))]
-        written = json.dumps(planner.to_dict(), default=np.ndarray.tolist)
-        assert "settings/noise_beta" in json.loads(written)
+        others.append(CEMPlanner.from_dict(json.loads(json.dumps(planner.to_dict(), default=np.ndarray.tolist))))
         for other in others:
             assert_same_plans(other, planner)
         planner.plan(lambda x, problem: cost(x))
@@ -156,9 +180,66 @@ def test_a_state_goes_on_with_the_same_bits(tmp_path):
             assert_same_plans(other, planner)
 
 
+@pytest.mark.parametrize("name", ["elites", "icem"])
+def test_a_state_in_json_is_the_same(name):
+    """Empty arrays and keys on both sides of 2**63 too, of which JSON has neither shapes nor types."""
+    planner = made(name=name, batch=3, rng=[fastopt.Philox4x32(seed) for seed in (1, 2**63 + 7, 5)])
+    written = json.dumps(planner.to_dict(), default=np.ndarray.tolist)
+    other = CEMPlanner.from_dict(json.loads(written))
+    for key, value in planner.to_dict().items():
+        assert_same_bits(np.asarray(other.to_dict()[key]), np.asarray(value), key)
+
+
+class OfAnEnvironment(CEMPlanner):
+    def __init__(self, environment):
+        super().__init__(7, 2, **SMALL, rng=3)
+        self.environment = environment
+
+
+def test_a_subclass_is_copied_and_restored():
+    planner = OfAnEnvironment("pendulum")
+    planner.plan(cost)
+    for other in (copy.copy(planner), copy.deepcopy(planner), pickle.loads(pickle.dumps(planner))):
+        assert type(other) is OfAnEnvironment
+        assert other.environment == "pendulum"
+        assert_same_plans(other, planner)
+    assert_same_plans(OfAnEnvironment.from_dict(planner.to_dict()), planner)
+
+
+def test_mutated_states_give_an_error_or_a_planner():
+    chosen = random.Random(5)
+    planner = made(name="icem", batch=2)
+    planner.tell(cost(planner.ask()))
+    whole = planner.to_dict()
+    values = [None, -1, 0, 2.5, "x", True, np.nan, np.zeros(3), np.zeros((2, 2)), [], {}, 2**70, b"", np.array("x")]
+    for _ in range(500):
+        state = copy.deepcopy(whole)
+        key = chosen.choice(list(state))
+        value = state[key]
+        if isinstance(value, np.ndarray) and value.size and chosen.random() < 0.7:
+            value.reshape(-1)[chosen.randrange(value.size)] = chosen.choice([0, 1, 3])
+        else:
+            state[key] = chosen.choice(values)
+        try:
+            changed = CEMPlanner.from_dict(state)
+        except (TypeError, ValueError) as error:
+            if "expected" not in str(error):
+                pytest.fail(f"{key}: {error}")
+        else:
+            changed.plan(lambda x, problem: cost(x))
+            assert np.isfinite(changed.mean).all()
+
+
 def test_a_state_that_is_none_is_refused():
     state = made().to_dict()
     for change, message in (
+        ({"means": state["means"] * np.float32(np.nan)}, "means.*finite"),
+        ({"means": state["means"] + 9}, "means.*within the bounds"),
+        ({"stored/0": state["stored/0"] - 9}, "stored/0.*within the bounds"),
+        ({"stds": state["stds"] * np.float32(np.inf)}, "stds"),
+        ({"unseen": np.array([7])}, "unseen"),
+        ({"made": np.zeros((1, 2), np.float32)}, "made"),
+        ({"running": np.zeros((1, 1), np.bool)}, "running"),
         ({"means": np.zeros((1, 1, 3), np.float32)}, "means"),
         ({"iteration": 9}, "iteration"),
         ({"other": 1}, "other"),
@@ -195,11 +276,20 @@ def test_problems_that_have_stopped_are_left_out():
 def test_nan_names_the_problem_and_harms_no_other():
     planners = [made(name="icem", batch=3) for _ in range(2)]
     planners[0].plan(lambda x, problem: cost(x))
-    with pytest.warns(RuntimeWarning, match=r"none in decision 0 of problems \[1\]"):
+    with pytest.warns(RuntimeWarning, match=r"fewer in decision 0 of problems \[1\]"):
         planners[1].plan(lambda x, problem: np.where(problem[:, None] == 1, np.nan, cost(x)))
     for b in (0, 2):
         assert_same_bits(planners[0].action[b], planners[1].action[b])
     assert_same_bits(planners[1].mean[1], np.zeros((7, 2), np.float32))
+
+
+@pytest.mark.parametrize("name", ["elites", "mppi"])
+def test_one_finite_cost_moves_nothing_and_is_said(name):
+    planner = made(name=name)
+    mean = planner.mean
+    with pytest.warns(RuntimeWarning, match="cost: expected at least two finite costs, got fewer in decision 0;"):
+        planner.plan(lambda x: np.where(np.arange(len(x)) == 3, 1.0, np.nan))
+    assert_same_bits(planner.mean, mean)
 
 
 def test_an_exception_names_the_problem_and_nothing_is_changed():
@@ -256,6 +346,20 @@ def test_what_a_cost_wrote_into_the_candidates_changes_nothing():
         assert_same_plans(a, b)
 
 
+def test_mppi_draws_its_candidates_once_an_iteration():
+    planner, drawn = made(name="mppi"), []
+
+    class Counted(Search):
+        @staticmethod
+        def candidates(*arguments):
+            drawn.append(arguments)
+            return Search.candidates(*arguments)
+
+    planner._search = Counted(planner._search.settings, planner._search.seeds)
+    planner.plan(cost)
+    assert len(drawn) == SMALL["iterations"]
+
+
 def test_a_made_decision_wants_a_shift():
     planner = made()
     planner.plan(cost)
@@ -287,6 +391,46 @@ def test_a_made_decision_wants_a_shift():
 def test_what_a_planner_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         CEMPlanner(**{"horizon": 3, "actions": 2, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"min_std": 1e39}, ValueError, "min_std: expected"),
+        ({"dtype": None}, TypeError, "dtype: expected float32 or float64, got None"),
+        ({"dtype": "real"}, TypeError, "dtype: expected float32 or float64, got 'real'"),
+        ({"dtype": np.int32}, TypeError, "dtype: expected float32 or float64, got <class 'numpy.int32'>"),
+    ],
+)
+def test_what_its_type_cannot_hold_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        CEMPlanner(3, 2, **options)
+
+
+@pytest.mark.parametrize(
+    ("problems", "error"),
+    [(3, ValueError), (-1, ValueError), ([0, -1], ValueError), (True, TypeError), ([0.0], TypeError), ("x", TypeError)],
+)
+def test_reset_takes_numbers_of_problems(problems, error):
+    planner = made(batch=3)
+    before = planner.ask()
+    with pytest.raises(error, match="problems: expected"):
+        planner.reset(problems)
+    planner.reset([])
+    assert_same_bits(planner.ask(), before)
+
+
+def test_a_cost_of_another_shape_is_said_of_all_and_not_called_again():
+    planner, shapes = made(batch=3, name="elites"), []
+
+    def narrow(x, problem):
+        shapes.append(x.shape)
+        return cost(x)[:, :-1]
+
+    with pytest.raises(ValueError, match=r"cost: expected shape \(3, 30\), got \(3, 29\)") as raised:
+        planner.plan(narrow)
+    assert shapes == [(3, 30, 7, 2)]
+    assert not hasattr(raised.value, "__notes__")
 
 
 def test_costs_and_proposals_of_another_shape_are_refused():
