@@ -77,7 +77,7 @@ cdef int64_t size_of(const dl_tensor* x) noexcept:
 cdef bint c_contiguous(const dl_tensor* x) noexcept:
     cdef int64_t step = 1
     cdef int k
-    if x.strides == NULL:
+    if x.strides == NULL or size_of(x) == 0:
         return True
     for k in range(x.ndim - 1, -1, -1):
         if x.shape[k] != 1 and x.strides[k] != step:
@@ -90,7 +90,7 @@ cdef bint dense(const dl_tensor* x) noexcept:
     """Whether the elements fill a piece of memory, in whatever order of the dimensions."""
     cdef int64_t step = 1, size = size_of(x)
     cdef int k
-    if c_contiguous(x) or size == 0:
+    if c_contiguous(x):
         return True
     while step < size:
         for k in range(x.ndim):

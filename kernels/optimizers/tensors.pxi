@@ -123,8 +123,8 @@ cdef class TensorStep:
                 self.make_room()
                 r = &self._tensors[self._count]
                 r.group = <int>k
-                r.small.form = FASTOPT_WHOLE
-                if self._small and (<tuple>numbers[k])[2]:
+                r.small.form, r.small.rounding = FASTOPT_WHOLE, NULL
+                if self._small:  # also while a group has no states: those that it may have later are rounded by its steps
                     rounding = own.get("rounding")
                     if rounding is None:
                         rounding = owner._rounding_of(number_of_all)
@@ -166,7 +166,7 @@ cdef class TensorStep:
                 run_jobs(&self._jobs[k], 1)
         for k in range(self._count):
             r = &self._tensors[k]
-            if r.small.form != FASTOPT_WHOLE:
+            if r.small.rounding != NULL:
                 r.small.rounding[2] += 1
             if r.step.data != NULL and r.step.bits == 32:
                 (<float*>r.step.data)[0] = <float>r.t
@@ -258,6 +258,9 @@ cdef class TensorStep:
         if not self._counts and len(made) > first_made:
             r.t = 1  # of a momentum that begins
         known = known and reach(grad, &r.parts[GRAD], keep) and reach(p, &r.parts[PARAM], keep) and self.alike(r)
+        # Memory that has -x for x, an imaginary part of a conjugate, is dense in one element alone.
+        if known and size_of(&r.parts[GRAD]) == 1 and (grad.is_neg() or p.is_neg()):
+            known = False
         if not known:
             shard = self.take_others(owner, r, p, grad, own, group, names, keep, made, copies)
         r.size = size_of(&r.parts[PARAM])

@@ -106,12 +106,35 @@ def test_complex_parameters():
     torch.testing.assert_close(p, q)
 
 
-def test_a_gradient_with_the_negative_bit():
-    p = torch.nn.Parameter(torch.ones(2))
-    p.grad = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64).conj().imag
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (2,)], ids=str)
+def test_a_gradient_with_the_negative_bit(shape):
+    p = torch.nn.Parameter(torch.ones(shape))
+    p.grad = torch.full(shape, 1 + 2j, dtype=torch.complex64).conj().imag
     assert p.grad.is_neg()
     optim.SGD([p], lr=1.0).step()
-    assert p.tolist() == [3.0, -3.0]
+    assert torch.equal(p, torch.full(shape, 3.0))
+
+
+def test_a_gradient_that_backward_leaves_negated():
+    p, q = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    for module, x in ((optim, p), (torch.optim, q)):
+        z = torch.complex(torch.zeros(1), x).conj()
+        (z * z).real.sum().backward()
+        module.SGD([x], lr=0.1).step()
+    assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("made", [lambda z: z.conj(), lambda z: z.conj().imag, lambda z: z.conj().imag[:1]])
+def test_parameters_that_are_views_of_other_values_are_refused(made):
+    """What is written to a copy of their values would be lost."""
+    z = torch.ones(3, dtype=torch.complex64)
+    with pytest.raises(ValueError, match="params: expected tensors that are their values in memory"):
+        optim.SGD([torch.nn.Parameter(made(z))], lr=0.1)
+    p = torch.nn.Parameter(torch.ones_like(made(z)))
+    optimizer = optim.SGD([p], lr=0.1)
+    p.data, p.grad = made(z), torch.ones_like(p)
+    with pytest.raises(ValueError, match="params: expected tensors that are their values in memory"):
+        optimizer.step()
 
 
 def test_no_gradients_and_nothing_to_do():

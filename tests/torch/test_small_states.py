@@ -26,10 +26,11 @@ RULES = [
     ("RMSprop", {"momentum": 0.9}),
     ("RMSprop", {}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
+    ("SGD", {"lr": 0.1, "momentum": 0.0}),
 ]
 each_rule = pytest.mark.parametrize(("name", "options"), RULES, ids=lambda x: str(x))
 each_dtype = pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
-SHAPES = ((7, 100), (), (0, 3), (257,))
+SHAPES = ((7, 100), (), (0, 3), (3, 0), (257,))
 
 
 def codes(optimizer, p):
@@ -54,6 +55,8 @@ def test_the_bits_of_the_numpy_side(name, options, state_dtype, dtype):
         give_gradients(params, step)
         if step == 3:
             params[0].grad = None
+            if options.get("momentum") == 0:  # a state that begins later is rounded by the number of the step all the same
+                optimizer.param_groups[0]["momentum"] = twin.param_groups[0]["momentum"] = 0.9
         twin.step([p.grad if p.grad is None else p.grad.numpy() for p in params])
         optimizer.step()
         assert_same(params, map(torch.from_numpy, arrays))

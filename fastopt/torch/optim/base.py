@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from fastopt.torch.optim.states import (
     dtype_of_average,
     gather_exponents,
     keep_codes,
+    local,
     small_state,
     spread_states,
     unkept,
@@ -227,13 +228,13 @@ class Fused(torch.optim.Optimizer):
         sharded = any(hasattr(tensor, "_local_tensor") for tensor in tensors)
         if sharded:
             tensors = _of_one_layout(tensors)
-        found: list[Any] = [_real(getattr(tensor, "_local_tensor", tensor).detach()) for tensor in tensors]
+        names = ("params", "grads", *("state" for _ in tensors[2:]))
+        found: list[Any] = [_real(local(tensor).detach(), name) for tensor, name in zip(tensors, names, strict=True)]
         param, rows = found[0], None
         sparse = found[1].layout != torch.strided
         if sparse:
             found[1], rows = self._of_sparse(found[1], param, group)
-        for k, tensor in enumerate(found):
-            name = ("params", "grads", "state")[min(k, 2)]
+        for k, (tensor, name) in enumerate(zip(found, names, strict=True)):
             if k in small:
                 continue  # whose codes the compiled step looks at
             _check_tensor(tensor, name)
@@ -252,7 +253,7 @@ class Fused(torch.optim.Optimizer):
         model = torch.empty_like(param, memory_format=in_order)  # dense, whatever param is
         for k, tensor in enumerate(found):
             if k in small:
-                found[k] = {name: getattr(part, "_local_tensor", part) for name, part in small[k].items()}
+                found[k] = {name: local(part) for name, part in small[k].items()}
             elif (k != 1 or rows is None) and tensor.stride() != model.stride():
                 found[k] = torch.empty_like(model, dtype=tensor.dtype).copy_(tensor)
                 if k != 1:
@@ -279,7 +280,7 @@ class Fused(torch.optim.Optimizer):
         try:
             added = self.param_groups[-1]
             for param in added["params"]:
-                _check_tensor(_real(getattr(param, "_local_tensor", param).detach()), "params")
+                _check_tensor(_real(local(param).detach(), "params"), "params")
                 if self._state_dtype is not None and param.dtype == torch.bfloat16:
                     raise TypeError(
                         f"state_dtype: expected None with parameters of bfloat16, whose states are of it too, "
@@ -345,11 +346,16 @@ _OWN = ("_max_norm", "_skip_nonfinite", "_ema_decay", "_state_dtype", "_rounding
 _hooked_step = torch.optim.Optimizer.profile_hook_step(Fused._take_step)
 
 
-def _real(tensor: Tensor) -> Tensor:
-    """A complex tensor as one of real numbers, as torch's optimisers see it."""
-    if not tensor.is_complex():
-        return tensor.resolve_neg() if tensor.is_neg() else tensor
-    return torch.view_as_real(tensor.resolve_conj())
+def _real(tensor: Tensor, name: str) -> Tensor:
+    """A complex tensor as one of real numbers, as torch's optimisers see it. What is written is seen in place."""
+    if tensor.is_neg() or tensor.is_conj():
+        if name != "grads":
+            raise ValueError(
+                f"{name}: expected tensors that are their values in memory, got a negated or conjugated view; "
+                "pass its .resolve_neg().resolve_conj()"
+            )
+        tensor = tensor.resolve_neg().resolve_conj()
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _check_tensor(tensor: Tensor, name: str) -> None:
@@ -386,7 +392,3 @@ def rows_of(grad: Tensor, param: Tensor) -> tuple[Tensor, Any]:
     sparse = SparseRows(grad._indices()[0].numpy(), values.reshape(len(values), param.shape[1]).detach().numpy())
     rows, sums = _core.distinct_rows(sparse, "grads", param.detach().numpy())
     return torch.from_numpy(sums), rows
-
-
-def tensors_of(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
