@@ -9,12 +9,10 @@ from collections.abc import Iterator as _Iterator, MappingView as _MappingView
 
 cdef ndarray checked(object x, str name):
     """x itself, when it is a plain array of float32 or float64."""
-    if not PyArray_CheckExact(x) and type(x) is not _memmap:
-        raise TypeError(_wrong_kind(x, name))
-    cdef ndarray a = <ndarray>x
-    if (PyArray_TYPE(a) != NPY_FLOAT and PyArray_TYPE(a) != NPY_DOUBLE) or PyArray_ISBYTESWAPPED(a):
-        raise TypeError(f"{name}: expected float32 or float64 in native byte order, got {_dtype(a)}; "
-                        f"{name}.astype(np.{'float64' if PyArray_ITEMSIZE(a) == 8 else 'float32'}) converts it")
+    cdef ndarray a = checked_or_codes(x, name)
+    if are_codes(a):
+        raise TypeError(f"{name}: expected float32 or float64, got uint16; {name}.astype(np.float32) converts integers, "
+                        f"({name}.astype(np.uint32) << 16).view(np.float32) codes of bfloat16")
     return a
 
 
@@ -24,20 +22,27 @@ cdef inline bint are_codes(ndarray a) noexcept:
 
 
 cdef ndarray widened(ndarray a):
-    return (a.astype(np.uint32) << np.uint32(16)).view(np.float32) if are_codes(a) else a
+    return np.asarray(a.astype(np.uint32) << np.uint32(16)).view(np.float32) if are_codes(a) else a
 
 
 cdef ndarray checked_or_codes(object x, str name):
     """The same, or an array of codes of bfloat16."""
-    return <ndarray>x if PyArray_CheckExact(x) and are_codes(<ndarray>x) else checked(x, name)
+    if not PyArray_CheckExact(x) and type(x) is not _memmap:
+        raise TypeError(_wrong_kind(x, name))
+    cdef ndarray a = <ndarray>x
+    if PyArray_ISBYTESWAPPED(a) or PyArray_TYPE(a) not in (NPY_FLOAT, NPY_DOUBLE, NPY_UINT16):
+        raise TypeError(f"{name}: expected float32 or float64 in native byte order, got {_dtype(a)}; "
+                        f"{name}.astype(np.{'float64' if PyArray_ITEMSIZE(a) == 8 else 'float32'}) converts it")
+    return a
 
 
 cdef ndarray checked_like(object x, str name, ndarray like, str like_name):
     """x itself, when it is an array of the dtype and shape of `like`."""
-    cdef ndarray a = checked(x, name) if not are_codes(like) else checked_or_codes(x, name)
+    cdef ndarray a = checked_or_codes(x, name)
     if PyArray_TYPE(a) != PyArray_TYPE(like):
-        raise TypeError(f"{name}: expected {like.dtype} like {like_name}, got {a.dtype}; "
-                        f"{name}.astype(np.{like.dtype}) converts it")
+        raise TypeError(f"{name}: expected {like.dtype} like {like_name}, got {a.dtype}; " + (
+            "give all as numbers, or to a step of one array all as codes of bfloat16, x.view(np.uint16) of ml_dtypes.bfloat16"
+            if are_codes(a) or are_codes(like) else f"{name}.astype(np.{like.dtype}) converts it"))
     if not same_shape(a, like):
         raise ValueError(f"{name}: expected shape {shape(like)} like {like_name}, got {shape(a)}")
     return a

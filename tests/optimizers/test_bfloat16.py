@@ -75,16 +75,33 @@ def test_the_norm_of_codes_is_that_of_their_values():
         values = (x.astype(np.uint32) << 16).view(np.float32)
         assert fastopt.grad_norm([x]) == fastopt.grad_norm([values])
     assert fastopt.grad_norm([np.zeros(5, np.uint16), np.full(2, 0x4040, np.uint16)]) == np.sqrt(18.0)
+    assert fastopt.grad_norm(np.array(0, np.uint16)) == 0  # whose squares are summed again, as those of very small numbers
+    assert fastopt.grad_norm(np.array(0x7F80, np.uint16)) == np.inf
 
 
 def test_codes_and_numbers_are_not_mixed():
     p, grad, m, v = (np.zeros(3, np.uint16) for _ in range(4))
-    with pytest.raises(TypeError, match="grad: expected uint16 like param, got float32"):
+    all_alike = r"; give all as numbers, or .* all as codes of bfloat16, x\.view"  # no astype, which takes codes for integers
+    with pytest.raises(TypeError, match="grad: expected uint16 like param, got float32" + all_alike):
         fastopt.adam_step(p, grad.astype(np.float32), m, v, 1)
-    with pytest.raises(TypeError, match="exp_avg: expected float32"):
+    with pytest.raises(TypeError, match="exp_avg: expected float32 like param, got uint16" + all_alike):
         fastopt.adam_step(p.astype(np.float32), grad.astype(np.float32), m, v.astype(np.float32), 1)
-    with pytest.raises(TypeError, match="params/0: expected float32 or float64"):
+    in_float32 = r"expected float32 or float64, got uint16; .*view\(np\.float32\) codes of bfloat16"
+    with pytest.raises(TypeError, match="params/0: " + in_float32):
         fastopt.Adam([p])
+    with pytest.raises(TypeError, match="grads/0: " + in_float32):
+        fastopt.clip_grad_norm_([grad], 1.0)
+    with pytest.raises(TypeError, match="grads/0.values: " + in_float32):
+        fastopt.grad_norm([fastopt.SparseRows(np.array([0]), grad[None])])
+
+
+def test_a_memory_map_is_an_array_as_any(tmp_path):
+    arrays = [codes(k, (9,)) for k in range(4)]
+    expected = run_reference(call("adam_step", 3), arrays)
+    for k, array in enumerate(arrays):
+        arrays[k] = np.memmap(tmp_path / f"{k}", np.uint16, "w+", shape=array.shape)
+        arrays[k][...] = array
+    assert_equals_reference(call("adam_step", 3), arrays, "memmap", expected)
 
 
 def test_what_is_only_read_stays():
