@@ -53,8 +53,7 @@ class Base(Stateful, _core.Optimizer):
         decay = None if ema_decay is None else finite_number("ema_decay", ema_decay, 0, most=1)
         flag("maximize", maximize)
         flag("skip_nonfinite", skip_nonfinite)
-        nest, nested, groups, group_of = taken or in_groups(params, self._defaults)
-        parameters = named(nest)
+        nest, nested, groups, group_of, parameters = taken or in_groups(params, self._defaults)
         self._bind(
             nest,
             ParamGroups(ParamGroup(own, rule.check, rule.fixed) for own in groups),
@@ -197,7 +196,7 @@ class Base(Stateful, _core.Optimizer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = [dict(group) for group in self.param_groups]
-        taken = Groups(self.params, self.params is not self._alone, values, self._group_of)
+        taken = Groups(self.params, self.params is not self._alone, values, self._group_of, [])
         own = {name: value for name, value in self.__dict__.items() if name not in _SET_UP}
         return _made_again, (type(self), taken, self._defaults, self._made_with), (self.state_dict(), values, own)
 
@@ -227,6 +226,7 @@ _SET_UP = {"_alone", "_defaults", "_group_options", "_run_options", "_made_with"
 def _made_again(cls: type[Base], taken: Groups, defaults: dict[str, Any], made_with: dict[str, Any]) -> Base:
     """What is pickled, but for its state. Not by __init__, which a subclass may have changed."""
     optimizer = cls.__new__(cls)
+    taken = taken._replace(parameters=named(taken.nest))
     optimizer._set_up(taken.nest, defaults, **made_with, rng=0, taken=taken)
     return optimizer
 

@@ -173,6 +173,7 @@ class Groups(NamedTuple):
     nested: bool  # whether it is that list
     options: list[dict[str, Any]]  # of each group
     group_of: list[int]  # the number of each parameter's group, in the order of the nest
+    parameters: list[tuple[str, Any]]  # (path, array) of each
 
 
 def in_groups(params: Any, defaults: dict[str, Any]) -> Groups:
@@ -184,12 +185,15 @@ def in_groups(params: Any, defaults: dict[str, Any]) -> Groups:
     nests = [group["params"] for group in params] if nested else [params]
     options: list[dict[str, Any]] = []
     group_of: list[int] = []
+    parameters: list[tuple[str, Any]] = []
     for k, nest in enumerate(nests):
         own = own_options(f"params[{k}]", params[k], defaults) if nested else dict(defaults)
-        some, of = by_decay(own, named(nest, str(k) if nested else ""))
+        own_parameters = named(nest, str(k) if nested else "")
+        some, of = by_decay(own, own_parameters)
         group_of += [len(options) + number for number in of]
         options += some
-    return Groups(nests if nested else params, bool(nested), options, group_of)
+        parameters += own_parameters
+    return Groups(nests if nested else params, bool(nested), options, group_of, parameters)
 
 
 def own_options(name: str, group: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

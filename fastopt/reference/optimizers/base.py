@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt._tree import ArrayTree, SparseRows, leaves, rebuilt, same_structure
+from fastopt._tree import ArrayTree, SparseRows, rebuilt, same_structure
 from fastopt.optimizers.groups import in_groups
 from fastopt.random import DOMAIN_ROUNDING, run_key
 from fastopt.reference.core import Array
@@ -42,16 +42,16 @@ class Base:
         state_dtype: str | None,
         rng: Any,
     ):
-        self.params, _, self.param_groups, self._group_of = in_groups(params, defaults)
+        self.params, _, self.param_groups, self._group_of, parameters = in_groups(params, defaults)
         self._hyper, self._fixed = list(defaults), fixed  # hyper-parameters of a group, and what no group changes
         self._group = [self.param_groups[number] for number in self._group_of]
-        self._names = [name for name, _ in leaves(self.params)]
+        self._names = [name for name, _ in parameters]
         self._steps = [0] * len(self._names)
         self._steps_before = [0] * len(self._names)  # those before the states' first
         self._maximize, self._max_grad_norm, self._skip_nonfinite = maximize, max_grad_norm, skip_nonfinite
         self._ema_decay, self._state_dtype = ema_decay, state_dtype
         self._rounding_key = run_key(rng) if state_dtype else 0
-        arrays = [array for _, array in leaves(self.params)]
+        arrays = [array for _, array in parameters]
         self._states = {
             name: [_State(array, state_dtype, signed=number == 0) for array in arrays]
             for number, name in enumerate(state_names)
