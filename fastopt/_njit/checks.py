@@ -30,7 +30,9 @@ def check_array(name, kind, like=None, like_name="", *, written=False):
     if not isinstance(kind, types.Array):
         raise refuse(name, "an array of float32 or float64", kind)
     if kind.dtype not in (types.float32, types.float64):
-        raise refuse(name, "an array of float32 or float64", kind, f"{name}.astype(np.float32) converts it")
+        codes = kind.dtype == types.uint16  # which astype would take for integers
+        mend = "codes of bfloat16 are for calls from Python" if codes else f"{name}.astype(np.float32) converts it"
+        raise refuse(name, "an array of float32 or float64", kind, mend)
     if kind.layout != "C" or not kind.aligned:
         raise refuse(name, "a C-contiguous array", kind, f"np.ascontiguousarray({name}) makes one")
     if written and not kind.mutable:

@@ -18,7 +18,7 @@ def grad_norm(grads: Any) -> float:
     Parameters
     ----------
     grads : array or :class:`SparseRows`, or these in lists, tuples and dicts, nested to any depth
-        float32 or float64, or codes of bfloat16 as in :func:`adam_step`; None is passed over.
+        float32 or float64, or arrays of codes of bfloat16 as in :func:`adam_step`; None is passed over.
 
     Examples
     --------
@@ -47,8 +47,8 @@ def clip_grad_norm_(grads: Any, max_norm: float, *, error_if_nonfinite: bool = F
 
     Parameters
     ----------
-    grads
-        As :func:`grad_norm`; written.
+    grads : array or :class:`SparseRows`, or these in lists, tuples and dicts, nested to any depth
+        float32 or float64, whose dtypes may differ; written. None is passed over.
     max_norm : float
         > 0.
     error_if_nonfinite : bool

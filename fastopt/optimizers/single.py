@@ -45,9 +45,9 @@ def adam_step(
     Parameters
     ----------
     param, grad, exp_avg, exp_avg_sq : ndarray
-        Of one shape and dtype, float32 or float64, none overlapping. The averages start as zeros. Or all uint16, the
-        codes of bfloat16 (upper halves of float32, such as ``x.view(np.uint16)`` of ml_dtypes): the arithmetic is
-        float32's then, and what is written is rounded once, to nearest.
+        Of one shape and dtype, float32 or float64, none overlapping. The averages start as zeros. Or, in calls from
+        Python, all uint16, the codes of bfloat16 (upper halves of float32, such as ``x.view(np.uint16)`` of ml_dtypes):
+        the arithmetic is float32's then, and what is written is rounded once, to nearest.
     step : int
         Number of this step, from 1.
     lr, betas, eps, weight_decay, decoupled_weight_decay, maximize

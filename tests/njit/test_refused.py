@@ -24,6 +24,9 @@ NOT_COMPILED = {
     "x: expected an array of float32 or float64, got array(int64, 1d, C); x.astype(np.float32) converts it": (
         lambda x: fastopt.leaky_relu(np.arange(3))
     ),
+    "param: expected an array of float32 or float64, got array(uint16, 2d, C); codes of bfloat16 are for calls from": (
+        lambda x: fastopt.sgd_step(x.astype(np.uint16), x, None, 1)
+    ),
     "x: expected a C-contiguous array, got array(float32, 2d, F); np.ascontiguousarray(x) makes one": (
         lambda x: fastopt.leaky_relu(x.T)
     ),
