@@ -99,15 +99,35 @@ def test_sparse_gradients(indices):
     torch.testing.assert_close(torch.cat([w.grad.to_dense().flatten(), b.grad]), dense * 0.5 / norm)
 
 
-@pytest.mark.parametrize("made", [lambda g: g.bfloat16(), lambda g: g.expand(3, 4)], ids=["bfloat16", "expanded"])
-def test_gradients_that_are_torchs_own_affair(made):
-    params, others = both(shapes=((3, 4),))
-    for p in (params[0], others[0]):
-        grad = made(p.grad[:1] if made(p.grad[:1]).shape == (3, 4) else p.grad).clone()
-        p.data = p.data.to(grad.dtype)
-        p.grad = grad
+def test_gradients_of_bfloat16_are_torchs_own_affair():
+    params, others = both(torch.bfloat16, shapes=((3, 4),))
     torch.testing.assert_close(clip_grad_norm_(params, 0.5), torch_clip(others, 0.5))
     assert_close(params, others)
+
+
+def test_gradients_with_gaps():
+    params, others = both(shapes=((3, 4),))
+    for p in (params[0], others[0]):
+        p.grad = p.grad.repeat_interleave(2, dim=1)[:, ::2]
+        assert not p.grad.is_contiguous()
+    torch.testing.assert_close(clip_grad_norm_(params, 0.5), torch_clip(others, 0.5))
+    assert_close(params, others)
+
+
+def test_an_expanded_gradient_cannot_be_written():
+    (w,) = parameters(shapes=((3, 4),))
+    w.grad = torch.ones(1, 4).expand(3, 4)
+    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):  # torch's own
+        clip_grad_norm_([w], 0.5)
+    assert torch.equal(w.grad, torch.ones(3, 4))
+
+
+def test_the_norm_does_not_follow_the_default_device():
+    (w,) = parameters(shapes=((2,),))
+    w.grad = torch.tensor([3.0, 4.0])
+    with torch.device("meta"):
+        norm = clip_grad_norm_([w], 1.0)
+    assert norm == 5
 
 
 def test_gradients_that_share_memory():

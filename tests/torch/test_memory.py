@@ -137,6 +137,19 @@ def test_parameters_that_are_views_of_other_values_are_refused(made):
         optimizer.step()
 
 
+@pytest.mark.parametrize("state_dtype", [None, "bfloat16", "8bit"])
+def test_states_do_not_follow_the_default_device(state_dtype):
+    params, others = parameters(), parameters()
+    train(optim.Adam(others, state_dtype=state_dtype), others, 2)
+    for step in range(2):
+        give_gradients(params, step)
+        with torch.device("meta"):
+            if step == 0:
+                optimizer = optim.Adam(params, state_dtype=state_dtype)
+            optimizer.step()
+    assert_same(params, others)
+
+
 def test_no_gradients_and_nothing_to_do():
     params = parameters()
     optimizer = optim.Adam(params)

@@ -55,7 +55,7 @@ def test_the_bits_of_the_numpy_side(name, options, state_dtype, dtype):
         give_gradients(params, step)
         if step == 3:
             params[0].grad = None
-            if options.get("momentum") == 0:  # a state that begins later is rounded by the number of the step all the same
+            if options.get("momentum") == 0:  # a state that begins later is rounded by the step's number
                 optimizer.param_groups[0]["momentum"] = twin.param_groups[0]["momentum"] = 0.9
         twin.step([p.grad if p.grad is None else p.grad.numpy() for p in params])
         optimizer.step()
@@ -180,6 +180,23 @@ def test_states_of_another_form_are_refused():
                     optimizer.load_state_dict(state)
         train(optimizer, params, 1)
         assert optimizer.state[params[0]]["step"] == 2
+
+
+@each_dtype
+def test_other_entries_of_a_state_dict_are_loaded_as_torch_loads_them(state_dtype):
+    params = parameters()
+    optimizer = optim.Adam(params, state_dtype=state_dtype, ema_decay=0.5)
+    train(optimizer, params, 1)
+    state = copy.deepcopy(optimizer.state_dict())
+    mine = {"mine": 3, "ema": None, "max_exp_avg_sq": None}
+    state["state"][0].update(mine, my_tensor=torch.ones(2))
+    optimizer.load_state_dict(state)
+    own = optimizer.state[params[0]]
+    assert {name: own[name] for name in mine} == mine
+    assert torch.equal(own["my_tensor"], torch.ones(2))
+    before = params[0].detach().clone()
+    train(optimizer, params, 1)
+    torch.testing.assert_close(own["ema"], (before + params[0].detach()) / 2)  # one that was missing begins again
 
 
 def test_codes_that_do_not_fit_are_refused():

@@ -45,7 +45,8 @@ def clip_grad_norm_(
     Raises
     ------
     RuntimeError
-        If the norm is NaN or infinite and may not be so; nothing is written then.
+        If the norm is NaN or infinite and may not be so; nothing is written then. Or torch's own, if elements of a
+        gradient share memory, as those of an expanded one do.
 
     Examples
     --------
@@ -78,4 +79,4 @@ def clip_grad_norm_(
         base.increment_version(grads)
         _core.scale(scaled, factor)
     dtypes = {grad.dtype for grad in grads}
-    return torch.tensor(norm, dtype=torch.float32 if dtypes == {torch.float32} else torch.float64)
+    return torch.tensor(norm, dtype=torch.float32 if dtypes == {torch.float32} else torch.float64, device="cpu")

@@ -203,7 +203,7 @@ class Fused(torch.optim.Optimizer):
         """A state as torch makes it, before the first step in which it is needed."""
         if name == "step":
             dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
-            return torch.zeros((), dtype=dtype)
+            return torch.zeros((), dtype=dtype, device="cpu")  # whatever the default device is
         if name == "ema":
             return param.detach().to(dtype_of_average(param), copy=True, memory_format=torch.preserve_format)
         if self._state_dtype is not None:
@@ -213,7 +213,7 @@ class Fused(torch.optim.Optimizer):
     def _rounding_of(self, number: int) -> dict[str, Tensor]:
         """What decides how the states of parameter `number` are rounded: key, stream, steps so far."""
         key = self._rounding_key - (self._rounding_key >> 63 << 64)  # of 64 bits, as an int64
-        return {"numbers": torch.tensor([key, number, 0])}
+        return {"numbers": torch.tensor([key, number, 0], device="cpu")}
 
     def _plain(
         self, tensors: list[Any], group: dict[str, Any], copies: list[tuple[Tensor, Tensor]]
@@ -273,7 +273,7 @@ class Fused(torch.optim.Optimizer):
         """
         norms = [torch.linalg.vector_norm(g, dtype=torch.promote_types(g.dtype, torch.float64)) for g in grads]
         wholes = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
-        return float(torch.linalg.vector_norm(torch.tensor(wholes, dtype=torch.float64)))
+        return float(torch.linalg.vector_norm(torch.tensor(wholes, dtype=torch.float64, device="cpu")))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)

@@ -17,7 +17,7 @@ from torch import Tensor
 BLOCK = 256  # FASTOPT_STATE_BLOCK of kernels/optimizers/optimizers.h
 LOWEST_EXPONENT = 32  # of a block
 SIGNED = ("exp_avg", "momentum_buffer")  # the first state of each rule; the others are averages of squares
-WHOLE = ("step", "ema")  # what has its usual form beside states of few bits
+SMALL = (*SIGNED, "exp_avg_sq", "max_exp_avg_sq", "square_avg")  # what has few bits where state_dtype asks for them
 
 
 def small_state(param: Tensor, state_dtype: str) -> dict[str, Tensor]:
@@ -27,7 +27,8 @@ def small_state(param: Tensor, state_dtype: str) -> dict[str, Tensor]:
     if state_dtype == "bfloat16":
         return {"codes": torch.zeros_like(like, dtype=torch.bfloat16, memory_format=torch.contiguous_format)}
     codes = torch.zeros_like(like, dtype=torch.uint8, memory_format=torch.contiguous_format)
-    return {"codes": codes, "exponents": torch.zeros(-(-local(codes).numel() // BLOCK), dtype=torch.uint8)}
+    blocks = -(-local(codes).numel() // BLOCK)
+    return {"codes": codes, "exponents": torch.zeros(blocks, dtype=torch.uint8, device="cpu")}
 
 
 def dtype_of_average(param: Tensor) -> torch.dtype:
@@ -140,16 +141,14 @@ def keep_codes(state_dict: dict[str, Any], state_dtype: str | None, counts: bool
             raise ValueError(f"state[{number!r}]['step']: expected the number of steps taken, got a state without it")
         states[number] = dict(own)
         for name, value in own.items():
-            if name in ("rounding", "ema"):
+            found = None if not is_small(value) else "8bit" if "exponents" in value else "bfloat16"
+            if name in SMALL and value is not None and found != state_dtype:
+                raise ValueError(
+                    f"state[{number!r}][{name!r}]: expected one of state_dtype={state_dtype!r}, as this optimiser "
+                    f"was made, got one of {found!r}; make one so"
+                )
+            if found is not None or (name in ("rounding", "ema") and isinstance(value, Tensor | dict)):
                 states[number][name] = Kept(value)
-            elif name not in WHOLE and value is not None:
-                found = None if not is_small(value) else "8bit" if "exponents" in value else "bfloat16"
-                if found != state_dtype:
-                    raise ValueError(
-                        f"state[{number!r}][{name!r}]: expected one of state_dtype={state_dtype!r}, as this optimiser "
-                        f"was made, got one of {found!r}; make one so"
-                    )
-                states[number][name] = value if found is None else Kept(value)
     return {**state_dict, "state": states}
 
 
