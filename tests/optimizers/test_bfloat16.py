@@ -75,13 +75,13 @@ def test_the_norm_of_codes_is_that_of_their_values():
         values = (x.astype(np.uint32) << 16).view(np.float32)
         assert fastopt.grad_norm([x]) == fastopt.grad_norm([values])
     assert fastopt.grad_norm([np.zeros(5, np.uint16), np.full(2, 0x4040, np.uint16)]) == np.sqrt(18.0)
-    assert fastopt.grad_norm(np.array(0, np.uint16)) == 0  # whose squares are summed again, as those of very small numbers
+    assert fastopt.grad_norm(np.array(0, np.uint16)) == 0  # whose squares are summed again, as tiny ones are
     assert fastopt.grad_norm(np.array(0x7F80, np.uint16)) == np.inf
 
 
 def test_codes_and_numbers_are_not_mixed():
     p, grad, m, v = (np.zeros(3, np.uint16) for _ in range(4))
-    all_alike = r"; give all as numbers, or .* all as codes of bfloat16, x\.view"  # no astype, which takes codes for integers
+    all_alike = r"; give all as numbers, or .* all as codes of bfloat16, x\.view"  # astype takes codes for integers
     with pytest.raises(TypeError, match="grad: expected uint16 like param, got float32" + all_alike):
         fastopt.adam_step(p, grad.astype(np.float32), m, v, 1)
     with pytest.raises(TypeError, match="exp_avg: expected float32 like param, got uint16" + all_alike):
