@@ -37,7 +37,6 @@ class Row(NamedTuple):
     env: str
     envs: int
     steps: int
-    options: dict[str, Any] = {}  # noqa: RUF012
 
 
 ROWS = [
@@ -70,7 +69,7 @@ def algorithms(row: Row) -> dict[str, Callable[[Any, int], Any]]:
 
 def maker(package: Any, row: Row) -> Callable[[Any, int], Any]:
     device = {} if package.__name__ == "sbx" else {"device": "cpu"}
-    return lambda env, seed: getattr(package, row.algorithm)("MlpPolicy", env, seed=seed, **device, **row.options)
+    return lambda env, seed: getattr(package, row.algorithm)("MlpPolicy", env, seed=seed, **device)
 
 
 def run(make: Callable[[Any, int], Any], row: Row, seed: int) -> tuple[float, float]:
@@ -107,7 +106,8 @@ def draw(bars: dict[str, tuple[float, float, float]], path: Path, repeat: int) -
         axes.text(ours, k + 0.2, f" {theirs / ours:.1f} x", va="center", fontsize=9)
     axes.set_yticks(range(len(bars)), bars)
     axes.invert_yaxis()
-    axes.set(xlabel=f"seconds, medians of {repeat} runs, one thread; {config()['CPU']}", title="Whole runs")
+    of = "one run of each" if repeat == 1 else f"medians of {repeat} runs"
+    axes.set(xlabel=f"seconds, {of}, one thread; {config()['CPU']}", title="Whole runs")
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:3], labels[:3], frameon=False)
     save(figure, path)

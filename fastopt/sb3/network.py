@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 import fastopt
 from fastopt import policy as ops
-from fastopt.sb3.supported import STEPS
+from fastopt.sb3.supported import STEPS, modules_of, nets
 
 Array = NDArray[Any]
 
@@ -44,25 +45,27 @@ class Network:
     def __init__(self, policy: Any):
         self.policy = policy
         self.parameters = list(policy.parameters())
-        self.addresses = [p.data_ptr() for p in self.parameters]
+        own = modules_of(policy)
+        self._modules, self._held = [of["_modules"] for of in own], [of["_parameters"] for of in own]
+        self._found = [dict(modules) for modules in self._modules], self._addresses()
         self.grads = [torch.zeros_like(p) for p in self.parameters]
         view = {id(p): (p.detach().numpy(), grad.numpy()) for p, grad in zip(self.parameters, self.grads, strict=True)}
         self._grad_arrays = [grad for _, grad in view.values()]
-        extractor = policy.mlp_extractor
-        self.actor, self.actor_grads = _layers(view, extractor.policy_net, policy.action_net)
-        self.critic, self.critic_grads = _layers(view, extractor.value_net, policy.value_net)
+        actor, critic = nets(policy)
+        self.actor, self.actor_grads = _layers(view, actor)
+        self.critic, self.critic_grads = _layers(view, critic)
         self.log_std: Any
         self.log_std_grad: Any
-        self.log_std, self.log_std_grad = view[id(policy.log_std)] if hasattr(policy, "log_std") else (None, None)
-        found = [m for net in (extractor.policy_net, extractor.value_net) for m in net if not isinstance(m, nn.Linear)]
+        space = policy.action_space
+        self.log_std, self.log_std_grad = view[id(policy.log_std)] if isinstance(space, spaces.Box) else (None, None)
+        found = [m for m in (*actor, *critic) if not isinstance(m, nn.Linear)]
         tanh = not found or isinstance(found[0], nn.Tanh)
         slope = getattr(found[0], "negative_slope", 0.0) if found else 0.0
         self.activation: dict[str, Any] = {"activation": "tanh" if tanh else "leaky_relu", "negative_slope": slope}
         self.features = Features(policy.observation_space, policy.normalize_images)
-        space = policy.action_space
-        self.choices = tuple(int(n) for n in space.nvec) if isinstance(space, spaces.MultiDiscrete) else None
-        self.ends = np.cumsum(self.choices or ())[:-1]
         self.scores = len(self.actor[-1][1])  # logits or means
+        self.choices = tuple(map(int, space.nvec)) if isinstance(space, spaces.MultiDiscrete) else (self.scores,)
+        self._ends = np.cumsum((0, *self.choices)).tolist()
         self._step: tuple[Any, Any] = None, None
         self.looks: list[Any] = []  # of the model that it was made for
         self._noise: dict[int, tuple[Any, Array]] = {}
@@ -70,7 +73,14 @@ class Network:
 
     def is_of(self, policy: Any) -> bool:
         """Whether the views are those of this policy's parameters, as they are now."""
-        return self.policy is policy and [p.data_ptr() for p in self.parameters] == self.addresses
+        return self.policy is policy and (self._modules, self._addresses()) == self._found
+
+    def _addresses(self) -> list[int]:
+        return [p.data_ptr() for held in self._held for p in held.values() if p is not None]
+
+    def parts(self, scores: Array) -> list[Array]:
+        """The columns of each choice."""
+        return [scores[:, first:end] for first, end in itertools.pairwise(self._ends)]
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
@@ -79,7 +89,7 @@ class Network:
         observations = self.features(observations)
         count = len(observations)
         if count not in self._noise:
-            noise = torch.empty(count, self.scores)
+            noise = torch.empty(count, self.scores, dtype=torch.float32)
             self._noise[count] = noise, noise.numpy()
         tensor, numbers = self._noise[count]
         if self.log_std is not None:
@@ -88,11 +98,11 @@ class Network:
                 observations, self.actor, self.critic, self.log_std, numbers, **self.activation
             )
             return actions, values, log_prob
-        if self.choices is None:
+        if len(self.choices) == 1:
             tensor.exponential_()
         else:  # one draw for each choice, as of several distributions
             for part in tensor.split(self.choices, dim=1):
-                part.copy_(torch.empty(part.shape).exponential_())
+                part.copy_(torch.empty(part.shape, dtype=torch.float32).exponential_())
         actions, log_prob, values = ops.categorical_act(
             observations, self.actor, self.critic, numbers, choices=self.choices, **self.activation
         )
@@ -124,8 +134,8 @@ class Network:
         ops.perceptron_backward(dscores, observations, actor, self.actor, out=self.actor_grads, **self.activation)
         ops.perceptron_backward(dvalues, observations, critic, self.critic, out=self.critic_grads, **self.activation)
 
-    def optimizer_step(self, optimizer: Any, max_grad_norm: float) -> Any:
-        """A function that clips the gradients and takes a step of this optimiser of torch, on its own states."""
+    def step(self, optimizer: Any, max_grad_norm: float) -> None:
+        """Clip the gradients and take a step of this optimiser of torch, on its own states."""
         for p, grad in zip(self.parameters, self.grads, strict=True):
             if p.grad is not grad:
                 p.grad = grad
@@ -135,15 +145,15 @@ class Network:
             self._step = optimizer, fused
         fused.param_groups, fused.state = optimizer.param_groups, optimizer.state
         fused.max_grad_norm = max_grad_norm
-        return fused._take_step
+        fused._take_step()
 
     def clip_gradients(self, max_grad_norm: float) -> None:
         """Leave the gradients as `clip_grad_norm_` does: the step clips on its way and writes none."""
         fastopt.clip_grad_norm_(self._grad_arrays, max_grad_norm)
 
 
-def _layers(view: dict[int, tuple[Array, Array]], net: Any, last: Any) -> tuple[list[Any], list[Any]]:
-    pairs = [(view[id(m.weight)], view[id(m.bias)]) for m in (*net, last) if isinstance(m, nn.Linear)]
+def _layers(view: dict[int, tuple[Array, Array]], net: list[Any]) -> tuple[list[Any], list[Any]]:
+    pairs = [(view[id(m.weight)], view[id(m.bias)]) for m in net if isinstance(m, nn.Linear)]
     layers = [(weight[0], bias[0]) for weight, bias in pairs]
     grads = [(weight[1], bias[1]) for weight, bias in pairs]
     return layers, grads

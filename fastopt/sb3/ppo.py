@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import stable_baselines3
-import torch
-from stable_baselines3.common.utils import explained_variance
 
 from fastopt import policy as ops
+from fastopt.sb3.network import Network
 from fastopt.sb3.rollouts import CompiledRollouts
 from fastopt.sb3.updates import Losses, Rollout
 
@@ -19,26 +20,14 @@ class PPO(CompiledRollouts, stable_baselines3.PPO):
     Stable-Baselines3's own code, which a warning says once. The same seed is its own run, to rounding.
     """
 
-    def train(self) -> None:
-        """As Stable-Baselines3's: `n_epochs` passes over the rollout buffer, in minibatches."""
-        network = self._network()
-        if network is None:
-            super().train()
-            return
-        self.policy.set_training_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
-        clip_range = self.clip_range(self._current_progress_remaining)
-        clip_range_vf = None
-        if self.clip_range_vf is not None:
-            clip_range_vf = self.clip_range_vf(self._current_progress_remaining)
-        options = {
-            "clip_range": clip_range,
-            "clip_range_vf": clip_range_vf,
-            "entropy_coef": self.ent_coef,
-            "value_coef": self.vf_coef,
-        }
-        step, losses = network.optimizer_step(self.policy.optimizer, self.max_grad_norm), Losses(network)
-        rollout, found = Rollout(network, self.rollout_buffer), []
+    def _ranges(self) -> dict[str, float]:
+        progress = self._current_progress_remaining
+        schedules: dict[str, Any] = {"clip_range": self.clip_range, "clip_range_vf": self.clip_range_vf}
+        return {name: schedule(progress) for name, schedule in schedules.items() if schedule is not None}
+
+    def _update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
+        """`n_epochs` passes over the rollout buffer, in minibatches."""
+        losses, found = Losses(network), []
         continue_training = True
         for epoch in range(self.n_epochs):
             approx_kls = []
@@ -48,7 +37,7 @@ class PPO(CompiledRollouts, stable_baselines3.PPO):
                 advantages = batch[2]
                 if self.normalize_advantage and len(advantages) > 1:
                     ops.normalize_advantage(advantages, ddof=1, out=advantages)
-                loss, stats = losses(batch, **options)
+                loss, stats = losses(batch, entropy_coef=self.ent_coef, value_coef=self.vf_coef, **ranges)
                 found.append(stats)
                 approx_kls.append(stats.approx_kl)
                 if self.target_kl is not None and stats.approx_kl > 1.5 * self.target_kl:
@@ -57,24 +46,17 @@ class PPO(CompiledRollouts, stable_baselines3.PPO):
                         print(f"Early stopping at step {epoch} due to reaching max kl: {stats.approx_kl:.2f}")
                     break
                 losses.backward()
-                step()
+                network.step(self.policy.optimizer, self.max_grad_norm)
             self._n_updates += 1
             if not continue_training:
                 break
-        network.clip_gradients(self.max_grad_norm)
-        buffer = self.rollout_buffer
         policy_loss, value_loss, entropy_loss, _, clip_fraction = np.mean(found, axis=0)
-        record = self.logger.record
-        record("train/entropy_loss", entropy_loss)
-        record("train/policy_gradient_loss", policy_loss)
-        record("train/value_loss", value_loss)
-        record("train/approx_kl", np.mean(approx_kls))
-        record("train/clip_fraction", clip_fraction)
-        record("train/loss", loss)
-        record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
-        if network.log_std is not None:
-            record("train/std", torch.exp(self.policy.log_std).mean().item())
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("train/clip_range", clip_range)
-        if clip_range_vf is not None:
-            record("train/clip_range_vf", clip_range_vf)
+        return {
+            "entropy_loss": entropy_loss,
+            "policy_gradient_loss": policy_loss,
+            "value_loss": value_loss,
+            "approx_kl": np.mean(approx_kls),
+            "clip_fraction": clip_fraction,
+            "loss": loss,
+            **ranges,
+        }

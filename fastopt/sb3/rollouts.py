@@ -13,11 +13,13 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from fastopt import policy as ops
 from fastopt.sb3.network import Network
 from fastopt.sb3.supported import looks, why_not
+from fastopt.sb3.updates import Rollout
 
 # By model, and not in it: what is in a model's __dict__ is saved with it.
 _networks: weakref.WeakKeyDictionary[Any, Network] = weakref.WeakKeyDictionary()
@@ -58,8 +60,10 @@ class CompiledRollouts(OnPolicyAlgorithm):
         n_steps = 0
         rollout_buffer.reset()
         callback.on_rollout_start()
+        if watched:  # by a callback, which may do anything
+            network = self._network()
         while n_steps < n_rollout_steps:
-            if watched and (network is None or not network.is_of(self.policy)):  # a callback may do anything
+            if watched and (network is None or not network.is_of(self.policy)):
                 network = self._network()
             obs_tensor = torch.from_numpy(self._last_obs)
             actions, value_rows, log_prob_rows = self._act(network, self._last_obs, obs_tensor)
@@ -85,21 +89,58 @@ class CompiledRollouts(OnPolicyAlgorithm):
                     terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
                     terminal_value = self._values(network, terminal_obs)[0]
                     rewards[idx] += self.gamma * terminal_value
-            rows = self._last_obs, actions, rewards, self._last_episode_starts, value_rows, log_prob_rows
-            _add(rollout_buffer, *rows)
+            rows = self._last_obs, actions, rewards, self._last_episode_starts
+            if network is None:
+                rollout_buffer.add(*rows, values, log_probs)
+            else:
+                _add(rollout_buffer, *rows, value_rows, log_prob_rows)
             self._last_obs = new_obs
             self._last_episode_starts = dones
         values = self._values(network, torch.from_numpy(new_obs))
-        _compute_returns_and_advantage(rollout_buffer, values.numpy()[:, 0], dones)
+        if network is None:
+            rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        else:
+            _compute_returns_and_advantage(rollout_buffer, values.numpy()[:, 0], dones)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def train(self) -> None:
+        """As Stable-Baselines3's."""
+        network = self._network()
+        if network is None:
+            super().train()
+            return
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        ranges = self._ranges()
+        rates = [group["lr"] for group in self.policy.optimizer.param_groups]
+        if not all(0 <= number < math.inf for number in (*rates, *ranges.values())):
+            super().train()  # a schedule ends below 0 where the steps are no multiple of a rollout's
+            return
+        found = self._update(network, Rollout(network, self.rollout_buffer), ranges)
+        network.clip_gradients(self.max_grad_norm)
+        buffer = self.rollout_buffer
+        found["explained_variance"] = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        if hasattr(self.policy, "log_std"):
+            found["std"] = torch.exp(self.policy.log_std).mean().item()
+        for name, value in found.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _ranges(self) -> dict[str, float]:
+        """What is scheduled besides the learning rate."""
+        return {}
+
+    def _update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
+        """Learn from a rollout; return what is logged of it."""
+        raise NotImplementedError
 
     def _act(self, network: Network | None, obs: Any, obs_tensor: torch.Tensor) -> tuple[Any, Any, Any]:
         """Actions, values of shape (environments, 1) and log-probabilities."""
         if network is not None:
             actions, values, log_probs = network.act(obs)
-            if log_probs.dot(log_probs) < math.inf:
+            if np.isfinite(log_probs).all():
                 actions = actions.reshape(-1, *self.action_space.shape)
                 return actions, values[:, None], log_probs
         with torch.no_grad():  # of a NaN it makes an error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fastopt import policy as ops
@@ -23,11 +25,7 @@ class Rollout:
                 setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
             buffer.generator_ready = True
         self.size = buffer.buffer_size * buffer.n_envs
-        actions = buffer.actions
-        if network.log_std is not None:
-            actions = actions.astype(np.float32, copy=False)
-        elif network.choices is None:
-            actions = actions[:, 0]
+        actions = buffer.actions if network.log_std is None else buffer.actions.astype(np.float32, copy=False)
         columns = [a[:, 0] for a in (buffer.advantages, buffer.log_probs, buffer.values, buffer.returns)]
         self._arrays = [network.features(buffer.observations), actions, *columns]
         self._shuffled = [np.empty_like(a) for a in self._arrays]
@@ -61,10 +59,8 @@ class Losses:
         network, scores = self._network, self._outputs[0][-1]
         if network.log_std is not None:
             log_prob = ops.gaussian_log_prob(scores, network.log_std, actions)
-        elif network.choices is None:
-            log_prob = ops.categorical_log_prob(scores, actions)
         else:
-            parts = zip(np.split(scores, network.ends, axis=1), actions.T, strict=True)
+            parts = zip(network.parts(scores), actions.T, strict=True)
             log_prob = np.sum([ops.categorical_log_prob(part, chosen) for part, chosen in parts], axis=0)
         _, stats = self._ppo(actions, advantages, log_prob, old_values, returns, options)
         return -float(np.mean(advantages * log_prob)), stats
@@ -86,12 +82,18 @@ class Losses:
         if network.log_std is not None:
             out = dscores, network.log_std_grad, dvalues
             loss, *_, stats = ops.gaussian_ppo_loss(scores, network.log_std, actions, *rest, out=out, **options)
-        elif network.choices is None:
-            loss, *_, stats = ops.categorical_ppo_loss(scores, actions, *rest, out=(dscores, dvalues), **options)
         else:
-            lists, dlists = (np.split(x, network.ends, axis=1) for x in (scores, dscores))
+            lists, dlists = network.parts(scores), network.parts(dscores)
             loss, *_, stats = ops.categorical_ppo_loss(lists, actions, *rest, out=(dlists, dvalues), **options)
+        if not (math.isfinite(loss) and math.isfinite(stats.approx_kl)):
+            self._have_torch_look()
         return loss, stats
+
+    def _have_torch_look(self) -> None:
+        """Raise torch's error where the actor's outputs are no distribution's."""
+        policy = self._network.policy
+        latent = policy.mlp_extractor.forward_actor(torch.from_numpy(self._observations))
+        policy._get_action_dist_from_latent(latent)
 
     def backward(self) -> None:
         """Fill in the gradients of the parameters by the last loss."""

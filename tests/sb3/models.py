@@ -96,6 +96,7 @@ def assert_alike(a: Any, b: Any, rtol: float = 1e-4, atol: float = 2e-6) -> None
             assert value.shape == other.shape
             np.testing.assert_allclose(value, other, rtol=1e-3, atol=1e-5)
     assert a._n_updates == b._n_updates
+    assert a.logger.name_to_excluded == b.logger.name_to_excluded
     assert logged(a).keys() == logged(b).keys()
     for key, value in logged(a).items():
         assert logged(b)[key] == pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True), key

@@ -10,6 +10,8 @@ from gymnasium import spaces
 
 from .models import assert_alike, environment, model, ours, sb3, torch, trained
 
+why_not = pytest.importorskip("fastopt.sb3.supported").why_not
+optim = pytest.importorskip("fastopt.torch.optim")
 nn = torch.nn
 
 
@@ -27,6 +29,11 @@ class OwnLinear(nn.Linear):
 
 class OwnAdam(torch.optim.Adam):
     pass
+
+
+class OwnExtractor(sb3.common.torch_layers.FlattenExtractor):
+    def forward(self, observations):
+        return super().forward(observations) * 2
 
 
 def assert_own_code(reason, change=None, policy=None, **options):
@@ -57,6 +64,36 @@ def test_what_a_model_is_made_of():
     assert_own_code("rollout buffer", rollout_buffer_class=OwnBuffer)
     assert_own_code("OwnAdam", policy_kwargs={"net_arch": [4], "optimizer_class": OwnAdam})
     assert_own_code("OwnPolicy", policy=OwnPolicy)
+    assert_own_code("OwnExtractor", policy_kwargs={"net_arch": [4], "features_extractor_class": OwnExtractor})
+    assert_own_code("slope of -0.5", policy_kwargs={"net_arch": [4], "activation_fn": lambda: nn.LeakyReLU(-0.5)})
+    assert_own_code("gamma is 1.5", gamma=1.5)
+
+
+REASONS = {
+    "a network has 34 layers": {"policy_kwargs": {"net_arch": {"pi": [2] * 33, "vf": [2]}}},
+    "the observations are numbers from -2": {"env": environment(spaces.Discrete(3, start=-2))},
+    "the observations are numbers from [0 3]": {"env": environment(spaces.MultiDiscrete([2, 2], start=[0, 3]))},
+    "gae_lambda is -0.1": {"gae_lambda": -0.1},
+    "vf_coef is inf": {"vf_coef": float("inf")},
+    "ent_coef is nan": {"ent_coef": float("nan")},
+    "max_grad_norm is None": {"max_grad_norm": None},
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_reasons(reason):
+    assert why_not(model(ours, **REASONS[reason])) == reason
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"ema_decay": 0.0}, {"max_grad_norm": 0.1}, {"skip_nonfinite": True}, {"state_dtype": "bfloat16"}],
+    ids="".join,
+)
+def test_options_that_torch_has_not(option):
+    kwargs = {"net_arch": [4], "optimizer_class": optim.Adam}
+    assert why_not(model(ours, policy_kwargs=kwargs)) is None
+    assert why_not(model(ours, policy_kwargs={**kwargs, "optimizer_kwargs": option})) is not None
 
 
 def replace_layer(m):
@@ -70,6 +107,29 @@ def replace_evaluate(m):
     m.policy.evaluate_actions = lambda *args: evaluate(*args)
 
 
+def add_layers(name):
+    def change(m):
+        setattr(m.policy, name, nn.Sequential(getattr(m.policy, name), nn.Tanh()))
+
+    return change
+
+
+def nest_activations(m):
+    for net in (m.policy.mlp_extractor.policy_net, m.policy.mlp_extractor.value_net):
+        for k in (1, 3):
+            net[k] = nn.Sequential(net[k], nn.Tanh())
+
+
+def bend_the_features(m):
+    m.policy.features_extractor.flatten = nn.Sequential(nn.Flatten(), nn.Tanh())
+
+
+def share_a_layer(m):
+    nets = m.policy.mlp_extractor
+    nets.value_net[0] = nets.policy_net[0]
+    m.policy.optimizer = torch.optim.Adam(m.policy.parameters())
+
+
 def freeze(m):
     next(m.policy.parameters()).requires_grad_(False)
 
@@ -80,6 +140,11 @@ CHANGES = {
     "a method of a ActorCriticPolicy": replace_evaluate,
     "a parameter is frozen": freeze,
     "OwnLinear": replace_layer,
+    "the action_net is a Sequential": add_layers("action_net"),
+    "the value_net is a Sequential": add_layers("value_net"),
+    "not linear ones and activations in turns": nest_activations,
+    "features extractor is not the flattening one": bend_the_features,
+    "layers share theirs": share_a_layer,
     "the optimiser has a hook": lambda m: m.policy.optimizer.register_step_pre_hook(lambda *_: None),
     "max_grad_norm is inf": lambda m: setattr(m, "max_grad_norm", float("inf")),
     "parameters are not the policy's": lambda m: m.policy.optimizer.add_param_group(
@@ -130,11 +195,90 @@ def own_groups(m):
     m.policy.optimizer = torch.optim.Adam([{"params": own[:3], "weight_decay": 0.1}, {"params": own[3:]}], lr=1e-3)
 
 
+def worse_discount(m):
+    m.rollout_buffer.gamma = 1.5
+
+
+def own_features(m):
+    m.policy.features_extractor = m.policy.pi_features_extractor = OwnExtractor(m.observation_space)
+
+
+def own_average(m):
+    m.policy.optimizer = optim.Adam(m.policy.parameters(), max_grad_norm=1e-3)
+
+
 @pytest.mark.parametrize(
-    "change", [new_optimizer, new_memory, new_layer, other_numbers, own_groups, freeze, replace_evaluate]
+    "change",
+    [
+        *(new_optimizer, new_memory, new_layer, other_numbers, own_groups, freeze, replace_evaluate),
+        *(worse_discount, own_features, own_average),
+    ],
 )
 def test_changes_between_calls(change):
     assert_same_after(change)
+
+
+def test_images_that_are_no_longer_divided():
+    images = environment(spaces.Box(0, 255, (36, 36, 1), np.uint8))
+    assert_same_after(lambda m: setattr(m.policy, "normalize_images", False), env=images)
+
+
+def test_a_hook_in_the_place_of_another():
+    handles = {}
+
+    def doubled(m):
+        handles[m] = m.policy.action_net.weight.register_hook(lambda g: g * 2)
+
+    def none(m):
+        handles.pop(m).remove()
+
+    runs = []
+    for package in (sb3, ours):
+        m = trained(package, steps=16)
+        for change in (doubled, none, doubled):
+            change(m)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="fastopt.sb3")
+                m.learn(16, reset_num_timesteps=False)
+        runs.append(m)
+    assert_alike(*runs)
+
+
+def test_hooks_of_all_optimisers():
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    calls = []
+    for register in (register_optimizer_step_pre_hook, register_optimizer_step_post_hook):
+        handle = register(lambda optimizer, *_: calls.append(optimizer))
+        try:
+            with pytest.warns(UserWarning, match="hooks of all"):
+                trained(ours, steps=16)
+        finally:
+            handle.remove()
+    assert len(calls) == 2 * 4
+
+
+@pytest.mark.parametrize("change", [new_memory, new_layer, freeze, replace_evaluate, worse_discount])
+@pytest.mark.filterwarnings("ignore:fastopt.sb3")
+def test_what_a_callback_changes_at_the_start_of_a_rollout(change):
+    class Changes(sb3.common.callbacks.BaseCallback):
+        def _on_rollout_start(self):
+            change(self.model)
+
+        def _on_step(self):
+            return True
+
+    assert_alike(*(model(package).learn(32, callback=Changes()) for package in (sb3, ours)))
+
+
+@pytest.mark.parametrize("change", [new_memory, new_layer])
+def test_what_a_callback_replaces_at_a_step(change):
+    def at_the_third(local, _):
+        if local["n_steps"] == 3:
+            change(local["self"])
+        return True
+
+    assert_alike(*(model(package).learn(32, callback=at_the_third) for package in (sb3, ours)))
 
 
 def test_what_a_callback_changes_counts_at_once():
@@ -185,4 +329,23 @@ def test_what_is_not_a_distribution_is_an_error_as_there(checked, monkeypatch):
         with pytest.raises((ValueError, RuntimeError), match="nan") as raised:
             m.learn(16)
         said.append((raised.type, str(raised.value)))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+@pytest.mark.parametrize("actions", [spaces.Discrete(3), spaces.Box(-1, 1, (2,), np.float32)], ids=["discrete", "box"])
+def test_what_becomes_no_distribution_in_an_update_is_an_error_as_there(algorithm, actions):
+    said = []
+    for package in (sb3, ours):
+        m = model(package, algorithm, env=environment(actions=actions))
+        _, callback = m._setup_learn(16)
+        m.collect_rollouts(m.env, callback, m.rollout_buffer, m.n_steps)
+        m.rollout_buffer.advantages[3] = np.nan  # the step after it makes every weight NaN
+        if algorithm == "A2C":
+            with torch.no_grad():
+                m.policy.action_net.bias.fill_(np.nan)
+        np.random.seed(0)
+        with pytest.raises(ValueError, match="nan") as raised:
+            m.train()
+        said.append((m._n_updates, str(raised.value)))
     assert said[0] == said[1]

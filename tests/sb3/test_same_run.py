@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from .models import CONTINUOUS, assert_alike, environment, ours, sb3, torch, trained
+import fastopt
+
+from .models import CONTINUOUS, assert_alike, environment, model, ours, sb3, torch, trained
+
+optim = pytest.importorskip("fastopt.torch.optim")
 
 IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)
 EACH = pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
@@ -68,6 +72,54 @@ def test_options_of_ppo(options):
     assert_same_run(**options)
 
 
+def linear(left):
+    """Below 0 in the last update of a run whose length is no multiple of a rollout's."""
+    return 0.1 * left
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "schedule"),
+    [("PPO", "learning_rate"), ("PPO", "clip_range"), ("PPO", "clip_range_vf"), ("A2C", "learning_rate")],
+)
+def test_a_schedule_that_ends_below_zero(algorithm, schedule):
+    m = assert_same_run(algorithm, steps=40, n_steps=16, **{schedule: linear})
+    assert m._current_progress_remaining < 0
+
+
+def test_the_rate_that_a_schedule_ended_with_is_no_reason():
+    runs = [trained(package, steps=16) for package in (sb3, ours)]
+    for m in runs:
+        m.policy.optimizer = torch.optim.AdamW(m.policy.parameters())
+        m.policy.optimizer.param_groups[0]["lr"] = -1e-5
+        m.set_random_seed(3)
+        m.learn(16)
+    assert_alike(*runs)
+
+
+def test_an_infinite_range():
+    assert_same_run(clip_range=float("inf"))
+
+
+def test_another_default_dtype_once_the_model_is_made():
+    runs = []
+    try:
+        for package in (sb3, ours):
+            for actions in (spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), CONTINUOUS):
+                torch.set_default_dtype(torch.float32)
+                m = model(package, env=environment(actions=actions))
+                torch.set_default_dtype(torch.float64)
+                runs.append(m.learn(32))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(runs[:3], runs[3:], strict=True):
+        assert_alike(one, other)
+
+
+def test_no_step_leaves_no_gradients():
+    m = assert_same_run(target_kl=-1.0)
+    assert all(p.grad is None for p in m.policy.parameters())
+
+
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 def test_a_last_minibatch_of_one_sample_is_not_normalised():
     assert_same_run(n_steps=17, batch_size=8)
@@ -87,6 +139,8 @@ def test_options_of_a2c(options):
         (torch.optim.Adam, {"amsgrad": True}),
         (torch.optim.SGD, {"momentum": 0.9}),
         (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
+        (optim.Adam, {"eps": 1e-5}),
+        (optim.SGD, {"momentum": 0.9}),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
@@ -126,12 +180,9 @@ def test_cartpole():
 
 
 def test_the_same_bits_again_for_any_number_of_threads():
-    import fastopt
-
     runs = []
     for threads in (1, 2):
-        before = fastopt.num_threads
-        with before(threads):
+        with fastopt.num_threads(threads):
             runs.append(trained(ours, policy_kwargs={"net_arch": [256, 256]}, n_steps=512, batch_size=256, steps=512))
     for one, other in zip(*(m.policy.parameters() for m in runs), strict=True):
         assert torch.equal(one, other)
