@@ -37,6 +37,14 @@ def test_every_family_is_in_every_wing(wing):
     assert not missing
 
 
+@pytest.mark.parametrize("wing", ["fastopt", "benchmarks"])
+def test_the_overview_names_every_folder(wing):
+    tree = [line for line in (HOUSE / "CONTRIBUTING.md").read_text().splitlines() if line.startswith(f"    {wing}/")]
+    folders = [folder.parent.name for folder in (HOUSE / wing).glob("*/*.py")]
+    assert len(folders) > 10
+    assert not {name for name in folders if name not in FAMILIES and f"{name}/" not in "\n".join(tree)}
+
+
 # ---- length ----------------------------------------------------------------------------------------------------------
 
 LONGEST = 500
