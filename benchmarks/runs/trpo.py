@@ -37,8 +37,6 @@ class TRPO(fastopt.sb3.PPO):
         rollout = Rollout(network, self.rollout_buffer)
         rollout.shuffle(np.arange(rollout.size))
         x, actions, advantages, old_log_prob, _, _ = rollout.minibatch(0, rollout.size)
-        if network.log_std is None:
-            actions = actions[:, 0]
         policy.normalize_advantage(advantages, ddof=1, out=advantages)
         outputs = policy.perceptron(x, network.actor)
         old, n, log_std = outputs[-1], len(x), network.log_std

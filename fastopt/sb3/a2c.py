@@ -26,6 +26,6 @@ class A2C(CompiledRollouts, stable_baselines3.A2C):
             ops.normalize_advantage(advantages, ddof=1, out=advantages)
         policy_loss, stats = losses.of_actor_critic(batch, entropy_coef=self.ent_coef, value_coef=self.vf_coef)
         losses.backward()
-        network.step(self.policy.optimizer, self.max_grad_norm)
+        network.optimizer_step(self.policy.optimizer, self.max_grad_norm)()
         self._n_updates += 1
         return {"entropy_loss": stats.entropy_loss, "policy_loss": policy_loss, "value_loss": stats.value_loss}

@@ -64,8 +64,8 @@ class Network:
         self.activation: dict[str, Any] = {"activation": "tanh" if tanh else "leaky_relu", "negative_slope": slope}
         self.features = Features(policy.observation_space, policy.normalize_images)
         self.scores = len(self.actor[-1][1])  # logits or means
-        self.choices = tuple(map(int, space.nvec)) if isinstance(space, spaces.MultiDiscrete) else (self.scores,)
-        self._ends = np.cumsum((0, *self.choices)).tolist()
+        self.choices = tuple(map(int, space.nvec)) if isinstance(space, spaces.MultiDiscrete) else None
+        self._ends = np.cumsum((0, *(self.choices or ()))).tolist()
         self._step: tuple[Any, Any] = None, None
         self.looks: list[Any] = []  # of the model that it was made for
         self._noise: dict[int, tuple[Any, Array]] = {}
@@ -78,9 +78,11 @@ class Network:
     def _addresses(self) -> list[int]:
         return [p.data_ptr() for held in self._held for p in held.values() if p is not None]
 
-    def parts(self, scores: Array) -> list[Array]:
-        """The columns of each choice."""
-        return [scores[:, first:end] for first, end in itertools.pairwise(self._ends)]
+    def parts(self, scores: Array) -> Any:
+        """The columns of each choice; of a single one the array."""
+        return (
+            scores if self.choices is None else [scores[:, first:end] for first, end in itertools.pairwise(self._ends)]
+        )
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
@@ -98,7 +100,7 @@ class Network:
                 observations, self.actor, self.critic, self.log_std, numbers, **self.activation
             )
             return actions, values, log_prob
-        if len(self.choices) == 1:
+        if self.choices is None:
             tensor.exponential_()
         else:  # one draw for each choice, as of several distributions
             for part in tensor.split(self.choices, dim=1):
@@ -134,8 +136,8 @@ class Network:
         ops.perceptron_backward(dscores, observations, actor, self.actor, out=self.actor_grads, **self.activation)
         ops.perceptron_backward(dvalues, observations, critic, self.critic, out=self.critic_grads, **self.activation)
 
-    def step(self, optimizer: Any, max_grad_norm: float) -> None:
-        """Clip the gradients and take a step of this optimiser of torch, on its own states."""
+    def optimizer_step(self, optimizer: Any, max_grad_norm: float) -> Any:
+        """A function that clips the gradients and takes a step of this optimiser of torch, on its own states."""
         for p, grad in zip(self.parameters, self.grads, strict=True):
             if p.grad is not grad:
                 p.grad = grad
@@ -145,7 +147,7 @@ class Network:
             self._step = optimizer, fused
         fused.param_groups, fused.state = optimizer.param_groups, optimizer.state
         fused.max_grad_norm = max_grad_norm
-        fused._take_step()
+        return fused._take_step
 
     def clip_gradients(self, max_grad_norm: float) -> None:
         """Leave the gradients as `clip_grad_norm_` does: the step clips on its way and writes none."""

@@ -27,7 +27,7 @@ class PPO(CompiledRollouts, stable_baselines3.PPO):
 
     def _update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
         """`n_epochs` passes over the rollout buffer, in minibatches."""
-        losses, found = Losses(network), []
+        losses, step, found = Losses(network), None, []
         continue_training = True
         for epoch in range(self.n_epochs):
             approx_kls = []
@@ -46,7 +46,9 @@ class PPO(CompiledRollouts, stable_baselines3.PPO):
                         print(f"Early stopping at step {epoch} due to reaching max kl: {stats.approx_kl:.2f}")
                     break
                 losses.backward()
-                network.step(self.policy.optimizer, self.max_grad_norm)
+                if step is None:  # which gives the parameters gradients
+                    step = network.optimizer_step(self.policy.optimizer, self.max_grad_norm)
+                step()
             self._n_updates += 1
             if not continue_training:
                 break

@@ -60,10 +60,10 @@ class CompiledRollouts(OnPolicyAlgorithm):
         n_steps = 0
         rollout_buffer.reset()
         callback.on_rollout_start()
-        if watched:  # by a callback, which may do anything
+        if type(callback) is not ConvertCallback:  # which does nothing yet
             network = self._network()
         while n_steps < n_rollout_steps:
-            if watched and (network is None or not network.is_of(self.policy)):
+            if watched and (network is None or not network.is_of(self.policy)):  # a callback may do anything
                 network = self._network()
             obs_tensor = torch.from_numpy(self._last_obs)
             actions, value_rows, log_prob_rows = self._act(network, self._last_obs, obs_tensor)
@@ -140,7 +140,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
         """Actions, values of shape (environments, 1) and log-probabilities."""
         if network is not None:
             actions, values, log_probs = network.act(obs)
-            if np.isfinite(log_probs).all():
+            if all(map(math.isfinite, log_probs.tolist())):
                 actions = actions.reshape(-1, *self.action_space.shape)
                 return actions, values[:, None], log_probs
         with torch.no_grad():  # of a NaN it makes an error

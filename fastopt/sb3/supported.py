@@ -86,7 +86,7 @@ def looks(model: Any) -> list[Any]:
         found.append([value for name, value in group.items() if name not in ("params", "lr")])
     for own in modules_of(policy):
         found += (list(own["_modules"].values()), tuple(own), own.get("negative_slope"))
-        found += (len(own[hooks]) for hooks in _HOOKS)
+        found.append([len(own[hooks]) for hooks in _HOOKS])
         for p in own["_parameters"].values():
             if p is not None:
                 hooks = len(p._backward_hooks or ()) + len(p._post_accumulate_grad_hooks or ())

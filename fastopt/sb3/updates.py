@@ -25,7 +25,11 @@ class Rollout:
                 setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
             buffer.generator_ready = True
         self.size = buffer.buffer_size * buffer.n_envs
-        actions = buffer.actions if network.log_std is None else buffer.actions.astype(np.float32, copy=False)
+        actions = buffer.actions
+        if network.log_std is not None:
+            actions = actions.astype(np.float32, copy=False)
+        elif network.choices is None:
+            actions = actions[:, 0]
         columns = [a[:, 0] for a in (buffer.advantages, buffer.log_probs, buffer.values, buffer.returns)]
         self._arrays = [network.features(buffer.observations), actions, *columns]
         self._shuffled = [np.empty_like(a) for a in self._arrays]
@@ -59,6 +63,8 @@ class Losses:
         network, scores = self._network, self._outputs[0][-1]
         if network.log_std is not None:
             log_prob = ops.gaussian_log_prob(scores, network.log_std, actions)
+        elif network.choices is None:
+            log_prob = ops.categorical_log_prob(scores, actions)
         else:
             parts = zip(network.parts(scores), actions.T, strict=True)
             log_prob = np.sum([ops.categorical_log_prob(part, chosen) for part, chosen in parts], axis=0)
@@ -83,8 +89,8 @@ class Losses:
             out = dscores, network.log_std_grad, dvalues
             loss, *_, stats = ops.gaussian_ppo_loss(scores, network.log_std, actions, *rest, out=out, **options)
         else:
-            lists, dlists = network.parts(scores), network.parts(dscores)
-            loss, *_, stats = ops.categorical_ppo_loss(lists, actions, *rest, out=(dlists, dvalues), **options)
+            logits, dlogits = network.parts(scores), network.parts(dscores)
+            loss, *_, stats = ops.categorical_ppo_loss(logits, actions, *rest, out=(dlogits, dvalues), **options)
         if not (math.isfinite(loss) and math.isfinite(stats.approx_kl)):
             self._have_torch_look()
         return loss, stats
