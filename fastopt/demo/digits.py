@@ -103,7 +103,7 @@ def train(ops: ModuleType, data: Digits, recipe: Recipe, tick: Tick = lambda: No
     """Train on the training images; `ops` is fastopt or fastopt.reference; `tick` is called after every step."""
     order = np.random.default_rng(recipe.seed)
     rng = ops.Philox4x32(recipe.seed)
-    sizes = (data.train_x.shape[1], *recipe.hidden, int(data.train_labels.max()) + 1)
+    sizes = (data.train_x.shape[1], *recipe.hidden, int(np.max(data.train_labels)) + 1)
     run = Run(
         weights=[he_uniform(rng, shape) for shape in pairwise(sizes)],
         biases=[np.zeros(n, np.float32) for n in sizes[1:]],
@@ -328,6 +328,6 @@ def draw_runs(figure: Figure, slow: Run, fast: Run, recipe: Recipe) -> None:
         xlabel=f"seconds, of one run{', on a machine that was busy' if busy(slow, fast) else ''}",
         title=f"Time: {other:.1f} x outside matrix products, {whole:.1f} x in all",
     )
-    bars.set_xlim(0, 1.18 * left.max())
+    bars.set_xlim(0, 1.18 * np.max(left))
     bars.invert_yaxis()
     bars.legend(frameon=False, loc="lower right")

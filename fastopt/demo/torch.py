@@ -164,6 +164,6 @@ def draw_runs(figure: Figure, theirs: Run, ours: Run) -> None:
         bars.text(total, y, f" {total:.2f} s", va="center")
     ratio = theirs.seconds["step"] / ours.seconds["step"]
     bars.set(xlabel="seconds", title=f"Time: {ratio:.1f} x in step and zero_grad")
-    bars.set_xlim(0, 1.18 * left.max())
+    bars.set_xlim(0, 1.18 * np.max(left))
     bars.invert_yaxis()
     bars.legend(frameon=False, loc="lower right")

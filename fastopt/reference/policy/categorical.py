@@ -71,7 +71,7 @@ def categorical_policy_gradient(
     out: Array | None = None,
 ) -> tuple[float, Array]:
     f, counts = logits.dtype.type, which_count(valid, advantages)
-    n = counts.sum()
+    n = counts.sum(dtype=np.float64)
     loss = -(advantages * categorical_log_prob(logits, actions))
     if entropy_coef / n != 0:
         loss = loss - f(entropy_coef) * categorical_entropy(logits)

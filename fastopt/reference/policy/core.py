@@ -21,7 +21,7 @@ def row_sum(x: Array) -> Array:
     return total
 
 
-def batch_mean(per_sample: Array, count: int | None = None) -> float:
+def batch_mean(per_sample: Array, count: float | None = None) -> float:
     """The mean over so many samples, if not over all: what the others are is 0."""
     return ordered_sum(per_sample.astype(np.float64)) / float(per_sample.size if count is None else count)
 

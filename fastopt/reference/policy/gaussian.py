@@ -70,7 +70,7 @@ def gaussian_policy_gradient(
     out: tuple[Array, Array] | None = None,
 ) -> tuple[float, Array, Array]:
     f, counts = mean.dtype.type, which_count(valid, advantages)
-    n = counts.sum()
+    n = counts.sum(dtype=np.float64)
     loss = -(advantages * gaussian_log_prob(mean, log_std, actions))
     if entropy_coef / n != 0:
         loss = loss - f(entropy_coef) * gaussian_entropy(log_std)

@@ -43,7 +43,7 @@ def categorical_ppo_loss(
     counts = which_count(valid, values)
     batch = advantages, old_log_prob, values, returns, old_values
     terms, weight, dvalues = _terms(log_prob, entropy, *batch, clip_range, clip_range_vf, value_coef, counts)
-    scale = entropy_coef / counts.sum()
+    scale = entropy_coef / counts.sum(dtype=np.float64)
     dlogits = [
         logits_gradient(one, of_one, weight, scale, counts).astype(one.dtype)
         for one, of_one in zip(lists, chosen, strict=True)
@@ -76,7 +76,8 @@ def gaussian_ppo_loss(
     entropy = np.zeros_like(values) + gaussian_entropy(log_std)
     batch = advantages, old_log_prob, values, returns, old_values
     terms, weight, dvalues = _terms(log_prob, entropy, *batch, clip_range, clip_range_vf, value_coef, counts)
-    dmean, dlog_std = gaussian_gradients(mean, log_std, actions, weight, entropy_coef / counts.sum(), counts)
+    scale = entropy_coef / counts.sum(dtype=np.float64)
+    dmean, dlog_std = gaussian_gradients(mean, log_std, actions, weight, scale, counts)
     loss, stats = _results(terms, counts, entropy_coef, value_coef)
     out_mean, out_log_std, out_values = (None, None, None) if out is None else out
     return loss, into(out_mean, dmean), into(out_log_std, dlog_std), into(out_values, dvalues), stats
@@ -96,7 +97,7 @@ def _terms(
     counts: NDArray[np.bool],
 ) -> tuple[list[Array], Array, Array]:
     """The terms of each sample's loss; the weight of its log-probability, which is - dloss / dlog_prob; dvalues."""
-    f, n = values.dtype.type, counts.sum()
+    f, n = values.dtype.type, counts.sum(dtype=np.float64)
     log_ratio = log_prob - old_log_prob
     ratio = exponential(log_ratio)
     whole, cut = advantages * ratio, advantages * _clipped(ratio, f(1 - clip_range), f(1 + clip_range))
