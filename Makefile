@@ -27,7 +27,7 @@ tsan: build/tsan/pool build/tsan/plain
 	build/tsan/plain $(or $(JOBS),1000000)
 	TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" build/tsan/pool $(or $(JOBS),1000000)
 
-build/tsan/%: tests/promises/pool.cpp kernels/core/thread_pool.cpp kernels/core/float_mode.hpp $(wildcard kernels/*.h)
+build/tsan/%: tests/promises/pool.cpp kernels/core/thread_pool.cpp $(filter %.h %.hpp,$(KERNELS))
 	mkdir -p $(@D)
 	$(CXX) -std=c++17 -O1 -g $(if $(filter pool,$*),-fsanitize=thread) -Wall -Wextra -Ikernels $(filter %.cpp,$^) -pthread -o $@
 
@@ -60,7 +60,7 @@ benchmarks-once: .venv/installed-dev
 goals: .venv/installed-dev
 	$(BIN)/python benchmarks/goals.py
 
-# One for each Python 3.11 to 3.14 that is here, or for those in PYTHONS=; with the tests in TESTS=, if not all that it has;
+# One for each Python of packaging/support.toml that is here, or for those in PYTHONS=; with the tests in TESTS=, if not all;
 # of the kernels in ARCHIVE=, a build/*/libfastopt_kernels.a, if they are not to be compiled.
 wheel:
 	$(PYTHON) packaging/wheels.py $(PYTHONS) $(if $(TESTS),--tests $(TESTS)) $(if $(ARCHIVE),--kernels $(ARCHIVE))
@@ -79,10 +79,10 @@ define install
 endef
 
 .venv/installed-%: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
-	$(call install,.venv,-Ccmake.define.FASTOPT_STRICT=ON -Cbuild-dir=build/{wheel_tag},.[$*])
+	$(call install,.venv,--config-settings=cmake.define.FASTOPT_STRICT=ON --config-settings=build-dir=build/{wheel_tag},.[$*])
 
 .venv-san/installed: pyproject.toml CMakeLists.txt $(KERNELS) $(MODULES)
-	$(call install,.venv-san,-Ccmake.define.FASTOPT_SANITIZE=ON -Cbuild-dir=build/sanitize,.)
+	$(call install,.venv-san,--config-settings=cmake.define.FASTOPT_SANITIZE=ON --config-settings=build-dir=build/sanitize,.)
 
 $(MODULES):
 	mkdir -p .venv

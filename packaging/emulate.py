@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -80,53 +80,58 @@ def zig(python: str) -> list[str]:
     return [f"-DCMAKE_CXX_COMPILER={BUILD / 'zig++'}", f"-DCMAKE_C_COMPILER={BUILD / 'zigcc'}"]
 
 
-def drivers(python: str, cases: str) -> Iterator[tuple[str, list[str]]]:
-    """What each machine is called, and the command that prints its hashes; or why it is left out."""
-    installed = max(ROOT.glob("build/cp*/libfastopt_kernels.a"), key=os.path.getmtime, default=None)
-    native = built(python, "native", *([f"-DFASTOPT_KERNELS={installed}"] if installed else []))
+def native(python: str) -> str:
+    """The driver with the kernels that are installed there, or with its own."""
+    installed = max(ROOT.glob("build/cp*/libfastopt_kernels.a"), key=os.path.getmtime, default="")
+    return built(python, "native", f"-DFASTOPT_KERNELS={installed}")
+
+
+Driver = tuple[str, list[str]]  # what it runs on, and the command that prints its hashes
+
+
+def here(python: str, cases: str) -> Iterator[Driver]:
     for isa in run(python, "-c", "from fastopt import _core; print(*_core.available_isas())").split():
-        yield f"here, {isa}", [native, cases, isa]
+        yield f"here, {isa}", [native(python), cases, isa]
+
+
+def older(python: str, cases: str) -> Iterator[Driver]:
     for processor, isa in PROCESSORS.items():
-        yield f"{processor} (qemu), {isa}", [tool("qemu-x86_64"), "-cpu", processor, native, cases]
-    try:
-        arm = built(python, "aarch64", *cross("Linux", "aarch64", "aarch64-linux-gnu-"))
-        objects = [str(path) for path in (BUILD / "aarch64").rglob("isa.cpp.o")]
-        code = run(tool("aarch64-linux-gnu-objdump"), "--disassemble", "--no-show-raw-insn", *objects)
-        if fused := re.findall(r"\tf(?:n?m(?:add|sub)|ml[as])\t.*", code):
-            sys.exit(f"aarch64: expected no fused multiply-add, got {len(fused)}, such as {fused[0].strip()}")
-        yield "aarch64 (qemu), baseline", [tool("qemu-aarch64"), "-L", "/usr/aarch64-linux-gnu", arm, cases]
-    except Missing as missing:
-        yield "aarch64", [str(missing)]
-    try:
-        yield "x86_64, musl (zig), baseline", [built(python, "musl", *zig(python), "-DFASTOPT_ISAS=baseline"), cases]
-    except Missing as missing:
-        yield "x86_64, musl", [str(missing)]
-    try:
-        options = cross("Windows", "x86_64", "x86_64-w64-mingw32-")
-        windows = built(python, "windows", *options, "-DCMAKE_EXE_LINKER_FLAGS=-static")
-        yield "x86_64, Windows (MinGW-w64, Wine), baseline", [tool("wine64", "wine64-stable", "wine"), windows, cases]
-    except Missing as missing:
-        yield "x86_64, Windows", [str(missing)]
+        yield f"{processor} (qemu), {isa}", [tool("qemu-x86_64"), "-cpu", processor, native(python), cases]
 
 
-def main() -> None:
-    (python,) = sys.argv[1:]
-    BUILD.mkdir(parents=True, exist_ok=True)
-    cases = str(BUILD / "cases")
-    print(run(python, "-m", "tests.promises.recorded", cases), end="")
+def aarch64(python: str, cases: str) -> Iterator[Driver]:
+    arm = built(python, "aarch64", *cross("Linux", "aarch64", "aarch64-linux-gnu-"))
+    objects = [str(path) for path in (BUILD / "aarch64").rglob("isa.cpp.o")]
+    code = run(tool("aarch64-linux-gnu-objdump"), "--disassemble", "--no-show-raw-insn", *objects)
+    if fused := re.findall(r"\tf(?:n?m(?:add|sub)|ml[as])\t.*", code):
+        sys.exit(f"aarch64: expected no fused multiply-add, got {len(fused)}, such as {fused[0].strip()}")
+    yield "aarch64 (qemu), baseline", [tool("qemu-aarch64"), "-L", "/usr/aarch64-linux-gnu", arm, cases]
+
+
+def musl(python: str, cases: str) -> Iterator[Driver]:
+    yield "x86_64, musl (zig), baseline", [built(python, "musl", *zig(python), "-DFASTOPT_ISAS=baseline"), cases]
+
+
+def windows(python: str, cases: str) -> Iterator[Driver]:
+    options = cross("Windows", "x86_64", "x86_64-w64-mingw32-")
+    driver = built(python, "windows", *options, "-DCMAKE_EXE_LINKER_FLAGS=-static")
+    yield "x86_64, Windows (MinGW-w64, Wine), baseline", [tool("wine64", "wine64-stable", "wine"), driver, cases]
+
+
+def compare(drivers: Iterator[Driver], expected: list[str]) -> None:
+    """The hashes of each with those of the first of all, which are put into `expected`."""
     wine = {"WINEPREFIX": str(BUILD / "wine"), "WINEDEBUG": "-all"}
-    expected: list[str] = []
-    for name, command in drivers(python, cases):
-        if len(command) == 1:
-            print(f"{name:48}{command[0]}", flush=True)
-            continue
+    for name, command in drivers:
         hashes = re.findall(r"^\w+ [0-9a-f]{16}$", run(*command, **wine), re.MULTILINE)  # qemu and wine say more
-        expected = expected or hashes
+        expected[:] = expected or hashes
         different = [one for one, other in zip(hashes, expected, strict=False) if one != other]
         digest = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
         print(f"{name:48}{len(hashes)} hashes, together {digest}", flush=True)
-        if hashes != expected:
+        if not hashes or hashes != expected:
             sys.exit(f"{name}: {len(different)} of {len(expected)} hashes differ: {different[:5]}")
+
+
+def golden(python: str) -> None:
     for processor in PROCESSORS:
         pytest = (python, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/promises/test_golden.py")
         printed = run(tool("qemu-x86_64"), "-cpu", processor, *pytest)
@@ -134,8 +139,24 @@ def main() -> None:
         print(f"{f'golden tests, {processor} (qemu)':48}{passed}", flush=True)
 
 
-if __name__ == "__main__":
+def attempt(name: str, what: Callable[..., None], *arguments: object) -> None:
+    """Nothing that is missing for one keeps the others from being run."""
     try:
-        main()
+        what(*arguments)
     except Missing as missing:
-        sys.exit(str(missing))
+        print(f"{name:48}{missing}", flush=True)
+
+
+def main() -> None:
+    (python,) = sys.argv[1:]
+    BUILD.mkdir(parents=True, exist_ok=True)
+    cases = str(BUILD / "cases")
+    print(run(python, "-m", "tests.promises.recorded", cases), end="")
+    expected: list[str] = []
+    for machine in (here, older, aarch64, musl, windows):
+        attempt(machine.__name__, compare, machine(python, cases), expected)
+    attempt("golden tests", golden, python)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,15 @@
 """A wheel for each Python that is here, repaired, installed and tested: ``wheels.py [PYTHON ...] [--tests PATH ...]``.
 
-Without names of interpreters these are python3.11 to python3.14, on the path or among pyenv's. The kernels are compiled
-for the first one and used for all. What is installed into is an environment of its own, without a compiler.
+Without names of interpreters these are those of packaging/support.toml, on the path or among pyenv's. The kernels are
+compiled for the first one and used for all. What is installed into is an environment of its own, without a compiler,
+with the files and tests that pyproject.toml names for cibuildwheel.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,9 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BUILD, DIST = ROOT / "build" / "wheels", ROOT / "dist"
-VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-NEWEST_GLIBC = (2, 28)  # as new as the oldest distribution that a wheel is for
-TESTS = ("tests/promises/test_golden.py", "tests/promises/test_same_bits.py", "tests/optimizers")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CIBUILDWHEEL = PROJECT["tool"]["cibuildwheel"]
+NEWEST_GLIBC = tuple(map(int, CIBUILDWHEEL["manylinux-x86_64-image"].split("_")[1:]))
 PIP_INSTALL = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 
 
@@ -32,7 +34,7 @@ def run(*command: str | Path, **options: object) -> str:
 
 
 def version_of(python: str) -> str:
-    """Such as 3.12; nothing where it does not run (pyenv has commands for versions that are not in use)."""
+    """Such as 3.12; nothing where it does not run (as pyenv's commands for versions not in use) or has no venv."""
     command = [python, "-c", "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -41,7 +43,7 @@ def version_of(python: str) -> str:
 
 
 def pythons() -> Iterator[str]:
-    for version in VERSIONS:
+    for version in tomllib.loads((ROOT / "packaging/support.toml").read_text())["python"]["ci"]:
         candidates = [shutil.which(f"python{version}") or ""]
         candidates += sorted(map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")))
         yield from [python for python in candidates if python and version_of(python) == version][:1]
@@ -50,16 +52,17 @@ def pythons() -> Iterator[str]:
 def environment(python: str, folder: Path, *requirements: str) -> Path:
     """The interpreter of a virtual environment that has the requirements."""
     run(python, "-m", "venv", "--clear", folder)
-    inside = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    inside = folder / "bin/python"
     run(inside, *PIP_INSTALL, *requirements)
     return inside
 
 
 def build(python: str, name: str, kernels: Path | None) -> Path:
     """The wheel for one Python."""
-    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    inside = environment(python, BUILD / f"{name}-venv", *requires, "cmake", "ninja")
-    options = [f"-Cbuild-dir={BUILD / name}", *([f"-Ccmake.define.FASTOPT_KERNELS={kernels}"] if kernels else [])]
+    inside = environment(python, BUILD / f"{name}-venv", *PROJECT["build-system"]["requires"], "cmake", "ninja")
+    options = [f"--config-settings=build-dir={BUILD / name}"]  # Debian 12's pip does not know -C
+    # Where there is none too: CMake's cache would keep the one before.
+    options.append(f"--config-settings=cmake.define.FASTOPT_KERNELS={kernels or ''}")
     built = BUILD / f"{name}-wheel"
     shutil.rmtree(built, ignore_errors=True)
     path = f"{inside.parent}{os.pathsep}{os.environ['PATH']}"
@@ -84,26 +87,30 @@ def repaired(wheel: Path, tools: Path) -> Path:
         return Path(shutil.move(made, DIST / made.name))
 
 
-def test(python: str, name: str, wheel: Path, tests: list[str]) -> str:
+def test(python: str, name: str, wheel: Path, tests: list[str] | None) -> str:
     """Install the wheel where there is no compiler, and run the tests from a folder that has nothing else."""
-    inside = environment(python, BUILD / f"{name}-clean", str(wheel), "pytest>=8", "hypothesis>=6.100")
+    inside = environment(python, BUILD / f"{name}-clean", str(wheel), *CIBUILDWHEEL["test-requires"])
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(ROOT / "tests", Path(folder, "tests"), ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "kernels", Path(folder, "kernels"))  # tests read the contract
-        shutil.copy(ROOT / "pyproject.toml", folder)
+        for source in map(ROOT.joinpath, CIBUILDWHEEL["test-sources"]):
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, Path(folder, source.name))
         nowhere = os.environ | {"PATH": "/nowhere", "CC": "/nowhere", "CXX": "/nowhere"}
         print(run(inside.with_name("fastopt"), "info", cwd=folder, env=nowhere), end="")
-        pytest = (inside, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-r", "f")
-        return run(*pytest, *tests, cwd=folder, env=nowhere).splitlines()[-1]
+        words = shlex.split(CIBUILDWHEEL["test-command"].removeprefix("python "))
+        pytest = [word for word in words if not (tests and word.startswith("tests/"))]
+        return run(inside, *pytest, "-r", "f", *(tests or []), cwd=folder, env=nowhere).splitlines()[-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pythons", nargs="*", metavar="PYTHON")
-    parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH")
+    parser.add_argument("--tests", nargs="+", metavar="PATH")
     parser.add_argument("--kernels", type=Path, metavar="ARCHIVE", help="compiled from these sources by another build")
     options = parser.parse_args()
     interpreters = options.pythons or list(pythons())
+    names = {python: f"cp{version_of(python).replace('.', '')}" for python in interpreters}
+    if not names or "cp" in names.values():
+        sys.exit(f"PYTHON: expected one that runs and has venv, got {', '.join(names) or 'none here'}")
     commit = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False)
     os.environ.setdefault("SOURCE_DATE_EPOCH", commit.stdout.strip() or "315532800")  # the least that a zip file has
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -114,8 +121,7 @@ def main() -> None:
         else Path()
     )
     kernels = options.kernels and options.kernels.resolve(strict=True)
-    for python in interpreters:
-        name = f"cp{version_of(python).replace('.', '')}"
+    for python, name in names.items():
         wheel = repaired(build(python, name, kernels), tools)
         kernels = kernels or next((BUILD / name).rglob("libfastopt_kernels.a"))
         print(f"{wheel.name}: {wheel.stat().st_size:,} bytes", flush=True)

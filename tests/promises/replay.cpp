@@ -82,20 +82,66 @@ const fastopt_kernel* kernel_named(const std::string& name) {
     fail("no kernel is named " + name);
 }
 
+// What a step of a rule computes, with hyper-parameters between 0 and 1 that are all different.
+template <class Hyper, class Scalars>
+void add_rule(hash& all, fastopt_scalars scalars) {
+    constexpr size_t COUNT = sizeof(Hyper) / sizeof(double);
+    for (int64_t t = 1; t < 2000; t += 17)
+        for (int type = 0; type < 2; ++type) {
+            double hyper[COUNT];
+            for (size_t k = 0; k < COUNT; ++k) hyper[k] = 1 - 1 / (1.5 + static_cast<double>(k) + static_cast<double>(t % 5));
+            block out;
+            out.memory.resize(sizeof(Scalars) / 8);
+            all.add(static_cast<uint64_t>(scalars(out.data(), t, hyper, 0.5, type)));
+            for (const uint64_t bits : out.memory) all.add(bits);
+        }
+}
+
+// Weights, rates and the scale of a search.
+void add_search(hash& all) {
+    for (int64_t n = 1; n < 300; n += n / 3 + 1) {
+        std::vector<double> weights(40), path(static_cast<size_t>(n), 0.75), std(path);
+        cem_refit_args a{};
+        a.std = std.data(), a.path = path.data(), a.distribution.dimensions = n, a.count = 40;
+        fastopt_cem_scalars(&a, weights.data());
+        fastopt_cem_scale(&a, 1);
+        for (const double x : {a.total, a.effective, a.fair, a.keep, a.push, a.rank_one, a.std_lr, std[0]}) all.add(x);
+        for (const double x : weights) all.add(x);
+    }
+}
+
+// The noise's factor, and the weights of candidates by each rule.
+void add_plan(hash& all) {
+    constexpr int64_t N = 24;
+    std::vector<double> factor(N * N), work(2 * N), weights(N);
+    std::vector<int64_t> rows(N);
+    for (const double beta : {0.0, 0.5, 1.0, 2.0}) {
+        fastopt_noise_factor(factor.data(), work.data(), N, beta);
+        for (const double x : factor) all.add(x);
+        for (const int rule : {FASTOPT_PLAN_ELITES, FASTOPT_PLAN_SOFTMAX, FASTOPT_PLAN_MPPI}) {
+            int64_t best;
+            plan_choice c{rows.data(), weights.data(), &best, &factor[N * (N - 1)], N, N, rule, 0.7, work.data()};
+            fastopt_plan_weigh(&c, 0, 1);
+            for (const double x : weights) all.add(x);
+        }
+    }
+}
+
 void scalars() {
     hash all;
     for (int64_t t = 1; t < 100000; t += t / 7 + 1)
         for (const double x : {0.9, 0.95, 0.999, 0.9999, 0.5, 1e-3}) all.add(fastopt_power(x, t));
-    adam_scalars adam;
-    const double hyper[] = {1e-3, 0.9, 0.999, 1e-8, 0.01, 1};
-    for (int64_t t = 1; t < 2000; t += 17)
-        for (int type = 0; type < 2; ++type) {
-            std::memset(&adam, 0, sizeof adam);
-            fastopt_adam_scalars(&adam, t, hyper, 0.5, type);
-            double numbers[sizeof adam / sizeof(double)];
-            std::memcpy(numbers, &adam, sizeof numbers);
-            for (const double x : numbers) all.add(x);
-        }
+#define ADD_RULE(NAME) add_rule<NAME##_hyper, NAME##_scalars>(all, fastopt_find_rule(#NAME)->scalars);
+    FASTOPT_RULES(ADD_RULE)
+    for (int k = 1; k < 200; ++k) {
+        uint32_t threshold;
+        double scale;
+        fastopt_dropout_scalars(k / 200.0, &threshold, &scale);
+        all.add(static_cast<uint64_t>(threshold));
+        all.add(scale);
+    }
+    add_search(all);
+    add_plan(all);
     std::printf("scalars %016" PRIx64 "\n", all.value);
 }
 
