@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastopt
+from fastopt import plan
 
 from ..support import assert_same_bits
 
@@ -103,3 +104,43 @@ def test_searches_at_once():
 
     for k, got in enumerate(at_once(search)):
         assert_same_bits(got, search(k))
+
+
+def sphere(x: np.ndarray) -> np.ndarray:
+    return np.square(x.reshape(len(x), -1)).sum(axis=1, dtype=np.float64)
+
+
+def test_a_shared_search_takes_one_tell_at_a_time():
+    shared, alone = (fastopt.CEM(np.ones(5), 0.5, popsize=20, rng=1) for _ in range(2))
+
+    def generations(k: int) -> int:
+        made = 0
+        for _ in range(100):
+            number, x = shared.generation, shared.ask()
+            with contextlib.suppress(RuntimeError):  # "in the middle of"
+                made += shared.tell(sphere(x), generation=number)  # of a past one nothing is taken
+        return made
+
+    made = sum(at_once(generations))
+    assert shared.generation == made > 0
+    for _ in range(made):
+        alone.tell(sphere(alone.ask()))
+    assert_same_bits(shared.mean, alone.mean)
+
+
+def test_a_shared_planner_makes_one_decision_at_a_time():
+    shared, alone = (plan.CEMPlanner(4, 2, popsize=20, iterations=2, rng=1) for _ in range(2))
+
+    def decisions(k: int) -> int:
+        made = 0
+        for _ in range(50):
+            with contextlib.suppress(RuntimeError):  # "in the middle of"
+                shared.plan(sphere)
+                made += 1
+        return made
+
+    made = sum(at_once(decisions))
+    assert shared.decision == made - 1 >= 0
+    for _ in range(made):
+        alone.plan(sphere)
+    assert_same_bits(shared.mean, alone.mean)
