@@ -17,7 +17,7 @@ OPTIONS = {
     "GNU": ["-fopt-info-vec-optimized-missed"],
     "Clang": ["-Rpass=loop-vectorize", "-fno-caret-diagnostics"],  # what it has left it warns of by itself
 }
-DONE = {"GNU": "optimized: +loop vectorized", "Clang": "remark: vectorized loop"}
+DONE = {"GNU": r"optimized: +loop vectorized using (\d+) byte", "Clang": "remark: vectorized loop()"}
 LEFT = {"GNU": "missed: +couldn't vectorize loop", "Clang": "warning: loop not vectorized"}
 REMARK = re.compile(r"^(?:\S+: (?:optimized|missed|remark):|Increasing alignment| *\w+_type:).*\n", re.MULTILINE)
 FUNCTION = re.compile(r"^ *(?:(?:static|inline|FASTOPT_INLINE|__attribute__\(\(\w+\)\)) )*\w[\w:<>*& ]* (\w+)\(.*[,{]$")
@@ -34,21 +34,26 @@ def hot_loops(file: Path) -> dict[int, str]:
     return found
 
 
-def lost(family: str, remarks: str) -> list[str]:
-    """A loop is compiled for several types and options, and SSE2 has no vectors for some (comparisons of 64 bits): it
-    is lost where more of them are left than vectorised."""
-
-    def places(pattern: str) -> Counter[tuple[Path, int]]:
-        found = re.findall(rf"^(\S+):(\d+):\d+: {pattern}", remarks, re.MULTILINE)
-        return Counter((Path(path).resolve(), int(line)) for path, line in found)
-
+def lost(family: str, remarks: str, *, baseline: bool) -> list[str]:
+    """A loop is compiled for both types, several options and widths, of which a single column has no vectors: it is lost
+    where as many of them are left as are vectorised. SSE2 has no vectors for some (comparisons of 64 bits), so that
+    only more are too many there."""
+    done, left = Counter[tuple[Path, int]](), Counter[tuple[Path, int]]()
+    before = None, 0
+    for path, line, what in re.findall(r"^(\S+):(\d+):\d+: (.*)", remarks, re.MULTILINE):
+        place, width = (Path(path).resolve(), int(line)), 0
+        if found := re.match(DONE[family], what):
+            width = int(found[1] or 0)
+            done[place] += not (place == before[0] and width < before[1])  # GCC says it of a loop's last elements again
+        elif re.match(LEFT[family], what):
+            left[place] += 1
+        before = place, width
     loops = {file: hot_loops(file) for file in KERNELS.glob("*/*.hpp")}
-    done, left = places(DONE[family]), places(LEFT[family])
     names = {place: loops[place[0]][place[1]] for place in left if place[1] in loops.get(place[0], {})}
     return [
         f"{file}:{line}: in {name}, {left[file, line]} left as they are, {done[file, line]} vectorised"
         for (file, line), name in sorted(names.items())
-        if left[file, line] > done[file, line]
+        if left[file, line] >= done[file, line] + baseline
     ]
 
 
@@ -57,7 +62,7 @@ def main() -> None:
     family = family.removeprefix("Apple")
     done = subprocess.run([*command, *OPTIONS[family]], stderr=subprocess.PIPE, text=True, check=False)
     print(REMARK.sub("", done.stderr), end="", file=sys.stderr)
-    if left := lost(family, done.stderr):
+    if left := lost(family, done.stderr, baseline="-DFASTOPT_ISA=baseline" in command):
         sys.exit("\n".join(["error: expected every loop behind a FASTOPT_INDEPENDENT to be vectorised, got", *left]))
     sys.exit(done.returncode)
 

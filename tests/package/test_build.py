@@ -76,13 +76,27 @@ def test_a_hot_loop_that_is_not_vectorised_is_named():
     file = ROOT / "kernels" / "activations" / "leaky_relu.hpp"
     loops = tool["hot_loops"](file)
     assert set(loops.values()) == {"leaky_relu", "leaky_relu_backward", "count_inactive"}
-    remarks = "".join(f"{file}:{line}:9: missed: couldn't vectorize loop\n" for line in (1, min(loops)))
-    assert tool["lost"]("GNU", remarks) == [f"{file}:{min(loops)}: in leaky_relu, 1 left as they are, 0 vectorised"]
-    assert tool["lost"]("GNU", remarks + f"{file}:{min(loops)}:9: optimized: loop vectorized using\n") == []
-    warning = f"{file}:{max(loops)}:9: warning: loop not vectorized: the optimizer was unable to\n"
-    assert tool["lost"]("Clang", warning) == [
-        f"{file}:{max(loops)}: in count_inactive, 1 left as they are, 0 vectorised"
-    ]
+    first, last = min(loops), max(loops)
+    left, done, rest, elsewhere = (
+        f"{file}:{line}:9: {what}\n"
+        for line, what in (
+            (first, "missed: couldn't vectorize loop"),
+            (first, "optimized: loop vectorized using 32 byte vectors"),
+            (first, "optimized: loop vectorized using 16 byte vectors"),
+            (1, "missed: couldn't vectorize loop"),
+        )
+    )
+    warning = f"{file}:{last}:9: warning: loop not vectorized: the optimizer was unable to\n"
+    for family, remarks, baseline, said in (
+        ("GNU", elsewhere + left, True, f"{first}: in leaky_relu, 1 left as they are, 0 vectorised"),
+        ("GNU", left + done, True, ""),
+        ("GNU", done + rest + left + left, True, f"{first}: in leaky_relu, 2 left as they are, 1 vectorised"),
+        ("GNU", done + rest, False, ""),
+        ("GNU", done + rest + left, False, f"{first}: in leaky_relu, 1 left as they are, 1 vectorised"),  # float alone
+        ("GNU", done + rest + done + rest + left, False, ""),
+        ("Clang", warning, False, f"{last}: in count_inactive, 1 left as they are, 0 vectorised"),
+    ):
+        assert tool["lost"](family, remarks, baseline=baseline) == ([f"{file}:{said}"] if said else [])
 
 
 FUSED = r"\tvfn?m(add|sub)|\tf(n?m(add|sub)|ml[as])\t"  # x86-64, aarch64
