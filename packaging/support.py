@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- made by packaging/support.py -->\n", "<!-- end -->\n"
 KNOWN = {
-    "ci": "tested by the workflows",
+    "ci": "in the workflows, which have not run yet",
     "hand": "tested by hand",
     "expected": "expected to work",
     "refused": "refused, with a message",
@@ -30,15 +30,16 @@ def support() -> dict[str, Any]:
 def table(known: dict[str, Any]) -> str:
     lines = ["| platform | compiler | wheel | |", "| --- | --- | --- | --- |"]
     for platform in known["platform"]:
-        how = KNOWN[platform["known"]] + (f": {platform['note']}" if "note" in platform else "")
+        how = KNOWN[platform["known"]] + (f"; {platform['note']}" if "note" in platform else "")
         lines.append(f"| {platform['name']} | {platform['compiler']} | {platform['wheel']} | {how} |")
     python, numpy, numba = known["python"], known["numpy"], known["numba"]
     tested, expected = ", ".join(python["ci"]), ", ".join(python["expected"])
     lines += [
         "",
-        f"Python {tested} (tested by the workflows; {expected} expected; older ones are refused by pip);",
-        f"NumPy {numpy['oldest']} to {numpy['newest']} and Numba {numba['oldest']} to {numba['newest']} (both ends are",
-        "tested). What was run where, and when: [docs/machines.md](docs/machines.md).",
+        f"Python {tested} ({python['note']}; {expected} expected; older ones are refused by pip);",
+        f"NumPy {numpy['oldest']} to {numpy['newest']} ({numpy['note']});",
+        f"Numba {numba['oldest']} to {numba['newest']} ({numba['note']}).",
+        "What was run where, and when: [docs/machines.md](docs/machines.md).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -4,6 +4,7 @@ no function of a C library is called whose last bit differs between libraries.""
 from __future__ import annotations
 
 import ast
+import importlib.util
 import platform
 import re
 import runpy
@@ -66,6 +67,23 @@ def test_flags_that_change_the_bits_are_refused(flags, refused):
     result = subprocess.run(command, input='#include "fastopt.h"\n', capture_output=True, text=True)
     assert (result.returncode != 0) == bool(refused)
     assert refused in result.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("Cython") is None, reason="no Cython here")
+def test_the_door_is_the_same_c_wherever_it_is_made(tmp_path):
+    """A small one: Cython takes seconds for the whole."""
+    made = []
+    for root, declarations in (("a", "declared"), ("elsewhere/b", "far/away")):
+        core, folder = tmp_path / root / "kernels" / "core", tmp_path / root / declarations
+        core.mkdir(parents=True)
+        folder.mkdir(parents=True)
+        (core / "_core.pyx").write_text('cimport numpy as cnp\ninclude "fastopt.pxi"\ncnp.import_array()\n')
+        (folder / "fastopt.pxi").write_text("cdef dict HYPER = {'adam': ('lr', 'beta1')}\n")
+        command = [sys.executable, ROOT / "kernels" / "door.py", folder, folder / "_core.c", "-Werror"]
+        subprocess.run(command, cwd=tmp_path / root, check=True, capture_output=True)
+        made.append((folder / "_core.c").read_text())
+    assert made[0] == made[1]
+    assert str(tmp_path) not in made[0]
 
 
 # ---- the code --------------------------------------------------------------------------------------------------------
