@@ -1,8 +1,8 @@
 """Translate the door into C, in the source tree: ``door.py FOLDER_OF_DECLARATIONS OUT [OPTION OF CYTHON ...]``.
 
-Cython keeps the paths of all it has read, for tracebacks and in comments. Those outside the source tree depend on where it was built
-and with which Python: of them the names are kept, so that the same sources make the same module. A Cython that writes its
-list otherwise ends a strict build (-Werror); others keep the paths.
+Cython keeps the paths of all it has read, for tracebacks and in comments. Those outside the source tree depend on where
+it was built and with which Python: of them the names are kept, so that the same sources make the same module. A Cython
+that writes its list otherwise ends a strict build (-Werror); in others the paths stay.
 """
 
 import re

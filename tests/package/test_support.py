@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import runpy
 import tomllib
 
 import pytest
 
+from ..promises.fuzz import listed
+from ..promises.recorded import SEEDS
 from ..support import ROOT
 
 TOOL = ROOT / "packaging" / "support.py"
@@ -42,6 +45,13 @@ def test_the_metadata_agrees(known, project):
     assert known["numba"]["oldest"].startswith(numba.removeprefix("numba>="))
     numpy = next(line for line in project["project"]["dependencies"] if line.startswith("numpy"))
     assert known["numpy"]["oldest"].startswith(numpy.removeprefix("numpy>="))
+
+
+def test_the_page_counts_the_kernels_of_today():
+    page = (ROOT / "docs" / "machines.md").read_text()
+    cases = len(listed()) * 2 * len(SEEDS)
+    assert f"every kernel ({cases + 1} hashes," in page  # and one of scalars
+    assert set(re.findall(r"(\d+) of today's (\d+) kernels", page)) <= {("48", str(len(listed())))}
 
 
 def test_wheels_are_built_for_each_python(known, project):

@@ -20,10 +20,10 @@ class Recorded(Case):
     """Knows which record is where, so that what points to what can be said without addresses."""
 
     def fill(self, record: Record) -> int:
-        begun = len(self.memory)
-        address = super().fill(record)
-        self.records = {**getattr(self, "records", {}), begun: record}
-        return address
+        if not self.memory:  # of a case that could not be are none left
+            self.records: dict[int, Record] = {}
+        self.records[len(self.memory)] = record
+        return super().fill(record)
 
     def packed(self, name: str, number: int) -> bytes:
         arrays = list({id(array): array for array in self.arrays.values()}.values())
