@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 from numba.core import types
 from numba.cpython.unsafe.tuple import tuple_setitem
@@ -13,9 +11,11 @@ from fastopt import activations
 from fastopt._njit.checks import (
     Refused,
     check_array,
+    check_finite,
     check_integers,
     check_numbers,
     check_output,
+    check_shape,
     new_or_checked,
     refuse,
 )
@@ -54,8 +54,7 @@ def _leaky_relu_backward(grad, x, negative_slope=0.01, out=None):
     check_output("out", out, grad, "grad")
 
     def implementation(grad, x, negative_slope=0.01, out=None):
-        if grad.shape != x.shape:
-            raise Refused("grad: expected shape {} like x, got {}", x.shape, grad.shape)
+        check_shape("grad", grad, x.shape, "x")
         dx = new_or_checked(out, grad)
         check_finite("negative_slope", negative_slope)
         if leaky_relu_backward(dx, grad, x, negative_slope):
@@ -86,8 +85,7 @@ def _tanh_backward(grad, y, out=None):
     check_output("out", out, grad, "grad")
 
     def implementation(grad, y, out=None):
-        if grad.shape != y.shape:
-            raise Refused("grad: expected shape {} like y, got {}", y.shape, grad.shape)
+        check_shape("grad", grad, y.shape, "y")
         dx = new_or_checked(out, grad)
         if tanh_backward(dx, grad, y):
             raise ValueError("out: expected grad or y itself or memory apart, got arrays that overlap in part")
@@ -135,8 +133,7 @@ def _bias_tanh_backward(grad, y, out=None):
     check_output("out", out, grad, "grad")
 
     def implementation(grad, y, out=None):
-        if grad.shape != y.shape:
-            raise Refused("grad: expected shape {} like y, got {}", y.shape, grad.shape)
+        check_shape("grad", grad, y.shape, "y")
         dx, dbias = new_or_checked(out, grad), np.empty(y.shape[-1], y.dtype)
         if bias_tanh_backward(dx, dbias, grad, y, dbias.size):
             raise ValueError("out: expected grad or y itself or memory apart, got arrays that overlap in part")
@@ -184,9 +181,3 @@ def _inactive_fraction(x, axis=0):
         return fractions
 
     return implementation
-
-
-@register_jitable
-def check_finite(name, number):
-    if not -inf < number < inf:
-        raise Refused("{}: expected a finite number, got {}", name, number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 from numba.core import types
 from numba.core.errors import TypingError
@@ -108,3 +110,22 @@ def check_address(seed, stream):
         raise Refused("seed: expected 0 <= seed < 2**64, got {}", seed)
     if stream < 0 or stream >= MAX_STREAM:
         raise Refused("stream: expected 0 <= stream < 2**56, got {}", stream)
+
+
+@register_jitable
+def check_shape(name, x, wanted, like_name):
+    if x.shape != wanted:
+        raise Refused("{}: expected shape {} like {}, got {}", name, wanted, like_name, x.shape)
+
+
+@register_jitable
+def check_finite(name, number):
+    if not -inf < number < inf:
+        raise Refused("{}: expected a finite number, got {}", name, number)
+
+
+@register_jitable
+def check_positive(name, number):
+    """Or 0."""
+    if not 0 <= number < inf:
+        raise Refused("{}: expected a finite number >= 0, got {}", name, number)

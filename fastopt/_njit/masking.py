@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 from numba.core import types
 from numba.extending import overload, register_jitable, typeof_impl
@@ -18,7 +16,9 @@ from fastopt._njit.checks import (
     check_integers,
     check_numbers,
     check_output,
+    check_positive,
     check_rng,
+    check_shape,
     new_or_checked,
     refuse,
 )
@@ -71,8 +71,7 @@ def _dropout_backward(grad, mask, out=None):
     check_output("out", out, grad, "grad")
 
     def implementation(grad, mask, out=None):
-        if grad.shape != mask.shape:
-            raise Refused("grad: expected shape {} like mask, got {}", mask.shape, grad.shape)
+        check_shape("grad", grad, mask.shape, "mask")
         check_probability(mask.p)
         check_address(mask.seed, mask.stream)
         dx = new_or_checked(out, grad)
@@ -105,12 +104,6 @@ bias_leaky_relu_dropout = kernel("bias_leaky_relu_dropout", 3, int64, float64, f
 bias_leaky_relu_dropout_backward = kernel("bias_leaky_relu_dropout_backward", 4, int64, float64, float64)
 
 
-@register_jitable
-def check_positive_slope(negative_slope):
-    if not 0 <= negative_slope < inf:
-        raise Refused("negative_slope: expected a finite number >= 0, got {}", negative_slope)
-
-
 @overload(masking.bias_leaky_relu_dropout)
 def _bias_leaky_relu_dropout(x, bias, negative_slope=0.01, p=0.5, training=True, rng=None, out=None):
     check_array("x", x)
@@ -122,7 +115,7 @@ def _bias_leaky_relu_dropout(x, bias, negative_slope=0.01, p=0.5, training=True,
 
     def implementation(x, bias, negative_slope=0.01, p=0.5, training=True, rng=None, out=None):
         check_bias_size(bias, x)
-        check_positive_slope(negative_slope)
+        check_positive("negative_slope", negative_slope)
         y = new_or_checked(out, x)
         mask = new_mask(x.shape, p, training, rng)
         if bias_leaky_relu_dropout(
@@ -145,12 +138,10 @@ def _bias_leaky_relu_dropout_backward(grad, y, mask, negative_slope=0.01, out=No
     check_output("out", out, grad, "grad")
 
     def implementation(grad, y, mask, negative_slope=0.01, out=None):
-        if y.shape != mask.shape:
-            raise Refused("y: expected shape {} like mask, got {}", mask.shape, y.shape)
-        if grad.shape != y.shape:
-            raise Refused("grad: expected shape {} like y, got {}", y.shape, grad.shape)
+        check_shape("y", y, mask.shape, "mask")
+        check_shape("grad", grad, y.shape, "y")
         check_probability(mask.p)
-        check_positive_slope(negative_slope)
+        check_positive("negative_slope", negative_slope)
         dx = new_or_checked(out, grad)
         dbias = np.empty(y.shape[-1], y.dtype)
         if bias_leaky_relu_dropout_backward(dx, dbias, grad, y, dbias.size, mask.p, negative_slope):

@@ -13,10 +13,12 @@ from fastopt._njit.checks import (
     Refused,
     check_address,
     check_array,
+    check_finite,
     check_integers,
     check_numbers,
     check_output,
     check_rng,
+    check_shape,
     given,
     is_none,
     new_or_checked,
@@ -27,6 +29,7 @@ from fastopt.random import DOMAIN_ACTION
 
 # What the functions of kernels/core/njit.cpp return for an action that is no column, and where no row is valid.
 NO_ACTION, NONE_VALID = 3, 4
+ROW_BLOCK = 64  # FASTOPT_ROW_BLOCK
 
 categorical_kl = kernel("categorical_kl", 3, int64)
 gaussian_kl = kernel("gaussian_kl", 5, int64, int64, int64)
@@ -119,12 +122,6 @@ def filled_rows_of(name, x):
 
 
 @register_jitable
-def check_shape(name, x, wanted, like_name):
-    if x.shape != wanted:
-        raise Refused("{}: expected shape {} like {}, got {}", name, wanted, like_name, x.shape)
-
-
-@register_jitable
 def check_columns(name, x, columns):
     if x.shape[-1] != columns:
         raise Refused("{}: expected {} actions, got shape {}", name, columns, x.shape)
@@ -156,12 +153,6 @@ def check_valid_shape(x, shape, like_name):
 def check_some_valid(wrong):
     if wrong == NONE_VALID:
         raise ValueError("valid: expected at least one that is True, got none")
-
-
-@register_jitable
-def check_entropy_coef(entropy_coef):
-    if not -inf < entropy_coef < inf:
-        raise Refused("entropy_coef: expected a finite number, got {}", entropy_coef)
 
 
 # ---- divergences -----------------------------------------------------------------------------------------------------
@@ -329,7 +320,7 @@ def _categorical_policy_gradient(logits, actions, advantages, entropy_coef=0.0, 
         rows = filled_rows_of("logits", logits)
         check_batch_shape("actions", actions, logits, "logits")
         check_batch_shape("advantages", advantages, logits, "logits")
-        check_entropy_coef(entropy_coef)
+        check_finite("entropy_coef", entropy_coef)
         check_valid_shape(valid, advantages.shape, "advantages")
         dlogits = new_or_checked(out, logits)
         losses, loss, columns = np.empty(rows, logits.dtype), np.empty(1), logits.shape[-1]
@@ -347,8 +338,13 @@ def _categorical_policy_gradient(logits, actions, advantages, entropy_coef=0.0, 
 
 
 @register_jitable
+def row_blocks(rows):
+    return (rows + ROW_BLOCK - 1) // ROW_BLOCK
+
+
+@register_jitable
 def column_sums_of(rows, columns):
-    return np.empty(((rows + 63) // 64, columns))  # a row for each FASTOPT_ROW_BLOCK
+    return np.empty((row_blocks(rows), columns))
 
 
 @overload(policy.gaussian_policy_gradient)
@@ -367,7 +363,7 @@ def _gaussian_policy_gradient(mean, log_std, actions, advantages, entropy_coef=0
         check_spread("log_std", log_std, mean, "mean", shared)
         check_shape("actions", actions, mean.shape, "mean")
         check_batch_shape("advantages", advantages, mean, "mean")
-        check_entropy_coef(entropy_coef)
+        check_finite("entropy_coef", entropy_coef)
         check_valid_shape(valid, advantages.shape, "advantages")
         dmean, dlog_std, losses = np.empty_like(mean), np.empty_like(log_std), np.empty(rows, mean.dtype)
         loss, columns = np.empty(1), mean.shape[-1]

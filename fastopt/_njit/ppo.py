@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 from numba.core import types
 from numba.extending import overload, register_jitable
 
 from fastopt import policy
-from fastopt._njit.checks import Refused, check_array, check_numbers, is_none, refuse
+from fastopt._njit.checks import (
+    Refused,
+    check_array,
+    check_finite,
+    check_numbers,
+    check_positive,
+    check_shape,
+    is_none,
+    refuse,
+)
 from fastopt._njit.kernel import float64, int64, kernel
 from fastopt._njit.policy import (
     NO_ACTION,
     check_actions,
     check_batch,
     check_batch_shape,
-    check_entropy_coef,
     check_log_std,
     check_rows,
-    check_shape,
     check_some_valid,
     check_spread,
     check_valid,
     check_valid_shape,
     column_sums_of,
     filled_rows_of,
+    row_blocks,
 )
 
-BLOCK, SUMS, RESULTS = 64, 5, 6  # FASTOPT_ROW_BLOCK, FASTOPT_PPO_SUMS and FASTOPT_PPO_RESULTS
+SUMS, RESULTS = 5, 6  # FASTOPT_PPO_SUMS and FASTOPT_PPO_RESULTS
 PPOStats = policy.PPOStats
 
 categorical_ppo_loss = kernel("categorical_ppo_loss", 13, int64, int64, float64, float64, float64, float64)
@@ -59,22 +65,15 @@ def check_batches(x, x_name, numbers, clip_range_vf, old_values, valid, out, **b
 
 @register_jitable
 def checked_range_vf(clip_range_vf):
-    check_range("clip_range_vf", clip_range_vf)
+    check_positive("clip_range_vf", clip_range_vf)
     return clip_range_vf
 
 
 @register_jitable
-def check_range(name, value):
-    if not 0 <= value < inf:
-        raise Refused("{}: expected a finite number >= 0, got {}", name, value)
-
-
-@register_jitable
 def check_ppo_numbers(clip_range, entropy_coef, value_coef):
-    check_range("clip_range", clip_range)
-    check_entropy_coef(entropy_coef)
-    if not -inf < value_coef < inf:
-        raise Refused("value_coef: expected a finite number, got {}", value_coef)
+    check_positive("clip_range", clip_range)
+    check_finite("entropy_coef", entropy_coef)
+    check_finite("value_coef", value_coef)
 
 
 @register_jitable
@@ -93,7 +92,7 @@ def check_old_values_shape(old_values, values):
 
 @register_jitable
 def sums_of(rows):
-    return np.empty((rows + BLOCK - 1) // BLOCK * SUMS)
+    return np.empty(row_blocks(rows) * SUMS)
 
 
 @register_jitable
