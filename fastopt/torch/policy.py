@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastopt.policy import LineSearchResult
 from fastopt.policy import kl_line_search as search_arrays
+from fastopt.torch.optim.base import increment_version
 
 __all__ = ["kl_line_search"]
 
@@ -74,12 +75,12 @@ def kl_line_search(
     if len(steps) != len(tensors):
         raise ValueError(f"direction: expected {len(tensors)} tensors like params, got {len(steps)}")
     arrays = [_array(f"params[{k}]", p) for k, p in enumerate(tensors)]
-    steps = [None if d is None else _array(f"direction[{k}]", d) for k, d in enumerate(steps)]
+    steps = [None if d is None else _array(f"direction[{k}]", d, read=True) for k, d in enumerate(steps)]
     before = torch.get_rng_state()
     replayed = before if rng_state is None else rng_state
 
     def measure() -> Any:
-        torch.autograd.graph.increment_version(tensors)  # they were moved past torch
+        increment_version(tensors)  # they were moved past torch
         torch.set_rng_state(replayed)
         with torch.no_grad():
             return evaluate()
@@ -94,13 +95,13 @@ def kl_line_search(
             max_evaluations=max_evaluations,
         )
     finally:
-        torch.autograd.graph.increment_version(tensors)
+        increment_version(tensors)
         if rng_state is not None:
             torch.set_rng_state(before)
 
 
-def _array(name: str, tensor: Any) -> Any:
-    """The memory of a tensor as an array."""
+def _array(name: str, tensor: Any, *, read: bool = False) -> Any:
+    """The memory of a tensor as an array; of a view whose numbers are stored negated a copy, which is only read."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.dtype not in _DTYPES:
@@ -108,4 +109,6 @@ def _array(name: str, tensor: Any) -> Any:
             f"{name}: expected a dense tensor of float32 or float64 on the CPU, "
             f"got {tensor.dtype} of layout {tensor.layout} on {tensor.device}"
         )
-    return tensor.detach().numpy()
+    if tensor.is_neg() and not read:
+        raise TypeError(f"{name}: expected a tensor that is not a negated view; pass {name}.resolve_neg()")
+    return tensor.detach().resolve_neg().numpy()

@@ -65,6 +65,17 @@ def drawn_address(list idle, make):
     return number & ((<int64_t>1 << ADDRESS_BITS) - 1)
 
 
+def tensor_overlaps_itself(x):
+    """Whether two elements of a tensor that kernels take may share memory."""
+    return overlaps_itself(array_of_tensor(x, "input"))
+
+
+def tensors_apart(x, bias):
+    """Refuse a bias in the memory that is to be written."""
+    if share_memory(array_of_tensor(x, "input"), array_of_tensor(bias, "bias")):
+        raise ValueError("bias: expected memory apart from input, got tensors that overlap; pass bias.clone()")
+
+
 def tensor_dropout(y, x, double p, uint64_t seed, uint32_t domain):
     """Forward and backward, of which y takes the result; it may be x."""
     cdef dl_tensor to, of

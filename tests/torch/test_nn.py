@@ -267,6 +267,8 @@ def test_in_place():
             function(leaf, inplace=True)
         with pytest.raises(RuntimeError, match="expanded"):
             function(torch.ones(1, 3).expand(4, 3), inplace=True)
+        with pytest.raises(RuntimeError, match="distinct elements"):
+            function(torch.ones(6).unfold(0, 3, 1), inplace=True)
     view = (base := leaf * 1)[1:]
     seeded(F.dropout)(view, inplace=True)
     (grad,) = torch.autograd.grad(base.sum(), leaf)
@@ -277,6 +279,17 @@ def test_in_place():
     F.dropout(squared, inplace=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         kept.sum().backward()
+
+
+def test_nothing_is_drawn_for_what_is_refused():
+    x, state = torch.ones(4, 3), torch.get_rng_state()
+    for leaf in (False, True):
+        y = x.clone().requires_grad_(leaf) * 1
+        with pytest.raises(ValueError, match="bias: expected memory apart from input, got tensors that overlap"):
+            F.bias_leaky_relu_dropout(y, y.detach()[0], inplace=True)
+    with pytest.raises(RuntimeError, match="distinct elements"):
+        F.bias_leaky_relu_dropout(torch.ones(6).unfold(0, 3, 1), torch.ones(3), inplace=True)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_nothing_is_kept_but_the_output():

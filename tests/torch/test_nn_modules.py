@@ -217,3 +217,13 @@ def test_a_search_that_fails_or_is_refused():
         with pytest.raises(error, match=words):
             kl_line_search(model, wrong, lambda: (0, 0))
     assert fastopt.torch.policy.kl_line_search is kl_line_search
+
+
+def test_a_line_search_along_a_negated_view():
+    """Whose memory holds the numbers with the other sign; none of a parameter's is written as it is."""
+    w, negated = torch.zeros(3), torch._neg_view(torch.tensor([1.0, -2.0, 0.5]))
+    result = kl_line_search([w], [negated], lambda: ((w * negated).sum(), w.square().sum()))
+    assert result.success
+    torch.testing.assert_close(w, result.step * torch.tensor([-1.0, 2.0, -0.5]))
+    with pytest.raises(TypeError, match=r"params\[0\]: expected a tensor that is not a negated view"):
+        kl_line_search([negated], [w], lambda: (1.0, 0.0))

@@ -19,6 +19,22 @@ fused = F.bias_leaky_relu_dropout
 # ---- torch.func ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("randomness", ["same", "different"])
+def test_vmap_of_no_samples(randomness):
+    """As torch's: results of their shapes, and gradients."""
+    bias = torch.zeros(3)
+
+    def both(x):
+        y = F.bias_leaky_relu_dropout(x, bias)
+        return F.dropout(x), F.leaky_relu(x), *grad(lambda x: (F.bias_leaky_relu_dropout(x, bias).sum(), y)[0])(x)[None]
+
+    for axis, shape in ((0, (0, 3)), (1, (3, 0))):
+        x = torch.ones(shape, requires_grad=True)
+        results = vmap(both, in_dims=axis, randomness=randomness)(x)
+        assert [tuple(y.shape) for y in results] == [(0, 3)] * 3
+        assert torch.autograd.grad(results[0].sum(), x)[0].shape == shape
+
+
 def test_masks_under_vmap():
     x = torch.ones(3, 64)
     with pytest.raises(RuntimeError, match="randomness"):

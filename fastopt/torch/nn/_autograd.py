@@ -27,14 +27,20 @@ def transformed(function: type[Function]) -> Any:
 
 
 def _each(function: type[Function], info: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, Any]:
-    """A vmap sample by sample: the decisions of a dropout go by an element's place in its sample."""
+    """A vmap sample by sample: the decisions of a dropout go by an element's place in its sample.
+
+    Of no samples one of zeros, their sum, says what the results are like.
+    """
+    size = info.batch_size
     results: list[Any] = [
-        transformed(function)(*(a if d is None else a.select(d, k) for a, d in zip(args, in_dims, strict=True)))
-        for k in range(info.batch_size)
+        transformed(function)(
+            *(a if d is None else a.select(d, k) if size else a.sum(d) for a, d in zip(args, in_dims, strict=True))
+        )
+        for k in range(max(size, 1))
     ]
     if isinstance(results[0], tuple):
-        return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
-    return torch.stack(results), 0
+        return tuple(torch.stack(each)[:size] for each in zip(*results, strict=True)), (0,) * len(results[0])
+    return torch.stack(results)[:size], 0
 
 
 class Dropout(Function):
@@ -166,11 +172,7 @@ recorded_fused = _recorded(BiasLeakyReLUDropout)
 class BiasLeakyReLUDropoutBackward(Function):
     """Linear in the gradient; y, of which it takes the signs, has no gradient from here."""
 
-    @staticmethod
-    def forward(grad: Tensor, y: Tensor, negative_slope: float, p: float) -> tuple[Tensor, Tensor]:
-        dx, dbias = torch.empty_like(grad), grad.new_empty(grad.shape[-1])
-        _core.tensor_bias_leaky_relu_dropout_backward(dx, dbias, grad, y, p, negative_slope)
-        return dx, dbias
+    forward = staticmethod(library.run_fused_backward)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

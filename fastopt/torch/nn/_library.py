@@ -77,7 +77,7 @@ bias_leaky_relu_dropout: Any = _operator(
 )
 
 
-def _run_fused_backward(grad: Tensor, y: Tensor, negative_slope: float, p: float) -> tuple[Tensor, Tensor]:
+def run_fused_backward(grad: Tensor, y: Tensor, negative_slope: float, p: float) -> tuple[Tensor, Tensor]:
     dx, dbias = torch.empty_like(grad), grad.new_empty(grad.shape[-1])
     _core.tensor_bias_leaky_relu_dropout_backward(dx, dbias, grad, y, p, negative_slope)
     return dx, dbias
@@ -95,7 +95,7 @@ def _fused_double_backward(ctx: Any, dx: Tensor, dbias: Tensor) -> Any:
 
 bias_leaky_relu_dropout_backward: Any = _operator(
     "bias_leaky_relu_dropout_backward(Tensor grad, Tensor y, float negative_slope, float p) -> (Tensor, Tensor)",
-    _run_fused_backward,
+    run_fused_backward,
     lambda grad, y, negative_slope, p: (torch.empty_like(grad), grad.new_empty(grad.shape[-1])),
     _setup_fused_backward,
     _fused_double_backward,

@@ -12,17 +12,18 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from fastopt import _core
 from fastopt.masking import DropoutMask
 from fastopt.torch.nn import _autograd as autograd
 from fastopt.torch.nn import _library as library
 from fastopt.torch.nn._ways import DIRECT, TORCH, TRANSFORMED, draw, drawn_tensor, way
+from fastopt.torch.optim.base import increment_version
 
 __all__ = ["bias_leaky_relu_dropout", "dropout", "leaky_relu"]
 
 _WORTH = 2**17  # elements from which leaky ReLU's loop gains what recording it in Python costs
 
 _grad_enabled = torch.is_grad_enabled
-_increment_version = getattr(torch._C, "_increment_version", torch.autograd.graph.increment_version)
 
 
 @overload
@@ -67,7 +68,8 @@ def dropout(
     ValueError
         If p is outside [0, 1].
     RuntimeError
-        If `inplace` is asked for where torch does not write: a leaf that requires gradients, an expanded tensor.
+        If `inplace` is asked for where torch does not write: a leaf that requires gradients, a tensor whose
+        elements overlap, such as an expanded one.
     TypeError
         If `return_mask` is asked for where there is no address to see: within torch.compile, torch.func and dispatch
         modes, and for tensors on which torch's own dropout runs.
@@ -142,7 +144,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     Raises
     ------
     RuntimeError
-        If `inplace` is asked for where torch does not write: a leaf that requires gradients, an expanded tensor.
+        If `inplace` is asked for where torch does not write: a leaf that requires gradients, a tensor whose
+        elements overlap, such as an expanded one.
 
     Examples
     --------
@@ -201,8 +204,8 @@ def bias_leaky_relu_dropout(
     Raises
     ------
     TypeError, ValueError
-        If `bias` is of another dtype, or not one number a column, the slope is negative or not finite, or p is outside
-        [0, 1].
+        If `bias` is of another dtype, not one number a column, or overlaps what is written, the slope is negative or
+        not finite, or p is outside [0, 1]. Nothing is drawn then.
     RuntimeError
         If `inplace` is asked for where torch does not write, or, in backward, if y was changed in place.
 
@@ -233,6 +236,7 @@ def bias_leaky_relu_dropout(
         wanted = (input.requires_grad or bias.requires_grad) and _grad_enabled()
         if inplace:
             _check_in_place(input, wanted)
+            _core.tensors_apart(input, bias)
         address = draw() if p > 0 else 0
         if wanted:
             return autograd.recorded_fused(input, bias, address, negative_slope, p, inplace)
@@ -269,11 +273,14 @@ def _check_in_place(x: Tensor, wanted: bool) -> None:
     """Refuse what torch does not write either, before anything is written."""
     if wanted and x.is_leaf and x.requires_grad:
         raise RuntimeError("inplace: expected a tensor that may be written, got a leaf that requires gradients")
-    if not x.is_contiguous() and any(s == 0 and n > 1 for s, n in zip(x.stride(), x.shape, strict=True)):
-        raise RuntimeError("inplace: expected a tensor of distinct elements, got an expanded one; pass input.clone()")
+    if not x.is_contiguous() and _core.tensor_overlaps_itself(x):
+        raise RuntimeError(
+            "inplace: expected a tensor of distinct elements, got one with elements in the same place, "
+            "such as an expanded one; pass input.clone()"
+        )
 
 
 def _written(x: Tensor) -> None:
     """Tell torch that a tensor was changed past it."""
     if not x.is_inference():
-        _increment_version((x,))
+        increment_version((x,))
