@@ -53,10 +53,17 @@ def tanh_backward(grad, y, out):
     return activation_backward(fastopt_kernels.activations.tanh_backward, grad, y, "y", 0, out)
 
 
+cdef ndarray checked_layer(object x, str name):
+    """x itself, when it is an array of rows, of which a scalar is none."""
+    cdef ndarray a = checked(x, name)
+    if PyArray_NDIM(a) == 0:
+        raise ValueError(f"{name}: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    return a
+
+
 cdef ndarray checked_bias(object bias, ndarray x):
     """bias itself, when it has one number for each column of x."""
-    if PyArray_NDIM(x) == 0:
-        raise ValueError("x: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    checked_layer(x, "x")
     cdef ndarray b = checked(bias, "bias")
     if PyArray_TYPE(b) != PyArray_TYPE(x):
         raise TypeError(f"bias: expected {x.dtype} like x, got {b.dtype}; bias.astype(np.{x.dtype}) converts it")
@@ -83,9 +90,7 @@ def bias_tanh(x, bias, out):
 
 
 def bias_tanh_backward(grad, y, out):
-    cdef ndarray ya = checked(y, "y"), g = checked_like(grad, "grad", ya, "y")
-    if PyArray_NDIM(ya) == 0:
-        raise ValueError("y: expected at least one dimension, the last of which is the layer's width, got shape ()")
+    cdef ndarray ya = checked_layer(y, "y"), g = checked_like(grad, "grad", ya, "y")
     cdef ndarray dx = output_for(out, g, "grad"), work = dx
     if out is not None:
         distinct(dx, "out", ya, "y", same_allowed=True)
@@ -107,10 +112,6 @@ def bias_tanh_backward(grad, y, out):
     if work is not dx:
         copied_into(dx, work)
     return result
-
-
-cdef inline int64_t row_blocks(int64_t rows) noexcept:
-    return (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
 
 
 cdef inline void run_layer_gradient(fastopt_kernel kernel, const void* args, int64_t rows, int64_t columns) noexcept:

@@ -2,6 +2,7 @@
 // neural network acoustic models", 2013.
 #pragma once
 
+#include "core/math.hpp"
 #include "core/stream.hpp"
 #include "activations/activations.h"
 
@@ -13,7 +14,7 @@ void leaky_relu(const activation_args& a, int64_t begin, int64_t end) {
     const T slope = static_cast<T>(a.parameter);
     write_elements(static_cast<T*>(a.y), begin, end, a.nontemporal, [=](T* y, int64_t from, int64_t to) {
         FASTOPT_INDEPENDENT
-        for (int64_t i = from; i < to; ++i) y[i - from] = x[i] > 0 ? x[i] : x[i] * slope;
+        for (int64_t i = from; i < to; ++i) y[i - from] = leaky(x[i], slope);
     });
 }
 
@@ -24,7 +25,7 @@ void leaky_relu_backward(const activation_backward_args& a, int64_t begin, int64
     const T slope = static_cast<T>(a.parameter);
     write_elements(static_cast<T*>(a.dx), begin, end, a.nontemporal, [=](T* dx, int64_t from, int64_t to) {
         FASTOPT_INDEPENDENT
-        for (int64_t i = from; i < to; ++i) dx[i - from] = x[i] > 0 ? grad[i] : grad[i] * slope;
+        for (int64_t i = from; i < to; ++i) dx[i - from] = leaky_gradient(grad[i], x[i], slope);
     });
 }
 

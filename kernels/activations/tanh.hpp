@@ -17,11 +17,6 @@ void tanh(const activation_args& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-FASTOPT_INLINE T tanh_gradient(T grad, T y) {
-    return grad * (T(1) - y * y);
-}
-
-template <class T>
 void tanh_backward(const activation_backward_args& a, int64_t begin, int64_t end) {
     const T* grad = static_cast<const T*>(a.grad);
     const T* y = static_cast<const T*>(a.x);

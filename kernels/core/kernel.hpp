@@ -25,6 +25,15 @@
 
 namespace {
 
+// Of a register of neighbouring elements.
+#if defined(__AVX512F__)
+constexpr int64_t REGISTER_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int64_t REGISTER_BYTES = 32;
+#else
+constexpr int64_t REGISTER_BYTES = 16;
+#endif
+
 template <class T>
 FASTOPT_INLINE T square_root(T x) {
     if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);

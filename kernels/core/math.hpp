@@ -1,4 +1,4 @@
-// Exponential, logarithm and hyperbolic tangent as polynomials of correctly rounded operations, written the same way in
+// Activations; exponential, logarithm and hyperbolic tangent as polynomials of correctly rounded operations, written the same way in
 // fastopt/reference/core.py, so the bits are the same everywhere. Coefficients: Chebyshev fits on the reduced
 // ranges; relative errors of the logarithm's below 3e-8 (float) and 5e-17 (double), of the exponential's 1.1e-8 and 1.8e-17.
 #pragma once
@@ -195,5 +195,13 @@ FASTOPT_INLINE __m512d hyperbolic_tangent(__m512d x) {
     return _mm512_castsi512_pd(_mm512_or_si512(_mm512_castpd_si512(y), _mm512_and_si512(signs, bits)));
 }
 #endif
+
+// The gradient of tanh from its output y; leaky ReLU, and its gradient from its input or, of a slope >= 0, its output.
+template <class T>
+FASTOPT_INLINE T tanh_gradient(T grad, T y) { return grad * (T(1) - y * y); }
+template <class T>
+FASTOPT_INLINE T leaky(T x, T slope) { return x > 0 ? x : x * slope; }
+template <class T>
+FASTOPT_INLINE T leaky_gradient(T grad, T x, T slope) { return x > 0 ? grad : grad * slope; }
 
 }  // namespace

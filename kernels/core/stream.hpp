@@ -23,13 +23,6 @@ inline void store_line(void* to, const void* from) {  // 64 bytes, `to` aligned 
 }
 
 // The same of a register, a vector type of REGISTER_BYTES, `to` aligned to as many.
-#if defined(__AVX512F__)
-constexpr int64_t REGISTER_BYTES = 64;
-#elif defined(__AVX2__)
-constexpr int64_t REGISTER_BYTES = 32;
-#else
-constexpr int64_t REGISTER_BYTES = 16;
-#endif
 template <class Register>
 FASTOPT_INLINE void store_register(void* to, Register x) {
 #if defined(__AVX512F__)

@@ -87,6 +87,10 @@ cdef double largest_of(list arrays) noexcept:
     return largest
 
 
+cdef inline int64_t row_blocks(int64_t rows) noexcept:
+    return (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
+
+
 cdef void add_row_blocks(ndarray out, const double* block_sums, int64_t blocks) noexcept:
     """out = the sums of columns, from those of the blocks of rows."""
     cdef add_row_blocks_args args = add_row_blocks_args(

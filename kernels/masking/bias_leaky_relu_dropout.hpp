@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/layers.hpp"
+#include "core/math.hpp"
 #include "masking/dropout.hpp"
 #include "masking/masking.h"
 
@@ -10,8 +11,7 @@ namespace {
 
 template <class T>
 FASTOPT_INLINE T bias_leaky_relu(T x, T bias, T slope, T scale) {
-    const T z = x + bias;
-    const T y = (z > 0 ? z : z * slope) * scale;
+    const T y = leaky(x + bias, slope) * scale;
     return y == 0 ? T(-0.0) : y;
 }
 
@@ -55,8 +55,7 @@ template <class T>
 FASTOPT_INLINE T bias_leaky_relu_dropout_gradient(T grad, T y, T slope, T scale) {
     typename bits_of<T>::type bits;
     __builtin_memcpy(&bits, &y, sizeof y);
-    const T kept = grad * scale;
-    return bits == 0 ? T(0) : y > 0 ? kept : kept * slope;
+    return bits == 0 ? T(0) : leaky_gradient(grad * scale, y, slope);
 }
 
 template <class T>

@@ -72,10 +72,8 @@ def bias_leaky_relu_dropout(x, bias, negative_slope, ndarray y, double p, uint64
 def bias_leaky_relu_dropout_backward(grad, y, double p, negative_slope, out):
     """0 <= p <= 1 has been checked. Returns dx and dbias."""
     cdef uint32_t threshold
-    cdef ndarray ya = checked(y, "y")
+    cdef ndarray ya = checked_layer(y, "y")
     cdef ndarray g = checked_like(grad, "grad", ya, "y")
-    if PyArray_NDIM(ya) == 0:
-        raise ValueError("y: expected at least one dimension, the last of which is the layer's width, got shape ()")
     cdef double slope = checked_positive_slope(negative_slope)
     cdef ndarray dx = output_for(out, g, "grad")
     if out is not None:
