@@ -28,7 +28,7 @@ def ordered(dtype, size=2**19):
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="needs a longer float than float64 to compare with")
 @each_dtype
-def test_errors_of_at_most_two_units(dtype):
+def test_errors_of_at_most_1_1_units(dtype):
     x = ordered(dtype)[:-1]
     exact = np.tanh(x.astype(np.longdouble))
     error = np.abs(fastopt.tanh(x) - exact) / np.spacing(exact.astype(dtype))
