@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastopt import _core
-from fastopt._checks import finite_number
+from fastopt._checks import integer
 
 Array = NDArray[Any]
 Layers = Sequence[tuple[Array, Array]]
@@ -20,15 +20,6 @@ __all__ = [
     "perceptron",
     "perceptron_backward",
 ]
-
-_ACTIVATIONS = {"tanh": 1, "leaky_relu": 2}
-
-
-def _code(activation: str) -> int:
-    code = _ACTIVATIONS.get(activation)
-    if code is None:
-        raise ValueError(f'activation: expected "tanh" or "leaky_relu", got {activation!r}')
-    return code
 
 
 def perceptron(
@@ -51,7 +42,7 @@ def perceptron(
     activation : "tanh" or "leaky_relu"
         Of all layers but the last.
     negative_slope : float
-        Of the leaky ReLU; 0 is the ReLU.
+        Of the leaky ReLU, finite and at least 0; 0 is the ReLU.
     out : sequence of ndarray, optional
         A C-contiguous array for each layer's outputs, apart from one another and from what is read.
 
@@ -62,7 +53,8 @@ def perceptron(
     Raises
     ------
     TypeError, ValueError
-        If an array is of another kind, dtype or shape, or `out` overlaps. Nothing is written then.
+        If an array is of another kind, dtype or shape, the slope is out of its range, or `out` overlaps. Nothing is
+        written then.
 
     Notes
     -----
@@ -78,7 +70,7 @@ def perceptron(
     >>> policy.perceptron(np.array([[0.5, -0.5]]), layers)[-1]
     array([[1.]])
     """
-    return _core.perceptron(x, layers, _code(activation), finite_number("negative_slope", negative_slope), out)
+    return _core.perceptron(x, layers, activation, negative_slope, out)
 
 
 def perceptron_backward(
@@ -113,12 +105,13 @@ def perceptron_backward(
     Raises
     ------
     TypeError, ValueError
-        If an array is of another kind, dtype or shape, the batch is empty, or `out` overlaps. Nothing is written then.
+        If an array is of another kind, dtype or shape, the slope is out of its range, the batch is empty, or `out`
+        overlaps. Nothing is written then.
 
     Notes
     -----
     The activation's derivative is taken from its output: 1 - y**2 for tanh, `negative_slope` where y <= 0 for the leaky
-    ReLU. Sums over the batch are in blocks of 64 samples.
+    ReLU. Sums over the batch are in blocks of 64 samples; those of the biases are float64, rounded once.
 
     Examples
     --------
@@ -129,8 +122,7 @@ def perceptron_backward(
     >>> policy.perceptron_backward(np.ones((2, 1)), x, policy.perceptron(x, layers), layers)
     [(array([[4., 6.]]), array([2.]))]
     """
-    slope = finite_number("negative_slope", negative_slope)
-    return _core.perceptron_backward(grad, x, outputs, layers, _code(activation), slope, out)
+    return _core.perceptron_backward(grad, x, outputs, layers, activation, negative_slope, out)
 
 
 def categorical_act(
@@ -171,7 +163,7 @@ def categorical_act(
     Raises
     ------
     TypeError, ValueError
-        If an array is of another kind, dtype or shape.
+        If an array is of another kind, dtype or shape, or a number is out of its range.
 
     Notes
     -----
@@ -186,8 +178,11 @@ def categorical_act(
     >>> actions, log_prob.round(3), values
     (array([1]), array([-0.313]), array([1.]))
     """
-    slope = finite_number("negative_slope", negative_slope)
-    return _core.categorical_act(observations, actor, critic, noise, choices, _code(activation), slope)
+    if choices is not None:
+        if not isinstance(choices, Iterable):
+            raise TypeError(f"choices: expected a sequence of ints, got {type(choices).__name__}")
+        choices = [integer("choices", n, 1, 2**31) for n in choices]
+    return _core.categorical_act(observations, actor, critic, noise, choices, activation, negative_slope)
 
 
 def gaussian_act(
@@ -202,7 +197,8 @@ def gaussian_act(
 ) -> tuple[Array, Array, Array]:
     """Return actions, their log-probabilities and the values of observations, by two perceptrons.
 
-    actions = mean + exp(log_std) * noise, of which the mean is the actor's outputs.
+    actions = mean + exp(log_std) * noise, of which the mean is the actor's outputs. As in :func:`gaussian_sample` the
+    product is within the range where exp(log_std) is not.
 
     Parameters
     ----------
@@ -223,7 +219,7 @@ def gaussian_act(
     Raises
     ------
     TypeError, ValueError
-        If an array is of another kind, dtype or shape.
+        If an array is of another kind, dtype or shape, or a number is out of its range.
 
     Examples
     --------
@@ -234,5 +230,4 @@ def gaussian_act(
     >>> policy.gaussian_act(x, actor, critic, np.zeros(2), noise)[0]
     array([[0.5, 0.5]])
     """
-    slope = finite_number("negative_slope", negative_slope)
-    return _core.gaussian_act(observations, actor, critic, log_std, noise, _code(activation), slope)
+    return _core.gaussian_act(observations, actor, critic, log_std, noise, activation, negative_slope)

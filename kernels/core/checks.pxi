@@ -4,7 +4,7 @@ cdef enum:
     MOST_DIMENSIONS = 64  # NumPy's
 
 cdef object _memmap = np.memmap
-from collections.abc import Iterator as _Iterator, MappingView as _MappingView
+from collections.abc import Iterator as _Iterator, MappingView as _MappingView, Sequence as _Sequence
 
 
 cdef ndarray checked(object x, str name):
@@ -196,6 +196,16 @@ cdef int disjoint(list arrays, list names) except -1:
                     raise ValueError(f"{names[j]}: expected memory of its own to be written, got an array that overlaps "
                                      f"{names[i]}; pass {names[j]}.copy()")
         reach = max(reach, end)
+    return 0
+
+
+cdef int apart(list outs, list out_names, list given, list names) except -1:
+    """Refuse arrays that are to be written and of which one shares memory with another, or with one that is given."""
+    cdef Py_ssize_t j, k
+    disjoint(outs, out_names)
+    for k in range(len(outs)):
+        for j in range(len(given)):
+            distinct(<ndarray>outs[k], out_names[k], <ndarray>given[j], names[j])
     return 0
 
 

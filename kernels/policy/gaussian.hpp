@@ -212,43 +212,73 @@ void gaussian_entropy(const gaussian_entropy_args& a, int64_t begin, int64_t end
     for (int64_t row = begin; row < end; ++row) entropy[row] += constant;
 }
 
+// actions = mean + exp(log_std) * z, element by element. Of a log_std that is for all rows and within the bound, the
+// exponentials are made once.
 template <class T>
-void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) {
-    const T *mean = static_cast<const T*>(a.mean), *log_std = static_cast<const T*>(a.log_std);
-    T* actions = static_cast<T*>(a.actions);
-    constexpr int64_t PIECE = 512;
-    alignas(64) T z[PIECE], std[PIECE + COLUMNS], of_columns[PIECE];
-    const bool for_all = a.stride == 0 && a.columns <= COLUMNS && !any_beyond(log_std, 0, 1, a.columns);
-    if (for_all) {
-        elementwise<T>(a.columns, [&](auto at) { at.store(std, exponential(at.load(log_std))); });
-        repeat_row(std, a.columns, at_most(end - begin, PIECE) + a.columns);
+class scaled_noise {
+  public:
+    static constexpr int64_t PIECE = 512;  // elements that are asked for at once, at most
+
+    ONCE_A_TILE scaled_noise(const void* log_std, int64_t columns, int64_t stride, int64_t elements)
+        : log_std_(static_cast<const T*>(log_std)), columns_(columns), stride_(stride),
+          for_all_(stride == 0 && columns <= COLUMNS && !any_beyond(log_std_, 0, 1, columns)) {
+        if (!for_all_) return;
+        elementwise<T>(columns, [&](auto at) { at.store(std_, exponential(at.load(log_std_))); });
+        repeat_row(std_, columns, at_most(elements, PIECE) + columns);
     }
-    for (int64_t i = begin; i < end; i += PIECE) {
-        const int64_t n = at_most(end - i, PIECE);
-        random_normal<T>({z, a.address, static_cast<uint64_t>(i)}, 0, n);
-        if (for_all) {
-            const T* of_row = std + i % a.columns;
-            elementwise<T>(n, [&](auto at) {
-                at.store(actions + i, at.load(mean + i) + at.load(of_row) * at.load(z));
-            });
-            continue;
+
+    // Of n elements from number i on, of which z has the first at [0].
+    ONCE_A_TILE void add(T* actions, const T* mean, const T* z, int64_t i, int64_t n) const {
+        actions += i, mean += i;
+        if (for_all_) {
+            const T* of_row = std_ + i % columns_;
+            elementwise<T>(n, [&](auto at) { at.store(actions, at.load(mean) + at.load(of_row) * at.load(z)); });
+            return;
         }
-        for (int64_t k = 0, column = i % a.columns; k < n && a.stride == 0; ++k) {
-            of_columns[k] = log_std[column];
-            if (++column == a.columns) column = 0;
+        T of_columns[PIECE];
+        for (int64_t k = 0, column = i % columns_; k < n && stride_ == 0; ++k) {
+            of_columns[k] = log_std_[column];
+            if (++column == columns_) column = 0;
         }
-        const T* spread = a.stride != 0 ? log_std + i : of_columns;
+        const T* spread = stride_ != 0 ? log_std_ + i : of_columns;
         if (any_beyond(spread, n, 1, n)) {
             for (int64_t k = 0; k < n; ++k) {
                 const two_factors<T> power(spread[k]);
-                actions[i + k] = mean[i + k] + power.rest(power.low * z[k]);
+                actions[k] = mean[k] + power.rest(power.low * z[k]);
             }
-            continue;
+            return;
         }
         elementwise<T>(n, [&](auto at) {
-            at.store(actions + i, at.load(mean + i) + exponential(at.load(spread)) * at.load(z));
+            at.store(actions, at.load(mean) + exponential(at.load(spread)) * at.load(z));
         });
     }
+
+  private:
+    const T* const log_std_;
+    const int64_t columns_, stride_;
+    const bool for_all_;
+    alignas(64) T std_[PIECE + COLUMNS];
+};
+
+template <class T>
+void gaussian_sample(const gaussian_sample_args& a, int64_t begin, int64_t end) {
+    constexpr int64_t PIECE = scaled_noise<T>::PIECE;
+    const scaled_noise<T> noise(a.log_std, a.columns, a.stride, end - begin);
+    alignas(64) T z[PIECE];
+    for (int64_t i = begin; i < end; i += PIECE) {
+        const int64_t n = at_most(end - i, PIECE);
+        random_normal<T>({z, a.address, static_cast<uint64_t>(i)}, 0, n);
+        noise.add(static_cast<T*>(a.actions), static_cast<const T*>(a.mean), z, i, n);
+    }
+}
+
+template <class T>
+void gaussian_shift(const gaussian_shift_args& a, int64_t begin, int64_t end) {
+    constexpr int64_t PIECE = scaled_noise<T>::PIECE;
+    const scaled_noise<T> noise(a.log_std, a.columns, 0, end - begin);
+    for (int64_t i = begin; i < end; i += PIECE)
+        noise.add(static_cast<T*>(a.actions), static_cast<const T*>(a.mean), static_cast<const T*>(a.noise) + i, i,
+                  at_most(end - i, PIECE));
 }
 
 // to[j, :] = x[j]; writes up to a register past its end.

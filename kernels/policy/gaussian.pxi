@@ -90,7 +90,7 @@ cdef class _GaussianGradients:
         self.dlog_std = output_named(out_log_std, "out[1]", log_std, "log_std")
         self.mean_target, self.log_std_target = c_target(self.dmean), c_target(self.dlog_std)
         self.mean, self.log_std, self.actions = c_ordered(mean), c_ordered(log_std), c_ordered(actions)
-        self.blocks = (rows_of(mean) + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK
+        self.blocks = row_blocks(rows_of(mean))
         cdef npy_intp size = self.blocks * columns_of(mean)
         if PyArray_NDIM(log_std) == 1:
             self.sums = PyArray_EMPTY(1, &size, NPY_DOUBLE, 0)
@@ -153,7 +153,7 @@ def gaussian_ppo_loss(mean, log_std, actions, tuple batch, valid, tuple numbers,
         terms.takes(x, "mean")
         terms.takes(spread, "log_std")
         terms.takes(taken, "actions")
-        terms.apart([gradients.dmean, gradients.dlog_std, terms.dvalues], ["out[0]", "out[1]", "out[2]"])
+        apart([gradients.dmean, gradients.dlog_std, terms.dvalues], ["out[0]", "out[1]", "out[2]"], terms.given, terms.names)
     cdef tuple result = (terms.loss, gradients.dmean, gradients.dlog_std, terms.dvalues, terms.stats)
     cdef gaussian_ppo_loss_args args = gaussian_ppo_loss_args(
         dmean=PyArray_DATA(gradients.mean_target), dlog_std=gradients.of_rows, column_sums=gradients.column_sums,

@@ -11,13 +11,6 @@
 namespace {
 
 // A register of neighbouring columns.
-#if defined(__AVX512F__)
-constexpr int64_t REGISTER_BYTES = 64;
-#elif defined(__AVX__)
-constexpr int64_t REGISTER_BYTES = 32;
-#else
-constexpr int64_t REGISTER_BYTES = 16;
-#endif
 template <class T>
 struct columns_of {
     typedef T type __attribute__((vector_size(REGISTER_BYTES), aligned(sizeof(T)), may_alias));
@@ -128,10 +121,7 @@ void dense(const dense_args& a, int64_t begin, int64_t end) {
                 break;
             case FASTOPT_LEAKY_RELU:
                 FASTOPT_INDEPENDENT
-                for (int64_t j = 0; j < outputs; ++j) {
-                    const T z = y[j] + bias[j];
-                    y[j] = z > 0 ? z : z * slope;
-                }
+                for (int64_t j = 0; j < outputs; ++j) y[j] = leaky(y[j] + bias[j], slope);
                 break;
             default:
                 FASTOPT_INDEPENDENT
@@ -150,10 +140,10 @@ void dense_backward(const dense_backward_args& a, int64_t begin, int64_t end) {
     const int64_t n = (end - begin) * inputs;
     if (a.activation == FASTOPT_TANH) {
         FASTOPT_INDEPENDENT
-        for (int64_t i = 0; i < n; ++i) dx[i] *= T(1) - x[i] * x[i];
+        for (int64_t i = 0; i < n; ++i) dx[i] = tanh_gradient(dx[i], x[i]);
     } else if (a.activation == FASTOPT_LEAKY_RELU) {
         FASTOPT_INDEPENDENT
-        for (int64_t i = 0; i < n; ++i) dx[i] = x[i] > 0 ? dx[i] : dx[i] * slope;
+        for (int64_t i = 0; i < n; ++i) dx[i] = leaky_gradient(dx[i], x[i], slope);
     }
 }
 
@@ -164,46 +154,56 @@ void dense_gradient(const dense_gradient_args& a, int64_t begin, int64_t end) {
     product<T>(static_cast<T*>(a.dweight) + begin * inputs, inputs, {dz, 1, outputs}, {static_cast<const T*>(a.x), inputs, 1},
                end - begin, a.rows, inputs);
     T* dbias = static_cast<T*>(a.dbias);
-    for (int64_t row = 0; row < a.rows; row += BLOCK) {
-        T sums[BLOCK];
-        for (int64_t j = begin; j < end; j += BLOCK) {
-            const int64_t across = at_most(end - j, BLOCK);
-            for (int64_t l = 0; l < across; ++l) sums[l] = 0;
-            for (int64_t i = row; i < at_most(a.rows, row + BLOCK); ++i)
-                for (int64_t l = 0; l < across; ++l) sums[l] += dz[i * outputs + (j - begin) + l];
-            for (int64_t l = 0; l < across; ++l) dbias[j + l] = row == 0 ? sums[l] : dbias[j + l] + sums[l];
+    for (int64_t j = begin; j < end; j += BLOCK) {
+        const int64_t across = at_most(end - j, BLOCK);
+        double total[BLOCK] = {};
+        for (int64_t row = 0; row < a.rows; row += FASTOPT_ROW_BLOCK) {
+            double sums[BLOCK] = {};
+            for (int64_t i = row; i < at_most(a.rows, row + FASTOPT_ROW_BLOCK); ++i)
+                for (int64_t l = 0; l < across; ++l) sums[l] += static_cast<double>(dz[i * outputs + (j - begin) + l]);
+            for (int64_t l = 0; l < across; ++l) total[l] += sums[l];
         }
+        for (int64_t l = 0; l < across; ++l) dbias[j + l] = static_cast<T>(total[l]);
     }
 }
 
 // The action that wins a race: see categorical_race_args.
 template <class T>
 void categorical_race(const categorical_race_args& a, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-        const T *x = static_cast<const T*>(a.logits) + i * a.stride, *noise = static_cast<const T*>(a.noise) + i * a.stride;
-        const T largest = largest_of(x, a.columns, x[0]);
-        T total = 0, most = 0;
-        for (int64_t k = 0; k < a.columns; ++k) total += exponential(x[k] - largest);
-        int64_t chosen = total == total ? 0 : -1;
-        for (int64_t k = 0; k < a.columns && chosen >= 0; ++k) {
-            const T speed = exponential(x[k] - largest) / total / noise[k];
-            if (speed > most) most = speed, chosen = k;
+    typedef typename integer_like<T>::type index;
+    side_by_side(begin, end, false, [&](auto side, int64_t row, int64_t rows) {
+        constexpr int64_t LANES = decltype(side)::LANES;
+        const T *logits = static_cast<const T*>(a.logits) + row * a.stride, *noise = static_cast<const T*>(a.noise) + row * a.stride;
+        softmax<T, LANES> t;
+        t.take(logits, {}, row, rows, a.columns, a.stride);
+        t.take_logarithms();
+        alignas(64) T tile[LANES == 1 ? 1 : TILE];
+        T most[LANES] = {}, log_prob[LANES];
+        int64_t chosen[LANES] = {};
+        for (int64_t k = 0; k < a.columns; k += t.PIECE) {
+            const int64_t n = t.piece(k);
+            const T* waits = noise + k;
+            if constexpr (LANES > 1) {
+                load_tile(tile, waits, a.stride, rows, n);
+                waits = tile;
+            }
+            index fastest[LANES];  // of this piece, or none
+            for (int64_t j = 0; j < LANES; ++j) fastest[j] = -1;
+            for (int64_t c = 0; c < n; ++c)
+                for (int64_t j = 0; j < LANES; ++j) {
+                    const T speed = t.e[c * LANES + j] / t.total[j] / waits[c * LANES + j];
+                    fastest[j] = speed > most[j] ? static_cast<index>(c) : fastest[j];
+                    most[j] = speed > most[j] ? speed : most[j];
+                }
+            for (int64_t j = 0; j < LANES; ++j) chosen[j] = fastest[j] < 0 ? chosen[j] : k + fastest[j];
         }
-        const T log_prob = chosen < 0 ? total : (x[chosen] - largest) - logarithm(total);
-        T& to = static_cast<T*>(a.log_prob)[i];
-        a.actions[i * a.lists + a.list] = chosen;
-        to = a.list == 0 ? log_prob : to + log_prob;
-    }
-}
-
-template <class T>
-void gaussian_shift(const gaussian_shift_args& a, int64_t begin, int64_t end) {
-    const T *mean = static_cast<const T*>(a.mean), *log_std = static_cast<const T*>(a.log_std);
-    const T* noise = static_cast<const T*>(a.noise);
-    T* actions = static_cast<T*>(a.actions);
-    for (int64_t i = begin; i < end; ++i)
-        for (int64_t k = 0; k < a.columns; ++k)
-            actions[i * a.columns + k] = noise[i * a.columns + k] * exponential(log_std[k]) + mean[i * a.columns + k];
+        action_log_probs(log_prob, t, {chosen});  // NaN where there is no distribution
+        for (int64_t j = 0; j < rows; ++j) {
+            T& to = static_cast<T*>(a.log_prob)[row + j];
+            to = a.list == 0 ? log_prob[j] : to + log_prob[j];
+            a.actions[(row + j) * a.lists + a.list] = t.total[j] == t.total[j] ? chosen[j] : -1;
+        }
+    });
 }
 
 }  // namespace

@@ -12,19 +12,55 @@ cdef struct network:
     int64_t widest  # of all outputs
 
 
-cdef int read_layers(network* net, object layers, str name, ndarray x, int activation, double slope, list keep) except -1:
-    """Fill in the layers, but for the arrays that go through them."""
-    cdef Py_ssize_t k = 0
+cdef int activation_code(object name) except -1:
+    if isinstance(name, str) and name == "tanh":
+        return FASTOPT_TANH
+    if isinstance(name, str) and name == "leaky_relu":
+        return FASTOPT_LEAKY_RELU
+    raise ValueError(f'activation: expected "tanh" or "leaky_relu", got {name!r}')
+
+
+cdef list listed(object given, str name, str expected):
+    """What stands in a sequence, which is asked for it once: it may be one that makes its items."""
+    if not isinstance(given, (list, tuple, _Sequence)):
+        raise TypeError(f"{name}: expected a sequence of {expected}, got {type(given).__name__}")
+    return list(given)
+
+
+cdef list one_for_each(object given, str name, str expected, Py_ssize_t count):
+    cdef list found = listed(given, name, expected)
+    if len(found) != count:
+        raise ValueError(f"{name}: expected {count} {expected}, one for each layer, got {len(found)}")
+    return found
+
+
+cdef list pair_of(object given, str name, Py_ssize_t k):
+    """(weight, bias) of layer k."""
+    cdef list found = list(given) if isinstance(given, (list, tuple, _Sequence)) else []
+    if len(found) != 2:
+        got = f"{len(found)} items" if found else type(given).__name__
+        raise TypeError(f"{name}[{k}]: expected a pair (weight, bias), got {got}")
+    return found
+
+
+cdef list read_layers(network* net, object layers, str name, ndarray x, object activation, object negative_slope, list keep):
+    """Fill in the layers, but for the arrays that go through them; `keep` takes what they point to. Returned are the weights
+    and biases as they were given."""
+    cdef list found = listed(layers, name, "(weight, bias)"), given = []
+    cdef Py_ssize_t k
     cdef ndarray weight, bias
     cdef int64_t inputs = columns_of(x)
-    cdef int kind = PyArray_TYPE(x)
+    cdef int kind = PyArray_TYPE(x), code = activation_code(activation)
+    cdef double slope = checked_positive_slope(negative_slope)
     net.widest = 0
-    net.count = len(layers)
+    net.count = len(found)
     if not 1 <= net.count <= MOST_LAYERS:
         raise ValueError(f"{name}: expected 1 to {MOST_LAYERS} layers, got {net.count}")
-    for layer in layers:
-        given_weight, given_bias = layer
+    for k in range(net.count):
+        given_weight, given_bias = pair_of(found[k], name, k)
         weight, bias = checked(given_weight, f"{name}[{k}][0]"), checked(given_bias, f"{name}[{k}][1]")
+        given.append(weight)
+        given.append(bias)
         for array in (weight, bias):
             if PyArray_TYPE(<ndarray>array) != kind:
                 raise TypeError(f"{name}[{k}]: expected {x.dtype} like what goes into it, got {array.dtype}")
@@ -33,18 +69,24 @@ cdef int read_layers(network* net, object layers, str name, ndarray x, int activ
         inputs = PyArray_DIMS(weight)[0]
         if PyArray_NDIM(bias) != 1 or PyArray_DIMS(bias)[0] != inputs:
             raise ValueError(f"{name}[{k}][1]: expected shape ({inputs},) for weights of {shape(weight)}, got {shape(bias)}")
-        if not contiguous_order(weight) & NPY_ARRAY_C_CONTIGUOUS or not contiguous_order(bias):
-            weight, bias = c_ordered(weight), c_ordered(bias)
-            keep.append((weight, bias))
+        weight, bias = c_ordered(weight), c_ordered(bias)
+        keep.append(weight)
+        keep.append(bias)
         net.layers[k] = dense_args(
             y=NULL, x=NULL, weight=PyArray_DATA(weight), bias=PyArray_DATA(bias), inputs=PyArray_DIMS(weight)[1],
-            outputs=inputs, activation=activation, negative_slope=slope)
+            outputs=inputs, activation=code if k < net.count - 1 else 0, negative_slope=slope)
         net.widest = max(net.widest, inputs)
-        k += 1
-    if k != net.count:
-        raise ValueError(f"{name}: expected {net.count} layers, got {k}")
-    net.layers[k - 1].activation = 0
-    return 0
+    return given
+
+
+cdef list names_of_layers(Py_ssize_t count, str name):
+    """Of what `read_layers` returns."""
+    cdef list names = []
+    cdef Py_ssize_t k
+    for k in range(count):
+        names.append(f"{name}[{k}][0]")
+        names.append(f"{name}[{k}][1]")
+    return names
 
 
 cdef inline void run_products(fastopt_kernel kernel, const void* args, int64_t size, int64_t others) noexcept:
@@ -65,97 +107,89 @@ cdef ndarray checked_observations(object x, str name):
     return a
 
 
+cdef ndarray checked_of(object x, str name, ndarray like, str like_name, tuple wanted):
+    """x itself, when it is an array of this shape and the dtype of `like`."""
+    cdef ndarray a = checked(x, name)
+    if PyArray_TYPE(a) != PyArray_TYPE(like):
+        raise TypeError(f"{name}: expected {like.dtype} like {like_name}, got {a.dtype}; "
+                        f"{name}.astype(np.{like.dtype}) converts it")
+    if shape(a) != wanted:
+        raise ValueError(f"{name}: expected shape {wanted}, got {shape(a)}")
+    return a
+
+
 cdef ndarray output_of(object given, str name, ndarray like, tuple wanted):
-    """`given` when it can take a result of this shape; a new array when None."""
-    cdef ndarray y
-    if given is None:
-        return np.empty(wanted, like.dtype)
-    y = checked(given, name)
-    if PyArray_TYPE(y) != PyArray_TYPE(like) or shape(y) != wanted:
-        raise ValueError(f"{name}: expected {like.dtype} of shape {wanted}, got {y.dtype} of {shape(y)}")
+    """The same, when a kernel can write to it."""
+    cdef ndarray y = checked_of(given, name, like, "x", wanted)
     if not contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
         raise ValueError(f"{name}: expected a C-contiguous array, got strides {(<object>y).strides}")
-    writable(y, name)
     return y
 
 
-def perceptron(x, layers, int activation, double slope, out):
+def perceptron(x, layers, activation, negative_slope, out):
     cdef network net
-    cdef list keep = []
-    cdef ndarray a = c_ordered(checked_observations(x, "x"))
-    cdef Py_ssize_t k
-    read_layers(&net, layers, "layers", a, activation, slope, keep)
-    if out is not None and len(out) != net.count:
-        raise ValueError(f"out: expected {net.count} arrays, one for each layer, got {len(out)}")
-    cdef list outputs = []
+    cdef ndarray given = checked_observations(x, "x"), a = c_ordered(given), y
+    cdef list keep = [], outputs = [], names = [], into
+    cdef list arrays = read_layers(&net, layers, "layers", a, activation, negative_slope, keep)
     cdef const void* before = PyArray_DATA(a)
+    cdef Py_ssize_t k
+    if out is not None:
+        into = one_for_each(out, "out", "arrays", net.count)
     for k in range(net.count):
-        y = output_of(None if out is None else out[k], "out", a, (PyArray_DIMS(a)[0], net.layers[k].outputs))
+        wanted = PyArray_DIMS(a)[0], net.layers[k].outputs
+        if out is None:
+            y = np.empty(wanted, a.dtype)
+        else:
+            names.append(f"out[{k}]")
+            y = output_of(into[k], names[k], a, wanted)
         outputs.append(y)
-        net.layers[k].x, net.layers[k].y = before, PyArray_DATA(<ndarray>y)
+        net.layers[k].x, net.layers[k].y = before, PyArray_DATA(y)
         before = net.layers[k].y
     if out is not None:
-        apart_from_inputs(outputs, with_arrays_of(layers, [a]))
+        apart(outputs, names, [given, *arrays], ["x", *names_of_layers(net.count, "layers")])
     run_network(&net, element_type(a), PyArray_DIMS(a)[0])
     return outputs
 
 
-cdef list with_arrays_of(layers, list arrays):
-    """The same list, with the weights and biases of all layers behind."""
-    for layer in layers:
-        for array in layer:
-            arrays.append(array)
-    return arrays
-
-
-cdef int apart_from_inputs(list outputs, list inputs) except -1:
-    """Refuse outputs that overlap one another or an input. In one pass, where all lie in turn apart."""
-    cdef uintptr_t low, high, other_low, other_high
-    cdef Py_ssize_t i, j
-    for i in range(len(outputs)):
-        bounds(<ndarray>outputs[i], &low, &high)
-        for j in range(i):
-            bounds(<ndarray>outputs[j], &other_low, &other_high)
-            if other_low < high and low < other_high:
-                raise ValueError("out: expected arrays apart from one another, got two that overlap")
-        for given in inputs:
-            bounds(<ndarray>given, &other_low, &other_high)
-            if other_low < high and low < other_high:
-                raise ValueError("out: expected arrays apart from the inputs, got one that overlaps")
-    return 0
-
-
-def perceptron_backward(grad, x, outputs, layers, int activation, double slope, out):
+def perceptron_backward(grad, x, outputs, layers, activation, negative_slope, out):
     cdef network net
-    cdef list keep = [], results = [], written = []
-    cdef ndarray a = c_ordered(checked_observations(x, "x"))
+    cdef ndarray given = checked_observations(x, "x"), a = c_ordered(given), dz, dx, y, dweight, dbias
+    cdef list keep = [], inputs = [a], gradients, results = [], written = [], names = [], into
+    cdef list arrays = read_layers(&net, layers, "layers", a, activation, negative_slope, keep)
+    cdef list array_names
     cdef Py_ssize_t k
     cdef int64_t rows = PyArray_DIMS(a)[0]
     cdef int kind = element_type(a)
     cdef dense_backward_args back
     cdef dense_gradient_args gradient
-    cdef ndarray dz, dx, y, dweight, dbias
     not_empty(a, "x")
-    read_layers(&net, layers, "layers", a, activation, slope, keep)
-    dz = checked_of(grad, "grad", a, (rows, net.layers[net.count - 1].outputs))
-    if len(outputs) != net.count:
-        raise ValueError(f"outputs: expected {net.count} arrays, one for each layer, got {len(outputs)}")
-    if out is not None and len(out) != net.count:
-        raise ValueError(f"out: expected {net.count} pairs, one for each layer, got {len(out)}")
-    cdef list inputs = [a]
+    dz = checked_of(grad, "grad", a, "x", (rows, net.layers[net.count - 1].outputs))
+    array_names = ["x", "grad"] if out is None else [*names_of_layers(net.count, "layers"), "x", "grad"]
+    arrays += (given, dz)
+    dz = c_ordered(dz)
+    outputs = one_for_each(outputs, "outputs", "arrays", net.count)
     for k in range(net.count - 1):
-        inputs.append(checked_of(outputs[k], f"outputs[{k}]", a, (rows, net.layers[k].outputs)))
-    cdef list gradients = [dz]
+        array_names.append(f"outputs[{k}]")
+        arrays.append(checked_of(outputs[k], array_names[len(array_names) - 1], a, "x", (rows, net.layers[k].outputs)))
+        inputs.append(c_ordered(arrays[len(arrays) - 1]))
+    gradients = [dz]
     for k in range(net.count - 1, 0, -1):
         gradients.append(PyArray_EMPTY(2, PyArray_DIMS(<ndarray>inputs[k]), PyArray_TYPE(a), 0))
+    if out is not None:
+        into = one_for_each(out, "out", "pairs", net.count)
+        names = names_of_layers(net.count, "out")
     for k in range(net.count):
-        into_weight, into_bias = (None, None) if out is None else out[k]
-        dweight = output_of(into_weight, "out", a, (net.layers[k].outputs, net.layers[k].inputs))
-        dbias = output_of(into_bias, "out", a, (net.layers[k].outputs,))
+        wanted = net.layers[k].outputs, net.layers[k].inputs
+        if out is None:
+            dweight, dbias = np.empty(wanted, a.dtype), np.empty(wanted[0], a.dtype)
+        else:
+            into_weight, into_bias = pair_of(into[k], "out", k)
+            dweight = output_of(into_weight, names[2 * k], a, wanted)
+            dbias = output_of(into_bias, names[2 * k + 1], a, wanted[:1])
         results.append((dweight, dbias))
         written += (dweight, dbias)
     if out is not None:
-        apart_from_inputs(written, with_arrays_of(layers, [a, dz, *inputs]))
+        apart(written, names, arrays, array_names)
     for k in range(net.count - 1, -1, -1):
         y, dweight, dbias = inputs[k], results[k][0], results[k][1]
         gradient = dense_gradient_args(
@@ -166,20 +200,11 @@ def perceptron_backward(grad, x, outputs, layers, int activation, double slope, 
             dx = gradients[net.count - k]
             back = dense_backward_args(
                 dx=PyArray_DATA(dx), dz=PyArray_DATA(dz), weight=net.layers[k].weight, x=PyArray_DATA(y),
-                inputs=net.layers[k].inputs, outputs=net.layers[k].outputs, activation=activation, negative_slope=slope)
+                inputs=net.layers[k].inputs, outputs=net.layers[k].outputs, activation=net.layers[k - 1].activation,
+                negative_slope=net.layers[k].negative_slope)
             run_products(fastopt_kernels.policy.dense_backward[kind], &back, rows, back.inputs * back.outputs)
             dz = dx
     return results
-
-
-cdef ndarray checked_of(object x, str name, ndarray like, tuple wanted):
-    """x, C-contiguous, of this shape and the dtype of `like`."""
-    cdef ndarray a = checked(x, name)
-    if PyArray_TYPE(a) != PyArray_TYPE(like):
-        raise TypeError(f"{name}: expected {like.dtype} like x, got {a.dtype}; {name}.astype(np.{like.dtype}) converts it")
-    if shape(a) != wanted:
-        raise ValueError(f"{name}: expected shape {wanted}, got {shape(a)}")
-    return c_ordered(a)
 
 
 cdef int run_hidden(network* net, ndarray x, void* y, void* room) noexcept:
@@ -220,37 +245,36 @@ cdef class _Acting:
         return 0
 
 
-cdef _Acting acting(observations, actor, critic, noise, int activation, double slope):
+cdef _Acting acting(observations, actor, critic, noise, activation, negative_slope):
     cdef _Acting a = _Acting()
     cdef npy_intp sizes[2]
     a.keep = []
     a.x = c_ordered(checked_observations(observations, "observations"))
     a.kind = element_type(a.x)
-    read_layers(&a.actor, actor, "actor", a.x, activation, slope, a.keep)
-    read_layers(&a.critic, critic, "critic", a.x, activation, slope, a.keep)
+    read_layers(&a.actor, actor, "actor", a.x, activation, negative_slope, a.keep)
+    read_layers(&a.critic, critic, "critic", a.x, activation, negative_slope, a.keep)
     if a.critic.layers[a.critic.count - 1].outputs != 1:
         raise ValueError(f"critic: expected one output, got {a.critic.layers[a.critic.count - 1].outputs}")
     sizes[0], sizes[1] = PyArray_DIMS(a.x)[0], a.actor.layers[a.actor.count - 1].outputs
     a.scores = PyArray_EMPTY(2, sizes, PyArray_TYPE(a.x), 0)
-    a.noise = checked_like(noise, "noise", a.scores, "the actor's outputs")
-    a.noise = c_ordered(a.noise)
+    a.noise = c_ordered(checked_like(noise, "noise", a.scores, "the actor's outputs"))
     a.values = PyArray_EMPTY(1, sizes, PyArray_TYPE(a.x), 0)
     a.log_prob = PyArray_EMPTY(1, sizes, PyArray_TYPE(a.x), 0)
     return a
 
 
-def categorical_act(observations, actor, critic, noise, choices, int activation, double slope):
-    cdef _Acting a = acting(observations, actor, critic, noise, activation, slope)
+def categorical_act(observations, actor, critic, noise, list choices, activation, negative_slope):
+    cdef _Acting a = acting(observations, actor, critic, noise, activation, negative_slope)
     cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1], first = 0, list_ = 0
     cdef ndarray actions
     cdef categorical_race_args args
     cdef int64_t itemsize = PyArray_ITEMSIZE(a.x)
     if choices is None:
         actions = np.empty(rows, np.int64)
-        choices = (columns,)
+        choices = [columns]
     else:
-        if sum(choices) != columns or min(choices) < 1:
-            raise ValueError(f"choices: expected positive numbers of which {columns} is the sum, got {choices}")
+        if sum(choices) != columns:
+            raise ValueError(f"choices: expected numbers of which {columns} is the sum, got {choices}")
         actions = np.empty((rows, len(choices)), np.int64)
     a.run()
     args = categorical_race_args(
@@ -266,16 +290,16 @@ def categorical_act(observations, actor, critic, noise, choices, int activation,
     return actions, a.log_prob, a.values
 
 
-def gaussian_act(observations, actor, critic, log_std, noise, int activation, double slope):
-    cdef _Acting a = acting(observations, actor, critic, noise, activation, slope)
+def gaussian_act(observations, actor, critic, log_std, noise, activation, negative_slope):
+    cdef _Acting a = acting(observations, actor, critic, noise, activation, negative_slope)
     cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1]
-    cdef ndarray std = checked_of(log_std, "log_std", a.x, (columns,))
+    cdef ndarray std = c_ordered(checked_of(log_std, "log_std", a.x, "observations", (columns,)))
     cdef ndarray actions = PyArray_EMPTY(2, PyArray_DIMS(a.scores), PyArray_TYPE(a.x), 0)
     a.run()
     cdef gaussian_shift_args shift = gaussian_shift_args(
         actions=PyArray_DATA(actions), mean=PyArray_DATA(a.scores), log_std=PyArray_DATA(std),
         noise=PyArray_DATA(a.noise), columns=columns)
-    run(fastopt_kernels.policy.gaussian_shift[a.kind], &shift, rows, ROW_GRAIN)
+    run(fastopt_kernels.policy.gaussian_shift[a.kind], &shift, rows * columns, ROW_GRAIN)
     cdef gaussian_log_prob_args args = gaussian_log_prob_args(
         log_prob=PyArray_DATA(a.log_prob), mean=PyArray_DATA(a.scores), log_std=PyArray_DATA(std),
         actions=PyArray_DATA(actions), columns=columns, stride=0, constant=fastopt_gaussian_log_prob_constant(columns))

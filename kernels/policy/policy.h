@@ -309,7 +309,8 @@ typedef struct {
     double negative_slope;
 } dense_backward_args;
 
-/* dweight = dz^T x, dbias = the sum of the rows of dz; the range is over outputs */
+/* dweight = dz^T x; dbias = the sum of the rows of dz, in double, in blocks of FASTOPT_ROW_BLOCK rows, the rows and the blocks in
+   order; the range is over outputs */
 typedef struct {
     void *dweight; /* [n, inputs] */
     void *dbias; /* [n] */
@@ -334,12 +335,12 @@ typedef struct {
     int64_t lists; /* 1.. */
 } categorical_race_args;
 
-/* actions = mean + exp(log_std) * noise, one log_std for all rows */
+/* actions = mean + exp(log_std) * noise, one log_std for all rows; the range is over elements */
 typedef struct {
-    void *actions; /* [n, columns] */
-    const void *mean; /* [n, columns] */
+    void *actions; /* [n] */
+    const void *mean; /* [n] */
     const void *log_std; /* [columns] */
-    const void *noise; /* [n, columns] */
+    const void *noise; /* [n] */
     int64_t columns; /* 1.. */
 } gaussian_shift_args;
 

@@ -15,7 +15,7 @@ cdef class _PPOBatch:
     def __cinit__(self, ndarray x, str x_name, tuple batch, valid, tuple numbers, out, str out_name, stats_type):
         cdef ndarray advantages, old_log_prob, values, returns, old_values = None, flags
         cdef int64_t rows = rows_of(x)
-        cdef npy_intp size = (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK * FASTOPT_PPO_SUMS
+        cdef npy_intp size = row_blocks(rows) * FASTOPT_PPO_SUMS
         clip_range, clip_range_vf, self.entropy_coef, self.value_coef = numbers
         advantages = checked_batch(batch[0], "advantages", x, x_name)
         old_log_prob = checked_batch(batch[1], "old_log_prob", x, x_name)
@@ -51,15 +51,6 @@ cdef class _PPOBatch:
     cdef int takes(self, ndarray x, str name) except -1:
         self.given.append(x)
         self.names.append(name)
-        return 0
-
-    cdef int apart(self, list outs, list names) except -1:
-        """Refuse outputs, of which the last is dvalues, that overlap each other or what is given."""
-        cdef Py_ssize_t j, k
-        disjoint(outs, names)
-        for k in range(len(outs)):
-            for j in range(len(self.given)):
-                distinct(<ndarray>outs[k], names[k], <ndarray>self.given[j], self.names[j])
         return 0
 
     cdef void finish(self, int64_t rows) noexcept:
@@ -160,9 +151,9 @@ def categorical_ppo_loss(logits, actions, tuple batch, valid, tuple numbers, out
             for j in range(count):
                 distinct(<ndarray>outs[k], out_names[k], <ndarray>lists[j], names[j], same_allowed=j == k)
         target = <void*>beside_each_other(outs, columns)
-        terms.apart([*outs, terms.dvalues], [*out_names, "out[1]"])
+        apart([*outs, terms.dvalues], [*out_names, "out[1]"], terms.given, terms.names)
     elif out_values is not None:
-        terms.apart([terms.dvalues], ["out[1]"])
+        apart([terms.dvalues], ["out[1]"], terms.given, terms.names)
     if out_values is not None:
         for k in range(count):
             distinct(terms.dvalues, "out[1]", <ndarray>lists[k], names[k])

@@ -22,8 +22,8 @@ cdef inline void run_rows(fastopt_kernel kernel, const void* args, ndarray x) no
 
 cdef inline void run_row_blocks(fastopt_kernel kernel, const void* args, int64_t rows, int64_t columns) noexcept:
     """The same for a kernel whose range is over blocks of FASTOPT_ROW_BLOCK rows."""
-    run_work(kernel, args, (rows + FASTOPT_ROW_BLOCK - 1) // FASTOPT_ROW_BLOCK,
-             max(1, ROW_GRAIN // (FASTOPT_ROW_BLOCK * columns)), <double>rows * <double>columns / ROW_GRAIN)
+    run_work(kernel, args, row_blocks(rows), max(1, ROW_GRAIN // (FASTOPT_ROW_BLOCK * columns)),
+             <double>rows * <double>columns / ROW_GRAIN)
 
 
 cdef ndarray c_target(ndarray y):

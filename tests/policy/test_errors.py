@@ -141,7 +141,15 @@ def test_an_action_that_is_no_column(name, wrong):
     assert_refused(name, {"actions": actions}, ValueError, f"^actions: expected numbers from 0 to 3, .*, got {wrong}$")
 
 
+LAYERS = [(np.zeros((1, 4)), np.zeros(1))]
 NUMBERS = {
+    "negative_slope": (lambda v: policy.perceptron(X, LAYERS, negative_slope=v), (-1e-9,)),
+    "negative_slope ": (lambda v: policy.perceptron_backward(X[:, :1], X, [B], LAYERS, negative_slope=v), (-1e-9,)),
+    "negative_slope  ": (lambda v: policy.categorical_act(X, LAYERS, LAYERS, X[:, :1], negative_slope=v), (-1e-9,)),
+    "negative_slope   ": (
+        lambda v: policy.gaussian_act(X, LAYERS, LAYERS, B[:1], X[:, :1], negative_slope=v),
+        (-1e-9,),
+    ),
     "entropy_coef": (lambda v: policy.categorical_policy_gradient(X, A, B, entropy_coef=v), ()),
     "entropy_coef ": (lambda v: policy.gaussian_policy_gradient(X, K, X, B, entropy_coef=v), ()),
     "gamma": (lambda v: policy.gae(X, X, X, F, F, v, 0.9), (-1e-9, 1 + 1e-9)),

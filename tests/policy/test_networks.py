@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -97,6 +99,69 @@ def test_layouts_and_outputs(dtype):
     assert_all_same(into, policy.perceptron_backward(np.asfortranarray(grad), x[:], outputs, turned))
 
 
+class Made(Sequence):
+    """Layers that are made when they are asked for, and that nobody else holds."""
+
+    def __init__(self, layers):
+        self.layers = layers
+        self.asked = 0
+
+    def __len__(self):
+        return len(self.layers)
+
+    def __getitem__(self, k):
+        weight, bias = self.layers[k]
+        self.asked += 1
+        return weight.copy(), bias.copy()
+
+
+@each_dtype
+def test_layers_that_nobody_else_holds(dtype):
+    own, x = layers([64, 64, 64, 1], dtype), numbers(1, 64, 64, dtype=dtype)
+    outputs, noise = policy.perceptron(x, own), np.ones((64, 1), dtype)
+    assert_all_same(policy.perceptron(x, Made(own)), outputs)
+    made = Made(own)
+    assert_all_same(policy.perceptron(x, made, out=[np.empty_like(y) for y in outputs]), outputs)
+    assert made.asked == 3
+    grads = policy.perceptron_backward(outputs[2], x, outputs, own)
+    into = [(np.empty_like(weight), np.empty_like(bias)) for weight, bias in own]
+    for out in (None, into):
+        assert_all_same(policy.perceptron_backward(outputs[2], x, outputs, Made(own), out=out), grads)
+    expected = policy.gaussian_act(x, own, own, np.zeros(1, dtype), noise)
+    assert_all_same(policy.gaussian_act(x, Made(own), Made(own), np.zeros(1, dtype), noise), expected)
+
+
+@each_dtype
+def test_spreads_beyond_the_range_of_exp(dtype):
+    """Products with exp(log_std) that are within the range are so where exp(log_std) is not, as in gaussian_sample."""
+    rows, beyond = 600, 100 if dtype == np.float32 else 800
+    log_std = np.array([beyond, -beyond, 0.5, 3 * beyond], dtype)
+    for columns in (3, 4, 40):
+        spread = np.resize(log_std, columns)
+        actor, critic = layers([2, columns], dtype), layers([2, 1], dtype)
+        x, noise = numbers(1, rows, 2, dtype=dtype), numbers(2, rows, columns, dtype=dtype)
+        noise[::3, 0] *= np.exp(-60) if dtype == np.float32 else np.exp(-400)
+        noise[::5] = 0
+        actions = policy.gaussian_act(x, actor, critic, spread, noise)[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            half = np.exp(spread.astype(np.float64) / 2)
+            exact = np.where(noise == 0, 0, (half * noise) * half) + policy.perceptron(x, actor)[0]
+            assert_same_bits(actions, reference_policy.gaussian_act(x, actor, critic, spread, noise)[0])
+        inside = np.abs(exact) < np.finfo(dtype).max
+        assert inside[::3, 0].all()
+        assert inside[::5].all()
+        few = 10 * np.finfo(dtype).eps  # of the result, or of what is added up where that cancels
+        np.testing.assert_allclose(actions[inside], exact[inside], rtol=few, atol=few)
+
+
+def test_gradients_of_biases_are_added_in_float64():
+    """As those of a log_std that is for all, and as bias_tanh_backward's: float32 would lose the half of these."""
+    grad = np.tile(np.array([[1e8], [1.0], [-1e8], [1.0]], np.float32), (100, 1))
+    x, own = np.ones((400, 1), np.float32), layers([1, 1], np.float32)
+    assert policy.perceptron_backward(grad, x, policy.perceptron(x, own), own)[0][1] == 200
+    assert fastopt.bias_tanh_backward(grad, np.zeros_like(grad))[1] == 200
+
+
 @pytest.mark.parametrize("options", ACTIVATIONS, ids=str)
 def test_against_torch(options):
     torch = pytest.importorskip("torch")
@@ -177,16 +242,66 @@ def test_errors():
     wrong(r"layers\[0\]: expected float32", policy.perceptron, x, layers([6, 2], np.float64), error=TypeError)
     wrong(r'activation: expected "tanh" or "leaky_relu"', policy.perceptron, x, own, activation="relu6")
     wrong(r"out: expected 2 arrays", policy.perceptron, x, own, out=outputs[:1])
-    wrong(r"out: expected float32 of shape \(10, 9\)", policy.perceptron, x, own, out=outputs[::-1])
-    square = layers([6, 6], np.float32)
-    wrong(r"apart from the inputs", policy.perceptron, x, square, out=[x])
-    back = policy.perceptron_backward
+    wrong(r"out\[0\]: expected shape \(10, 9\)", policy.perceptron, x, own, out=outputs[::-1])
+    wrong(
+        r"out\[1\]: expected float32 like x, got float64",
+        *(policy.perceptron, x, own),
+        out=[outputs[0], outputs[1].astype(np.float64)],
+        error=TypeError,
+    )
+    wrong(r"layers: expected a sequence of \(weight, bias\), got int", policy.perceptron, x, 3, error=TypeError)
+    wrong(r"layers\[0\]: expected a pair \(weight, bias\), got 1", policy.perceptron, x, [own[0][:1]], error=TypeError)
+    wrong(r'activation: expected "tanh" or "leaky_relu", got \[\]', policy.perceptron, x, own, activation=[])
+    back, given = policy.perceptron_backward, (outputs[1], x, outputs, own)
     wrong(r"grad: expected shape \(10, 4\)", back, outputs[0], x, outputs, own)
     wrong(r"outputs: expected 2 arrays", back, outputs[1], x, outputs[:1], own)
     wrong(r"x: expected a batch of at least one", back, outputs[1][:0], x[:0], [y[:0] for y in outputs], own)
-    wrong(r"apart from the inputs", back, outputs[1], x, outputs, own, out=own)
+    wrong(r"grad: expected float32 like x", back, outputs[1].astype(np.float64), x, outputs, own, error=TypeError)
+    wrong(
+        r"out\[1\]: expected a pair \(weight, bias\), got NoneType", back, *given, out=[own[0], None], error=TypeError
+    )
     critic, noise = layers([6, 1], np.float32), np.ones((10, 4), np.float32)
     wrong(r"critic: expected one output, got 4", policy.categorical_act, x, own, own, noise)
     wrong(r"noise: expected shape \(10, 4\)", policy.categorical_act, x, own, critic, noise[:, :3])
-    wrong(r"choices: expected positive numbers", policy.categorical_act, x, own, critic, noise, choices=(2, 3))
+    act = x, own, critic, noise
+    wrong(
+        r"choices: expected numbers of which 4 is the sum, got \[2, 3\]", policy.categorical_act, *act, choices=(2, 3)
+    )
+    wrong(r"choices: expected 1 <= choices", policy.categorical_act, *act, choices=(4, 0))
+    wrong(r"choices: expected an int, got float", policy.categorical_act, *act, choices=[2.5, 1.5], error=TypeError)
+    wrong(r"choices: expected a sequence of ints, got int", policy.categorical_act, *act, choices=3, error=TypeError)
     wrong(r"log_std: expected shape \(4,\)", policy.gaussian_act, x, own, critic, noise[0, :3], noise)
+    log_std = noise[0].astype(np.float64)
+    wrong(
+        r"log_std: expected float32 like observations", policy.gaussian_act, *act[:3], log_std, noise, error=TypeError
+    )
+
+
+def test_outputs_that_overlap():
+    own, square = layers([6, 9, 4], np.float32), layers([6, 6], np.float32)
+    x, grad = numbers(1, 10, 6), numbers(2, 10, 4)
+    outputs, wide = policy.perceptron(x, own), np.zeros((10, 12), np.float32)
+    before = wide.copy()
+    given = grad, x, outputs, own
+    for name, of, call in (
+        ("x", r"out\[0\]", lambda: policy.perceptron(x, square, out=[x])),
+        # Of which a copy is worked on, as it is not contiguous.
+        ("x", r"out\[0\]", lambda: policy.perceptron(wide[:, ::2], square, out=[wide.ravel()[:60].reshape(10, 6)])),
+        (r"layers\[0\]\[0\]", r"out\[0\]", lambda: policy.perceptron(x[:6], square, out=[square[0][0]])),
+        (r"layers\[0\]\[0\]", r"out\[0\]\[0\]", lambda: policy.perceptron_backward(*given, out=own)),
+        (
+            r"outputs\[0\]",
+            r"out\[0\]\[0\]",
+            lambda: policy.perceptron_backward(
+                *given, out=[(outputs[0].ravel()[:54].reshape(9, 6), own[0][1].copy()), [a.copy() for a in own[1]]]
+            ),
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: expected memory apart from {of}, got arrays that overlap"):
+            call()
+    with pytest.raises(ValueError, match=r"out\[1\]: expected memory of its own .* overlaps out\[0\]"):
+        policy.perceptron(x, layers([6, 6, 6], np.float32), out=[wide.reshape(20, 6)[:10]] * 2)
+    assert_same_bits(wide, before)
+    # Between the elements of another array there is room.
+    got = policy.perceptron(x, own, out=outputs)
+    assert_all_same(got, policy.perceptron(np.repeat(x, 2, axis=1)[:, ::2], own))

@@ -305,7 +305,7 @@ GOLDEN: dict[str, tuple[str, str]] = {
         "0fafb3561a04f39eca3c620e17799e872bebe66506f232c666b852321ccbe298",
     ),
     "policy.perceptron_backward": (
-        "ffc70877dee74249c4b7753865339ce2768cea8a98213743605cb9ba3e074ef8",
+        "ce22adcf96ef2c8d3ea5320aec4a2353c8f197422de3591dea6b48bf189f3e44",
         "ab9bf97f548ba2dcb77bb5c24db3dada94fbd4a881c6d76c81e510e116f826ab",
     ),
     "minimize_cem": (

@@ -22,20 +22,20 @@ __all__ = [
 
 
 def categorical_kl(old_logits: Array, new_logits: Array, *, per_sample: bool = False) -> Any:
-    old_x, old_e, old_sum = _softmax(old_logits)
-    new_x, _, new_sum = _softmax(new_logits)
+    old_x, old_e, old_sum = softmax(old_logits)
+    new_x, _, new_sum = softmax(new_logits)
     kl = row_sum(_weighted(old_e, old_x - new_x)) / old_sum + logarithm(new_sum / old_sum)
     return kl.reshape(old_logits.shape[:-1]) if per_sample else batch_mean(kl)
 
 
 def categorical_log_prob(logits: Array, actions: NDArray[Any]) -> Array:
-    x, _, total = _softmax(logits)
+    x, _, total = softmax(logits)
     of_action = x[np.arange(len(x)), actions.ravel()]
     return (of_action - logarithm(total)).reshape(logits.shape[:-1])
 
 
 def categorical_entropy(logits: Array) -> Array:
-    return _entropy(*_softmax(logits)).reshape(logits.shape[:-1])
+    return _entropy(*softmax(logits)).reshape(logits.shape[:-1])
 
 
 def _entropy(x: Array, e: Array, total: Array) -> Array:
@@ -43,7 +43,7 @@ def _entropy(x: Array, e: Array, total: Array) -> Array:
 
 
 def categorical_sample(logits: Array, rng: Any = None) -> NDArray[np.int64]:
-    e = _softmax(logits)[1].astype(np.float64)
+    e = softmax(logits)[1].astype(np.float64)
     total = row_sum(e)
     u = _draws(logits.dtype, *resolve_rng(rng), len(e))
     actions, cumulative, passed = np.zeros(len(e), np.int64), np.zeros_like(u), u * total
@@ -84,7 +84,7 @@ def logits_gradient(
 ) -> Array:
     """weight * (p - onehot(actions)) + entropy_scale * p * (log p + entropy), 0 where a sample does not count."""
     f = logits.dtype.type
-    x, e, total = _softmax(logits)
+    x, e, total = softmax(logits)
     chosen = np.arange(x.shape[1]) == actions.ravel()[:, None]
     p = e * (f(1) / total)[:, None]
     grad = weight.ravel()[:, None] * np.where(chosen, p - f(1), p)
@@ -94,7 +94,7 @@ def logits_gradient(
     return np.where(counts.ravel()[:, None], grad, f(0)).reshape(logits.shape)
 
 
-def _softmax(logits: Array) -> tuple[Array, Array, Array]:
+def softmax(logits: Array) -> tuple[Array, Array, Array]:
     """x = logits - max, e**x and its sum, of each row."""
     rows = as_rows(logits)
     largest = rows[:, 0]

@@ -31,14 +31,14 @@ def gaussian_kl(
 ) -> Any:
     f = old_mean.dtype.type
     d = _like_rows(old_log_std, old_mean) - _like_rows(new_log_std, old_mean)
-    low, high = _two_factors(-_like_rows(new_log_std, old_mean))
+    low, high = two_factors(-_like_rows(new_log_std, old_mean))
     t = ((as_rows(old_mean) - as_rows(new_mean)) * low) * high
     kl = row_sum(f(0.5) * (((exponential(d + d) - f(1)) - (d + d)) + t * t))
     return kl.reshape(old_mean.shape[:-1]) if per_sample else batch_mean(kl)
 
 
 def gaussian_log_prob(mean: Array, log_std: Array, actions: Array) -> Array:
-    low, high = _two_factors(-_like_rows(log_std, mean))
+    low, high = two_factors(-_like_rows(log_std, mean))
     t = ((as_rows(actions) - as_rows(mean)) * low) * high
     return _log_prob(t, _like_rows(log_std, mean)).reshape(mean.shape[:-1])
 
@@ -55,7 +55,7 @@ def gaussian_entropy(log_std: Array) -> Array:
 
 def gaussian_sample(mean: Array, log_std: Array, rng: Any = None, *, out: Array | None = None) -> Array:
     z = normals(mean.dtype, *resolve_rng(rng), 0, mean.size, domain=DOMAIN_ACTION)
-    low, high = _two_factors(log_std)
+    low, high = two_factors(log_std)
     return into(out, mean + (low * z.reshape(mean.shape)) * high)
 
 
@@ -85,7 +85,7 @@ def gaussian_gradients(
     """By mean and log_std, of - weight * log p(actions) - entropy_scale * entropy; 0 where a sample does not count."""
     f = mean.dtype.type
     spread, counted = _like_rows(log_std, mean), counts.ravel()[:, None]
-    low, high = _two_factors(-spread)
+    low, high = two_factors(-spread)
     t = ((as_rows(actions) - as_rows(mean)) * low) * high
     w = weight.ravel()[:, None]
     dmean = np.where(counted, -((w * (t * low)) * high), f(0))
@@ -95,7 +95,7 @@ def gaussian_gradients(
     return dmean.reshape(mean.shape), dlog_std.reshape(log_std.shape)
 
 
-def _two_factors(x: Array) -> tuple[Array, Array]:
+def two_factors(x: Array) -> tuple[Array, Array]:
     """e**x as a product of two factors: itself and 1, and at the ends of the range twice e**(x / 2).
 
     There e**x may be 0 or infinite where a product with it is neither. Beyond 176, or 1,416 for float64, no product

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt.reference.activations import tanh
-from fastopt.reference.core import Array, exponential
-from fastopt.reference.policy.categorical import categorical_log_prob
-from fastopt.reference.policy.gaussian import gaussian_log_prob
+from fastopt.reference.activations import leaky_relu, leaky_relu_backward, tanh, tanh_backward
+from fastopt.reference.core import Array, column_sums
+from fastopt.reference.policy.categorical import categorical_log_prob, softmax
+from fastopt.reference.policy.gaussian import gaussian_log_prob, two_factors
 
 __all__ = ["categorical_act", "gaussian_act", "perceptron", "perceptron_backward"]
 
@@ -29,7 +29,7 @@ def perceptron(
     for k, (weight, bias) in enumerate(layers):
         x = _product(x, weight.T) + bias
         if k < len(layers) - 1:
-            x = _activated(x, activation, negative_slope)
+            x = tanh(x) if activation == "tanh" else leaky_relu(x, negative_slope)
         if out is not None:
             out[k][...] = x
             x = out[k]
@@ -50,13 +50,13 @@ def perceptron_backward(
     grads = []
     for k in reversed(range(len(layers))):
         before = outputs[k - 1] if k else x
-        grads.append((_product(grad.T, before), _product(np.ones((1, len(grad)), grad.dtype), grad)[0]))
+        grads.append((_product(grad.T, before), column_sums(grad)))
         if k:
             grad = _product(grad, layers[k][0])
             if activation == "tanh":
-                grad = grad * (1 - before * before)
+                grad = tanh_backward(grad, before)
             else:
-                grad = np.where(before > 0, grad, grad * grad.dtype.type(negative_slope))
+                grad = leaky_relu_backward(grad, before, negative_slope)
     grads.reverse()
     for given, made in zip(out or [], grads, strict=bool(out)):
         given[0][...], given[1][...] = made
@@ -99,7 +99,8 @@ def gaussian_act(
 ) -> tuple[Array, Array, Array]:
     mean = perceptron(observations, actor, activation=activation, negative_slope=negative_slope)[-1]
     values = perceptron(observations, critic, activation=activation, negative_slope=negative_slope)[-1][:, 0]
-    actions = noise * exponential(log_std) + mean
+    low, high = two_factors(log_std)
+    actions = mean + (low * noise) * high
     return actions, gaussian_log_prob(mean, log_std, actions), values
 
 
@@ -114,23 +115,11 @@ def _product(a: Array, b: Array) -> Array:
     return total
 
 
-def _activated(x: Array, activation: str, negative_slope: float) -> Array:
-    if activation == "tanh":
-        return tanh(x)
-    return np.where(x > 0, x, x * x.dtype.type(negative_slope))
-
-
 def _race(logits: Array, noise: Array) -> NDArray[np.int64]:
     """The action whose noise / p is smallest; -1 where there is no distribution."""
-    largest = logits[:, 0]
-    for k in range(1, logits.shape[1]):
-        largest = np.where(logits[:, k] > largest, logits[:, k], largest)
-    e = exponential(logits - largest[:, None])
-    total = np.zeros_like(largest)
-    for k in range(e.shape[1]):
-        total = total + e[:, k]
+    _, e, total = softmax(logits)
     speed = e / total[:, None] / noise
-    most, chosen = np.zeros_like(largest), np.zeros(len(e), np.int64)
+    most, chosen = np.zeros_like(total), np.zeros(len(e), np.int64)
     for k in range(e.shape[1]):
         faster = speed[:, k] > most
         most, chosen = np.where(faster, speed[:, k], most), np.where(faster, k, chosen)
