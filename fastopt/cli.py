@@ -28,7 +28,7 @@ examples:
   fastopt demo --task plan                       swing up and hold Pendulum-v1 by planning
   fastopt demo --task njit                       a training loop inside one @njit function against the same in Python
   fastopt demo --task ppo                        learn CartPole-v1 by PPO, Stable-Baselines3's and ours from one seed
-  fastopt demo --task torch                      the digits in torch, by torch's own Adam and by that of fastopt.torch
+  fastopt demo --task torch                      the digits in torch: its own code, our Adam, our layers too
   fastopt bench                                  each op against NumPy and against this machine's memory
   fastopt info                                   versions, CPU, instruction set, threads
 """
@@ -147,7 +147,7 @@ _TASKS = {  # besides the handwritten digits
         _policy_gradient, ["plot", "dropout"], "CartPole-v1 from ten seeds, plain and with a limit on the KL"
     ),
     "ppo": _Task(_ppo, ["plot"], "CartPole-v1 by PPO, of Stable-Baselines3 and of fastopt.sb3"),
-    "torch": _Task(_torch, ["plot", "epochs"], "the digits in torch, by torch's own Adam and by that of fastopt.torch"),
+    "torch": _Task(_torch, ["plot", "epochs"], "the digits in torch: its own code, our Adam, our layers too"),
 }
 
 

@@ -15,16 +15,32 @@ demo_torch = pytest.importorskip("fastopt.demo.torch")
 def test_the_curves_are_the_same(capsys):
     assert cli.main(["demo", "--task", "torch", "--epochs", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("same curve: yes (at most ")
+    assert lines[-2].startswith("same curve: yes (our Adam: at most ")
+    assert lines[-1].startswith("as good: yes")
     assert sum(line.endswith(" x") for line in lines) == 4
+    (losses,) = (line.split()[4:] for line in lines if line.startswith("training loss, last"))
+    assert abs(float(losses[0]) - float(losses[1])) < 1e-5 < abs(float(losses[0]) - float(losses[2]))
 
 
 def test_another_curve_is_told(capsys, monkeypatch):
     made = demo_torch.groups
-    rates = iter((1e-3, 1e-2))
+    rates = iter((1e-3, 1e-2, 1e-3))
     monkeypatch.setattr(demo_torch, "groups", lambda *a: [{**g, "lr": lr} for lr in [next(rates)] for g in made(*a)])
     assert demo_torch.main(epochs=1) == 1
-    assert capsys.readouterr().out.splitlines()[-1].startswith("same curve: no")
+    assert capsys.readouterr().out.splitlines()[-2].startswith("same curve: no")
+
+
+def test_layers_that_learn_less_are_told(capsys, monkeypatch):
+    fused = demo_torch.with_our_layers
+
+    def dead(model):
+        model = fused(model)
+        model[1].p = 1.0
+        return model
+
+    monkeypatch.setattr(demo_torch, "with_our_layers", dead)
+    assert demo_torch.main(epochs=2) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("as good: no")
 
 
 def test_it_learns_and_plots(capsys, tmp_path):
