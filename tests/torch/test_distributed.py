@@ -98,6 +98,24 @@ for _ in range(2):
     assert len(found) == 2 and all(torch.equal(one, wanted) for one in found)
 assert torch.equal(train(optimizer, p, 2), wanted)
 
+# ---- masks in workers: those of each, and of this process, are its own; pairs agree in half of the elements
+
+import itertools
+import fastopt.torch.nn.functional as F
+
+class Masks(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, k):
+        return F.dropout(torch.ones(2**16)) != 0
+
+masks = []
+for _ in range(2):
+    masks += torch.utils.data.DataLoader(Masks(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+masks.append(Masks()[0])
+for one, other in itertools.combinations(masks, 2):
+    assert ((one == other).sum().item() - 2**15) ** 2 / 2**14 < 20
+
 # ---- a fork during a step of another thread, which never ends in the child
 
 import threading
