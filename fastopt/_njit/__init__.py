@@ -15,7 +15,7 @@ FORMER = ("fastopt._numba", "fastopt._numba_policy")
 
 def init():
     """Numba calls this: the overloads are made when the files of the families are imported."""
-    from fastopt._njit import activations, masking, optimizers, policy, ppo, random  # noqa: F401
+    from fastopt._njit import activations, masking, networks, optimizers, policy, ppo, random  # noqa: F401
 
     for name in FORMER:
         sys.modules[name] = sys.modules[__name__]

@@ -264,6 +264,40 @@ int64_t normalize_advantage_1(T* y, const T* x, int64_t n, double eps) {
     return normalize_advantage(y, x, n, 0, eps);
 }
 
+template <class T>
+int64_t dense(T* y, const T* x, const T* weight, const T* bias, int64_t n, int64_t inputs, int64_t outputs, int64_t activation,
+              double negative_slope) {
+    const dense_args args = {y, x, weight, bias, inputs, outputs, static_cast<int>(activation), negative_slope};
+    return run(fastopt_kernels.policy->dense[TYPE<T>], &args, n / outputs);
+}
+
+template <class T>
+int64_t dense_backward(T* dx, const T* dz, const T* weight, const T* x, int64_t n, int64_t inputs, int64_t outputs,
+                       int64_t activation, double negative_slope) {
+    const dense_backward_args args = {dx, dz, weight, x, inputs, outputs, static_cast<int>(activation), negative_slope};
+    return run(fastopt_kernels.policy->dense_backward[TYPE<T>], &args, n / inputs);
+}
+
+template <class T>
+int64_t dense_gradient(T* dweight, T* dbias, const T* dz, const T* x, int64_t n, int64_t rows, int64_t outputs) {
+    const dense_gradient_args args = {dweight, dbias, dz, x, rows, n / outputs, outputs};
+    return run(fastopt_kernels.policy->dense_gradient[TYPE<T>], &args, outputs);
+}
+
+// The choice number `list` of `lists`, whose logits are `columns` from number `first` of a row's on.
+template <class T>
+int64_t categorical_race(T* log_prob, int64_t* actions, const T* logits, const T* noise, int64_t rows, int64_t first,
+                         int64_t columns, int64_t stride, int64_t list, int64_t lists) {
+    const categorical_race_args args = {actions, log_prob, logits + first, noise + first, columns, stride, list, lists};
+    return run(fastopt_kernels.policy->categorical_race[TYPE<T>], &args, rows);
+}
+
+template <class T>
+int64_t gaussian_shift(T* actions, const T* mean, const T* log_std, const T* noise, int64_t n, int64_t columns) {
+    const gaussian_shift_args args = {actions, mean, log_std, noise, columns};
+    return run(fastopt_kernels.policy->gaussian_shift[TYPE<T>], &args, n / columns);
+}
+
 }  // namespace
 
 #define FASTOPT_SYMBOLS_policy \
@@ -287,4 +321,9 @@ int64_t normalize_advantage_1(T* y, const T* x, int64_t n, double eps) {
     BOTH(1, vtrace), \
     BOTH_OF(1, normalize_advantage, normalize_advantage_1), \
     BOTH(2, normalize_advantage), \
-    BOTH(1, mean)
+    BOTH(1, mean), \
+    BOTH(1, dense), \
+    BOTH(1, dense_backward), \
+    BOTH(1, dense_gradient), \
+    BOTH(1, categorical_race), \
+    BOTH(1, gaussian_shift)
