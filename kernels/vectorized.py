@@ -35,9 +35,9 @@ def hot_loops(file: Path) -> dict[int, str]:
 
 
 def lost(family: str, remarks: str, *, baseline: bool) -> list[str]:
-    """A loop is compiled for both types, several options and widths, of which one column has no vectors: it is lost where
-    as many of them are left as are vectorised. SSE2 has no vectors for some (comparisons of 64 bits), so that only more
-    are too many there."""
+    """A loop is compiled for both types, several options and widths, of which one column has no vectors: it is lost
+    where as many of them are left as are vectorised. SSE2 has no vectors for some (comparisons of 64 bits), so that
+    only more are too many there."""
     done, left = Counter[tuple[Path, int]](), Counter[tuple[Path, int]]()
     before = None, 0
     for path, line, what in re.findall(r"^(\S+):(\d+):\d+: (.*)", remarks, re.MULTILINE):
