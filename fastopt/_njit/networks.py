@@ -7,10 +7,10 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from fastopt import policy
-from fastopt._njit.checks import Refused, check_array, check_numbers, is_none, refuse
+from fastopt._njit.checks import Refused, check_array, check_numbers, check_positive, check_shape, is_none, refuse
 from fastopt._njit.kernel import float64, int64, kernel
 from fastopt._njit.nests import parts_of
-from fastopt._njit.policy import check_shape, gaussian_log_prob
+from fastopt._njit.policy import gaussian_log_prob
 
 MOST_LAYERS = 32
 ACTIVATIONS = {"tanh": 1, "leaky_relu": 2}  # FASTOPT_TANH and FASTOPT_LEAKY_RELU
@@ -83,12 +83,6 @@ def check_no_output(out):
 
 
 @register_jitable
-def check_slope(negative_slope):
-    if not 0 <= negative_slope < np.inf:
-        raise Refused("negative_slope: expected a finite number >= 0, got {}", negative_slope)
-
-
-@register_jitable
 def check_sizes(name, layers, inputs):
     if not 1 <= len(layers) <= MOST_LAYERS:
         raise Refused("{}: expected 1 to {} layers, got {}", name, MOST_LAYERS, len(layers))
@@ -133,7 +127,7 @@ def _perceptron(x, layers, activation="tanh", negative_slope=0.0, out=None):
     check_no_output(out)
 
     def implementation(x, layers, activation="tanh", negative_slope=0.0, out=None):
-        check_slope(negative_slope)
+        check_positive("negative_slope", negative_slope)
         check_sizes("layers", layers, x.shape[1])
         return forward(x, layers, code, negative_slope)
 
@@ -151,7 +145,7 @@ def _perceptron_backward(grad, x, outputs, layers, activation="tanh", negative_s
     check_no_output(out)
 
     def implementation(grad, x, outputs, layers, activation="tanh", negative_slope=0.0, out=None):
-        check_slope(negative_slope)
+        check_positive("negative_slope", negative_slope)
         check_sizes("layers", layers, x.shape[1])
         rows, count = len(x), len(layers)
         if rows == 0:
@@ -190,7 +184,7 @@ def _categorical_act(observations, actor, critic, noise, choices=None, activatio
     shaped = register_jitable((lambda actions: actions.reshape(-1)) if is_none(choices) else (lambda actions: actions))
 
     def implementation(observations, actor, critic, noise, choices=None, activation="tanh", negative_slope=0.0):
-        check_slope(negative_slope)
+        check_positive("negative_slope", negative_slope)
         check_sizes("actor", actor, observations.shape[1])
         check_sizes("critic", critic, observations.shape[1])
         check_critic(critic)
@@ -223,7 +217,7 @@ def _gaussian_act(observations, actor, critic, log_std, noise, activation="tanh"
         raise refuse("log_std", f"one dimension of {observations.dtype} like observations", log_std)
 
     def implementation(observations, actor, critic, log_std, noise, activation="tanh", negative_slope=0.0):
-        check_slope(negative_slope)
+        check_positive("negative_slope", negative_slope)
         check_sizes("actor", actor, observations.shape[1])
         check_sizes("critic", critic, observations.shape[1])
         check_critic(critic)

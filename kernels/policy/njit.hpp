@@ -295,7 +295,7 @@ int64_t categorical_race(T* log_prob, int64_t* actions, const T* logits, const T
 template <class T>
 int64_t gaussian_shift(T* actions, const T* mean, const T* log_std, const T* noise, int64_t n, int64_t columns) {
     const gaussian_shift_args args = {actions, mean, log_std, noise, columns};
-    return run(fastopt_kernels.policy->gaussian_shift[TYPE<T>], &args, n / columns);
+    return run(fastopt_kernels.policy->gaussian_shift[TYPE<T>], &args, n);
 }
 
 }  // namespace
