@@ -91,6 +91,41 @@ FASTOPT_INLINE void sum_rows_of(T* c, int64_t stride, matrix<T> a, const T* bloc
         if (j < columns) sum_rows_of<T, DOWN, ACROSS / 2>(c + j, stride, a, block + j, depth, columns - j, first);
 }
 
+// One row against a matrix whose columns lie together, of COUNT registers of columns: each square is transposed where it is
+// used. For a single row it costs more to pack a block than to use it.
+template <class T, int COUNT>
+FASTOPT_INLINE void sum_squares_of(T* c, matrix<T> a, matrix<T> b, int64_t depth, bool first) {
+    typedef squares<T> of;
+    typename of::type sum[COUNT] = {};
+    for (int64_t k = 0; k < depth; k += of::SIDE) {
+        const int64_t at = at_most(k, depth - of::SIDE);  // the last ones may overlap those before
+        for (int j = 0; j < COUNT; ++j) {
+            const of some = of::rows_at(b.at + at + j * of::DEEP * b.column, b.column).transposed();
+            for (int64_t l = 0; l < of::SIDE; ++l)
+                if (at + l >= k) sum[j] += a.at[(at + l) * a.column] * some.x[l];
+        }
+    }
+    for (int j = 0; j < COUNT; ++j) {
+        typename of::type& to = *reinterpret_cast<typename of::type*>(c + j * of::DEEP);
+        to = first ? sum[j] : to + sum[j];
+    }
+}
+
+template <class T>
+FASTOPT_INLINE void row_product(T* c, matrix<T> a, matrix<T> b, int64_t depth, int64_t columns, bool first) {
+    constexpr int64_t DEEP = squares<T>::DEEP;
+    int64_t j = 0;
+    if (depth >= squares<T>::SIDE) {
+        for (; j + 2 * DEEP <= columns; j += 2 * DEEP) sum_squares_of<T, 2>(c + j, a, b.from(0, j), depth, first);
+        for (; j + DEEP <= columns; j += DEEP) sum_squares_of<T, 1>(c + j, a, b.from(0, j), depth, first);
+    }
+    for (; j < columns; ++j) {
+        T sum = 0;
+        for (int64_t k = 0; k < depth; ++k) sum += a.at[k * a.column] * b.at[k + j * b.column];
+        c[j] = first ? sum : c[j] + sum;
+    }
+}
+
 // c = a b, of `rows` x `depth` and `depth` x `columns`. The depth goes in blocks of BLOCK, of which each sum begins at 0.
 template <class T>
 ONCE_A_TILE void product(T* c, int64_t stride, matrix<T> a, matrix<T> b, int64_t rows, int64_t depth, int64_t columns) {
@@ -98,6 +133,10 @@ ONCE_A_TILE void product(T* c, int64_t stride, matrix<T> a, matrix<T> b, int64_t
     for (int64_t j = 0; j < columns; j += BLOCK)
         for (int64_t k = 0; k < depth; k += BLOCK) {
             const int64_t across = at_most(columns - j, BLOCK), deep = at_most(depth - k, BLOCK);
+            if (rows == 1 && b.row == 1) {
+                row_product(c + j, a.from(0, k), b.from(k, j), deep, across, k == 0);
+                continue;
+            }
             pack(block, b.from(k, j), deep, across);
             int64_t i = 0;
             for (; i + 4 <= rows; i += 4)

@@ -34,19 +34,25 @@ cdef list one_for_each(object given, str name, str expected, Py_ssize_t count):
     return found
 
 
-cdef list pair_of(object given, str name, Py_ssize_t k):
+cdef tuple pair_of(object given, str name, Py_ssize_t k):
     """(weight, bias) of layer k."""
-    cdef list found = list(given) if isinstance(given, (list, tuple, _Sequence)) else []
+    cdef tuple found = tuple(given) if isinstance(given, (list, tuple, _Sequence)) else ()
     if len(found) != 2:
         got = f"{len(found)} items" if found else type(given).__name__
         raise TypeError(f"{name}[{k}]: expected a pair (weight, bias), got {got}")
     return found
 
 
+# Names of weights and biases, made once: they take longer than the checks that may tell them.
+cdef dict LAYER_NAMES = {}
+for _name in ("layers", "actor", "critic", "out"):
+    LAYER_NAMES[_name] = [f"{_name}[{k // 2}][{k % 2}]" for k in range(2 * MOST_LAYERS)]
+
+
 cdef list read_layers(network* net, object layers, str name, ndarray x, object activation, object negative_slope, list keep):
     """Fill in the layers, but for the arrays that go through them; `keep` takes what they point to. Returned are the weights
     and biases as they were given."""
-    cdef list found = listed(layers, name, "(weight, bias)"), given = []
+    cdef list found = listed(layers, name, "(weight, bias)"), given = [], names = LAYER_NAMES[name]
     cdef Py_ssize_t k
     cdef ndarray weight, bias
     cdef int64_t inputs = columns_of(x)
@@ -58,7 +64,7 @@ cdef list read_layers(network* net, object layers, str name, ndarray x, object a
         raise ValueError(f"{name}: expected 1 to {MOST_LAYERS} layers, got {net.count}")
     for k in range(net.count):
         given_weight, given_bias = pair_of(found[k], name, k)
-        weight, bias = checked(given_weight, f"{name}[{k}][0]"), checked(given_bias, f"{name}[{k}][1]")
+        weight, bias = checked(given_weight, <str>names[2 * k]), checked(given_bias, <str>names[2 * k + 1])
         given.append(weight)
         given.append(bias)
         for array in (weight, bias):
@@ -81,12 +87,7 @@ cdef list read_layers(network* net, object layers, str name, ndarray x, object a
 
 cdef list names_of_layers(Py_ssize_t count, str name):
     """Of what `read_layers` returns."""
-    cdef list names = []
-    cdef Py_ssize_t k
-    for k in range(count):
-        names.append(f"{name}[{k}][0]")
-        names.append(f"{name}[{k}][1]")
-    return names
+    return (<list>LAYER_NAMES[name])[:2 * count]
 
 
 cdef inline void run_products(fastopt_kernel kernel, const void* args, int64_t size, int64_t others) noexcept:

@@ -318,7 +318,13 @@ def test_a_callback_ends_a_rollout():
     assert runs[0].rollout_buffer.pos == runs[1].rollout_buffer.pos == 5
 
 
-@pytest.mark.parametrize("checked", [True, False])  # torch.compile turns torch's checks off for the whole process
+@pytest.fixture(autouse=True)
+def checked_distributions(monkeypatch):
+    """torch.compile turns torch's checks off for the whole process, as another test may have done."""
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)
+
+
+@pytest.mark.parametrize("checked", [True, False])
 def test_what_is_not_a_distribution_is_an_error_as_there(checked, monkeypatch):
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", checked)
     said = []
