@@ -91,33 +91,23 @@ FASTOPT_INLINE void sum_rows_of(T* c, int64_t stride, matrix<T> a, const T* bloc
         if (j < columns) sum_rows_of<T, DOWN, ACROSS / 2>(c + j, stride, a, block + j, depth, columns - j, first);
 }
 
-// One row against a matrix whose columns lie together, of COUNT registers of columns: each square is transposed where it is
-// used. For a single row it costs more to pack a block than to use it.
-template <class T, int COUNT>
-FASTOPT_INLINE void sum_squares_of(T* c, matrix<T> a, matrix<T> b, int64_t depth, bool first) {
-    typedef squares<T> of;
-    typename of::type sum[COUNT] = {};
-    for (int64_t k = 0; k < depth; k += of::SIDE) {
-        const int64_t at = at_most(k, depth - of::SIDE);  // the last ones may overlap those before
-        for (int j = 0; j < COUNT; ++j) {
-            const of some = of::rows_at(b.at + at + j * of::DEEP * b.column, b.column).transposed();
-            for (int64_t l = 0; l < of::SIDE; ++l)
-                if (at + l >= k) sum[j] += a.at[(at + l) * a.column] * some.x[l];
-        }
-    }
-    for (int j = 0; j < COUNT; ++j) {
-        typename of::type& to = *reinterpret_cast<typename of::type*>(c + j * of::DEEP);
-        to = first ? sum[j] : to + sum[j];
-    }
-}
-
+// One row against a matrix whose columns lie together: each square is transposed where it is used, since to pack a block
+// costs more than to use it once.
 template <class T>
 FASTOPT_INLINE void row_product(T* c, matrix<T> a, matrix<T> b, int64_t depth, int64_t columns, bool first) {
-    constexpr int64_t DEEP = squares<T>::DEEP;
+    typedef squares<T> of;
+    typedef typename of::type type;
     int64_t j = 0;
-    if (depth >= squares<T>::SIDE) {
-        for (; j + 2 * DEEP <= columns; j += 2 * DEEP) sum_squares_of<T, 2>(c + j, a, b.from(0, j), depth, first);
-        for (; j + DEEP <= columns; j += DEEP) sum_squares_of<T, 1>(c + j, a, b.from(0, j), depth, first);
+    for (; j + of::DEEP <= columns && depth >= of::SIDE; j += of::DEEP) {
+        type sum = {};
+        for (int64_t k = 0; k < depth; k += of::SIDE) {
+            const int64_t at = at_most(k, depth - of::SIDE);  // the last ones may overlap those before
+            const of some = of::rows_at(b.at + at + j * b.column, b.column).transposed();
+            for (int64_t l = 0; l < of::SIDE; ++l)
+                if (at + l >= k) sum += a.at[(at + l) * a.column] * some.x[l];
+        }
+        type& to = *reinterpret_cast<type*>(c + j);
+        to = first ? sum : to + sum;
     }
     for (; j < columns; ++j) {
         T sum = 0;
