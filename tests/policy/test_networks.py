@@ -85,6 +85,19 @@ def test_a_row_does_not_depend_on_the_others_nor_on_threads(dtype):
 
 
 @each_dtype
+def test_a_row_alone_has_the_bits_of_its_row_among_others(dtype):
+    """It is multiplied by a loop of its own: inputs and outputs about the width of its registers and its blocks."""
+    rng = np.random.default_rng(3)
+    for inputs in (1, 2, 3, 4, 5, 9, 63, 64, 65, 66, 130):
+        x = rng.standard_normal((5, inputs)).astype(dtype)
+        for outputs in (1, 3, 4, 5, 8, 9, 17, 64, 65, 71):
+            layer = rng.standard_normal((outputs, inputs)).astype(dtype), rng.standard_normal(outputs).astype(dtype)
+            (rows,) = policy.perceptron(x, [layer])
+            (alone,) = policy.perceptron(x[2:3], [layer])
+            assert_same_bits(alone[0], rows[2])
+
+
+@each_dtype
 def test_layouts_and_outputs(dtype):
     own = layers([6, 9, 4], dtype)
     x, grad = numbers(1, 10, 6, dtype=dtype), numbers(2, 10, 4, dtype=dtype)
