@@ -51,7 +51,7 @@ def check_layers(name, kind, x, x_name):
                 raise refuse(f"{name}[{k}][{j}]", f"{x.dtype} like {x_name}", array.dtype)
             if array.ndim != ndim:
                 raise refuse(f"{name}[{k}][{j}]", f"{ndim} dimensions", array.ndim)
-    if isinstance(kind, types.Tuple):
+    if isinstance(kind, types.BaseTuple) and len(set(kind)) != 1:
         raise refuse(name, "layers of one kind, all writeable or none", kind)
 
 
@@ -66,11 +66,14 @@ def sizes_of_choices(kind):
     """Return what gives the numbers of actions of each choice from those and all columns."""
     if is_none(kind):
         return register_jitable(lambda choices, columns: (columns,))
-    if not isinstance(kind, types.BaseTuple) or not all(isinstance(size, types.Integer) for size in kind):
+    sizes = list(kind) if isinstance(kind, types.BaseTuple) else []
+    if not sizes or not all(isinstance(size, types.Integer) for size in sizes):
         raise refuse("choices", "a tuple of ints inside @njit", kind)
-    if not all(isinstance(size, types.IntegerLiteral) for size in kind):
+    if not all(isinstance(size, types.IntegerLiteral) for size in sizes):
+        if len({types.unliteral(size) for size in sizes}) != 1:
+            raise refuse("choices", "a tuple of ints of one type inside @njit", kind)
         return register_jitable(lambda choices, columns: choices)
-    written = tuple(size.literal_value for size in kind)  # a tuple of literals is no sequence in compiled code
+    written = tuple(size.literal_value for size in sizes)  # a tuple of literals is no sequence in compiled code
     return register_jitable(lambda choices, columns: written)
 
 
@@ -191,10 +194,10 @@ def _categorical_act(observations, actor, critic, noise, choices=None, activatio
         rows, columns = len(observations), len(actor[-1][1])
         check_shape("noise", noise, (rows, columns), "the actor's outputs")
         sizes = sizes_of(choices, columns)
-        total, least = 0, 1
+        total, least, most = 0, 1, 1
         for size in sizes:
-            total, least = total + size, min(least, size)
-        if total != columns or least < 1:
+            total, least, most = total + size, min(least, size), max(most, size)
+        if total != columns or least < 1 or most > columns:
             raise Refused("choices: expected positive numbers of which {} is the sum, got {}", columns, sizes)
         logits = forward(observations, actor, code, negative_slope)[-1]
         values = forward(observations, critic, code, negative_slope)[-1].reshape(-1)

@@ -2,5 +2,6 @@
 
 from fastopt.cem.method import CEM
 from fastopt.cem.minimize import minimize_cem
+from fastopt.cem.result import Result as Result  # for annotations: no name of `fastopt` itself
 
 __all__ = ["CEM", "minimize_cem"]

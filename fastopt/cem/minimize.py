@@ -15,7 +15,7 @@ from fastopt._checks import flag, integer
 from fastopt.cem.batch import Batch, as_scores, scored, takes_problem
 from fastopt.cem.method import CEM
 from fastopt.cem.result import Result, result_of
-from fastopt.cem.workers import Objective, make_workers
+from fastopt.cem.workers import Objective, make_workers, takes_key
 
 
 def minimize_cem(
@@ -281,10 +281,10 @@ def _begin(cem: CEM, n_repeats: int, vectorized: bool) -> None:
 
 def _minimize_all(batch: Batch, fun: Callable[..., Any], args: Any, vectorized: bool, **others: Any) -> Result:
     """The loop for several problems: one call of the function for all of them that go on."""
-    usual = {"n_repeats": 1, "workers": 1, "timeout": None, "callback": None, "progress": False}
+    usual: dict[str, Any] = {"n_repeats": 1, "workers": 1, "timeout": None, "callback": None, "progress": False}
     shape = batch.x.shape
     for name, value in others.items():
-        if value is not usual[name] and value != usual[name]:
+        if value is not usual[name] and not np.array_equal(value, usual[name]):
             raise ValueError(f"{name}: expected {usual[name]!r} for x0 of shape {shape}, got {value!r}")
     if not callable(fun):
         raise TypeError(f"fun: expected a function, got {type(fun).__name__}")
@@ -294,6 +294,8 @@ def _minimize_all(batch: Batch, fun: Callable[..., Any], args: Any, vectorized: 
             "problems, (problems, candidates, dimensions), got False"
         )
     args = args if isinstance(args, tuple) else (args,)
+    if takes_key(fun, len(args)):
+        raise ValueError(f"fun: expected no argument `key` for x0 of shape {shape}: several problems have none")
     named = takes_problem(fun)
 
     def call(x: Any, problems: Any) -> Any:
@@ -314,10 +316,9 @@ def _minimize_all(batch: Batch, fun: Callable[..., Any], args: Any, vectorized: 
         for run, score in zip(batch.runs, means[:, 0].tolist(), strict=True):
             run._finish_mean(score)
     except KeyboardInterrupt:
-        for b in batch._running or range(
-            len(batch.runs)
-        ):  # those that go on; none does while the final means are scored
-            batch.runs[b]._rule = "interrupted"
+        going = [run for run in batch.runs if run._rule is None]  # none while the final means are scored
+        for run in going or batch.runs:
+            run._rule = "interrupted"
     return batch.result()
 
 

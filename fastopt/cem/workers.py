@@ -68,7 +68,7 @@ class Objective:
         if integrality is not None:
             sample = functools.partial(sample_whole, sample, integrality)
         self.vectorized, self.n_repeats, self.sample = vectorized, n_repeats, sample
-        self.takes_key = _takes_key(fun, len(self.args))
+        self.takes_key = takes_key(fun, len(self.args))
         self.fused = is_njit(fun) and not vectorized and not self.takes_key and sample is _core.cem_candidates
         self._compiled: CompiledScore | None = None  # made for the dtype of the run
         self.is_copy = False  # in another process, or as good as
@@ -184,7 +184,7 @@ def evaluation_keys(distribution: Distribution, first: int, stop: int, repeats: 
     return (low | high << np.uint64(32)).reshape(-1, repeats)
 
 
-def _takes_key(fun: Any, args: int) -> bool:
+def takes_key(fun: Any, args: int) -> bool:
     """Whether there is an argument `key`, which is not one of the so many after x that the user gives."""
     try:
         parameters = inspect.signature(getattr(fun, "py_func", fun)).parameters

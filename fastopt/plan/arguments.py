@@ -42,7 +42,7 @@ def checked_settings(given: dict[str, Any]) -> dict[str, Any]:
         "temperature": finite_number("temperature", given["temperature"], above=0),
         "adapt_std": flag("adapt_std", given["adapt_std"]),
         **{name: _rates(name, given[name], horizon, actions) for name in ("mean_lr", "std_lr")},
-        "min_std": finite_number("min_std", given["min_std"], 0, most=float(np.finfo(dtype).max)),
+        "min_std": finite_number("min_std", given["min_std"], 0, most=most_std(dtype)),
         "max_std": float("inf") if is_infinite else finite_number("max_std", given["max_std"], above=0),
         "noise_beta": finite_number("noise_beta", given["noise_beta"], 0),
         "keep_frac": finite_number("keep_frac", given["keep_frac"], 0, most=1),
@@ -95,6 +95,11 @@ def _bounds(bounds: Any, actions: int, dtype: np.dtype[Any]) -> tuple[Array | No
     return low, high
 
 
+def most_std(dtype: np.dtype[Any]) -> float:
+    """Candidates of no larger std are finite, and so are the squares of their distances."""
+    return float(np.sqrt(np.finfo(dtype).max))
+
+
 def _sigma(
     sigma0: Any, lower: Array | None, upper: Array | None, horizon: int, actions: int, dtype: np.dtype[Any]
 ) -> Array:
@@ -109,8 +114,8 @@ def _sigma(
         sigma = sigma0
     with np.errstate(over="ignore", under="ignore"):
         found = _for_each("sigma0", sigma, horizon, actions).astype(dtype)
-    if not (np.isfinite(found) & (found > 0)).all():
-        raise ValueError(f"sigma0: expected finite numbers > 0 in {dtype}, got {sigma0!r}")
+    if not ((found > 0) & (found <= most_std(dtype))).all():
+        raise ValueError(f"sigma0: expected numbers > 0 and at most {most_std(dtype):.2g} in {dtype}, got {sigma0!r}")
     return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastopt import random as _random
 from fastopt._checks import FREE, alone, integer
 from fastopt.cem.arguments import in_default_float_mode
-from fastopt.cem.batch import as_scores, scored, spawned
+from fastopt.cem.batch import as_scores, scored, spawned, takes_problem
 from fastopt.plan.arguments import checked_settings
 from fastopt.plan.decision import Search
 from fastopt.plan.state import restore
@@ -49,7 +49,7 @@ class CEMPlanner:
         So many problems at once, each with a key of its own, child b of one ``spawn(batch)``: it gets the bits that it
         would get from a planner alone with that child as `rng`. All arrays then have a leading axis.
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
-        Of each action, or one pair for all.
+        Of each action, or a list of one pair for all, ``[(-1, 1)]``.
     sigma0 : float or array_like, optional
         The std that each decision begins with; a number, or of shape (actions,) or (horizon, actions). None: half of
         the width between finite bounds, else 1.
@@ -224,10 +224,10 @@ class CEMPlanner:
         Parameters
         ----------
         cost : callable
-            ``cost(candidates)`` returns the costs, (N,), of candidates, (N, horizon, actions). With a batch it is
-            ``cost(candidates, problem=...)`` of (R, N, horizon, actions), where the array `problem` has the numbers of
-            the R problems that go on, and returns (R, N). It may be a function that Numba has compiled. NaN and
-            infinite costs rank last; a problem with fewer than two others keeps its plan, and is named by a warning.
+            ``cost(candidates)`` returns the costs, (N,), of candidates, (N, horizon, actions); with a batch (R, N) of
+            (R, N, horizon, actions), of the R problems that go on. Where it has an argument `problem`, that is an array
+            of their numbers. It may be a function that Numba has compiled. NaN and infinite costs rank last; a problem
+            with fewer than two others keeps its plan, and is named by a warning.
         inject : array_like, optional
             Proposals, (K, horizon, actions), or with a batch (B, K, horizon, actions): candidates besides those drawn,
             in each iteration of this decision.
@@ -247,12 +247,12 @@ class CEMPlanner:
         d = self._decision if self._decision.made is None else self._search.following(self._decision, self._fresh)
         if inject is not None:
             d = self._search.joined(d, inject)
-        all_weigh = self._search.settings["rule"] == "mppi"
+        all_weigh, named = self._search.settings["rule"] == "mppi", takes_problem(cost)
         while d.made is None:
             where = f"decision {d.number}, iteration {d.iteration}"
             x, problems = self._search.drawn(d), d.running[-1]
             given = x.copy() if all_weigh else x  # what the cost writes into it changes nothing
-            values = scored(lambda x, problems: self._called(cost, x, problems), given, problems, where)
+            values = scored(lambda x, problems: self._called(cost, named, x, problems), given, problems, where)
             shape = x.shape[:2]
             costs = as_scores("cost", values, shape[1:] if self._search.settings["batch"] is None else shape)
             d = self._search.told(d, costs.reshape(shape), x if all_weigh else None)
@@ -269,13 +269,13 @@ class CEMPlanner:
             )
         return self.action
 
-    def _called(self, cost: Callable[..., Any], x: Array, problems: NDArray[np.int64]) -> Any:
+    def _called(self, cost: Callable[..., Any], named: bool, x: Array, problems: NDArray[np.int64]) -> Any:
         given: Any = x if self._search.settings["batch"] is not None else x[0]
         if self._search.settings["tensors"] == "torch":
             from torch import from_numpy
 
             given = from_numpy(given)
-        values = cost(given) if self._search.settings["batch"] is None else cost(given, problem=problems)
+        values = cost(given, problem=problems) if named else cost(given)
         return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
     @alone

@@ -91,7 +91,7 @@ class Network:
         observations = self.features(observations)
         count = len(observations)
         if count not in self._noise:
-            noise = torch.empty(count, self.scores, dtype=torch.float32)
+            noise = torch.empty(count, self.scores, dtype=torch.float32, device="cpu")
             self._noise[count] = noise, noise.numpy()
         tensor, numbers = self._noise[count]
         if self.log_std is not None:
@@ -104,7 +104,7 @@ class Network:
             tensor.exponential_()
         else:  # one draw for each choice, as of several distributions
             for part in tensor.split(self.choices, dim=1):
-                part.copy_(torch.empty(part.shape, dtype=torch.float32).exponential_())
+                part.copy_(torch.empty(part.shape, dtype=torch.float32, device="cpu").exponential_())
         actions, log_prob, values = ops.categorical_act(
             observations, self.actor, self.critic, numbers, choices=self.choices, **self.activation
         )

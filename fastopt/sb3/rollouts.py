@@ -63,8 +63,6 @@ class CompiledRollouts(OnPolicyAlgorithm):
         if type(callback) is not ConvertCallback:  # which does nothing yet
             network = self._network()
         while n_steps < n_rollout_steps:
-            if watched and (network is None or not network.is_of(self.policy)):  # a callback may do anything
-                network = self._network()
             obs_tensor = torch.from_numpy(self._last_obs)
             actions, value_rows, log_prob_rows = self._act(network, self._last_obs, obs_tensor)
             values, log_probs = torch.from_numpy(value_rows), torch.from_numpy(log_prob_rows)
@@ -76,6 +74,8 @@ class CompiledRollouts(OnPolicyAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
+            if watched and (network is None or not network.is_of(self.policy)):  # a callback may do anything
+                network = self._network()
             self._update_info_buffer(infos, dones)
             n_steps += 1
             if discrete:

@@ -29,6 +29,7 @@ _DISTRIBUTIONS = (CategoricalDistribution, MultiCategoricalDistribution, DiagGau
 _OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 _ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.LeakyReLU)
 _LEAST, _MOST = sys.float_info.min, sys.float_info.max
+_LEAST_EPS = 2**-87  # of `fastopt.Adam`, for float32
 _MOST_LAYERS = 32  # of `fastopt.policy.perceptron`
 STEPS: dict[type, type] = {
     torch.optim.Adam: optim.Adam,
@@ -47,6 +48,7 @@ _GLOBAL_HOOKS = (
     torch_optimizer._global_optimizer_post_hooks,
 )
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _MODULES = (ActorCriticPolicy, MlpExtractor, FlattenExtractor, nn.Sequential, nn.Flatten, nn.Linear, *_ACTIVATIONS)
 
 
@@ -80,7 +82,7 @@ def looks(model: Any) -> list[Any]:
     ]
     found += (type(buffer), tuple(vars(buffer)), vars(buffer).get("gamma"), vars(buffer).get("gae_lambda"))
     found += (type(optimizer), tuple(vars(optimizer)), [getattr(optimizer, name, None) for name in _OPTIONS])
-    found += (len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks))
+    found += (len(getattr(optimizer, hooks, ())) for hooks in _STEP_HOOKS)
     for group in optimizer.param_groups:
         found.append(list(map(id, group["params"])))
         found.append([value for name, value in group.items() if name not in ("params", "lr")])
@@ -90,7 +92,7 @@ def looks(model: Any) -> list[Any]:
         for p in own["_parameters"].values():
             if p is not None:
                 hooks = len(p._backward_hooks or ()) + len(p._post_accumulate_grad_hooks or ())
-                found += (id(p), p.data_ptr(), p.requires_grad, hooks)
+                found += (id(p), p.data_ptr(), p.stride(), p.requires_grad, hooks)
     return found
 
 
@@ -135,7 +137,7 @@ def _wrong_numbers(model: Any) -> Iterator[str]:
         (model.rollout_buffer, "gae_lambda", 0, 1),
     ):
         value = getattr(thing, name)
-        if not isinstance(value, Real) or not low <= float(value) <= high:
+        if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
             yield f"{name} is {value}"
 
 
@@ -197,7 +199,7 @@ def _wrong_optimizer(policy: Any) -> Iterator[str]:
     if type(optimizer) not in STEPS:
         yield f"the optimiser is a {type(optimizer).__name__} of {type(optimizer).__module__}"
         return
-    if _replaced(optimizer) or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    if _replaced(optimizer) or any(getattr(optimizer, hooks) for hooks in _STEP_HOOKS):
         yield "the optimiser has a hook, or a method of it was replaced"
     if {id(p) for g in optimizer.param_groups for p in g["params"]} != {id(p) for p in policy.parameters()}:
         yield "the optimiser's parameters are not the policy's"
@@ -206,9 +208,11 @@ def _wrong_optimizer(policy: Any) -> Iterator[str]:
     options = [getattr(optimizer, name, None) for name in _OPTIONS]
     if any(value is not None and value is not False for value in options):
         yield "the optimiser has an option of its own"
-    ours = STEPS[type(optimizer)]([torch.zeros(1)], lr=0.0)
+    ours = STEPS[type(optimizer)]([torch.zeros(1, device="cpu")], lr=0.0)
     try:
         for group in optimizer.param_groups:
             ours._numbers({**group, "lr": 0.0})  # its rate is scheduled before each update
+            if group.get("eps", 1) < _LEAST_EPS:
+                yield f"the optimiser's eps is {group['eps']}"
     except (TypeError, ValueError) as error:
         yield f"the optimiser has another value: {error}"

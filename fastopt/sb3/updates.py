@@ -49,6 +49,7 @@ class Losses:
     def __init__(self, network: Network):
         self._network = network
         self._rooms: dict[int, tuple[Array, ...]] = {}
+        self._dlog_std: Any = None if network.log_std is None else np.empty_like(network.log_std)
 
     def __call__(self, batch: list[Array], **options: Any) -> tuple[float, Any]:
         """(loss, statistics) of PPO; :meth:`backward` goes on with it."""
@@ -86,7 +87,7 @@ class Losses:
         rest = advantages, old_log_prob, values, returns
         options = {**options, "old_values": old_values}
         if network.log_std is not None:
-            out = dscores, network.log_std_grad, dvalues
+            out = dscores, self._dlog_std, dvalues
             loss, *_, stats = ops.gaussian_ppo_loss(scores, network.log_std, actions, *rest, out=out, **options)
         else:
             logits, dlogits = network.parts(scores), network.parts(dscores)
@@ -102,5 +103,7 @@ class Losses:
         policy._get_action_dist_from_latent(latent)
 
     def backward(self) -> None:
-        """Fill in the gradients of the parameters by the last loss."""
+        """Fill in the gradients of the parameters by the last loss. Until then those of the one before stay."""
+        if self._dlog_std is not None:
+            np.copyto(self._network.log_std_grad, self._dlog_std)
         self._network.backward(self._observations, self._outputs, self._dscores, self._dvalues)

@@ -258,7 +258,8 @@ cdef class TensorStep:
         if not self._counts and len(made) > first_made:
             r.t = 1  # of a momentum that begins
         known = known and reach(grad, &r.parts[GRAD], keep) and reach(p, &r.parts[PARAM], keep) and self.alike(r)
-        # Memory that has -x for x, an imaginary part of a conjugate, is dense in one element alone.
+        # Memory that has -x for x, an imaginary part of a conjugate. What autograd makes of it is dense in one element alone,
+        # and to ask for each gradient would be felt.
         if known and size_of(&r.parts[GRAD]) == 1 and (grad.is_neg() or p.is_neg()):
             known = False
         if not known:

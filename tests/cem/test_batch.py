@@ -147,6 +147,27 @@ def test_ctrl_c_returns_the_best_so_far(at_the_end):
     assert (distance(result.x[:, None], np.arange(5))[:, 0] == result.fun).all()
 
 
+def test_problems_that_had_stopped_are_not_interrupted():
+    """Ctrl-C between two problems of a generation: the first one has met its target."""
+    moved, move = [], fastopt.CEM._move
+
+    def interrupted(self, *arguments, **options):
+        moved.append(self)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        return move(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fastopt.CEM, "_move", interrupted)
+        result = fastopt.minimize_cem(distance, np.zeros((5, 3)), vectorized=True, rng=0, ftarget=[100.0, *[0.0] * 4])
+    assert result.status.tolist() == [1, 8, 8, 8, 8]
+
+
+def test_a_key_is_refused():
+    with pytest.raises(ValueError, match="fun: expected no argument `key` for x0 of shape"):
+        fastopt.minimize_cem(lambda x, problem, key: distance(x, problem), np.zeros((5, 3)), vectorized=True)
+
+
 def test_a_result_of_several_problems_is_printed():
     for result in (batch_of(fastopt).result(), fastopt.minimize_cem(distance, np.zeros((5, 3)), vectorized=True)):
         lines = repr(result).splitlines()
@@ -215,6 +236,7 @@ def test_what_a_batch_refuses(options, message):
         ({"vectorized": False}, "vectorized: expected True"),
         ({"n_repeats": 2}, "n_repeats: expected 1"),
         ({"workers": 2}, "workers: expected 1"),
+        ({"workers": np.array([1, 2])}, "workers: expected 1"),
         ({"callback": print}, "callback: expected None"),
     ],
 )

@@ -91,6 +91,10 @@ WRONG_SIZES = {
         lambda: policy.categorical_act(X, TWO, ONE, NOISE, choices=(1, 2)),
         "choices: expected positive numbers of which 2 is the sum",
     ),
+    "choices that wrap": (
+        lambda: policy.categorical_act(X, TWO, ONE, NOISE, choices=(2**63 - 1, 2**63 - 1, 4)),
+        "choices: expected positive numbers of which 2 is the sum",
+    ),
     "log_std": (
         lambda: policy.gaussian_act(X, TWO, ONE, X[0], NOISE),
         r"log_std: expected shape \(2,\) like the actor's outputs, got \(3,\)",
@@ -104,6 +108,11 @@ WRONG_KINDS = {
     "activation": (lambda: policy.perceptron(X, TWO, activation="elu"), 'activation: expected "tanh" or "leaky_relu"'),
     "out": (lambda: policy.perceptron(X, TWO, out=[X]), "out: expected None inside @njit"),
     "choices": (lambda: policy.categorical_act(X, TWO, ONE, NOISE, choices=2), "choices: expected a tuple of ints"),
+    "no choice": (lambda: policy.categorical_act(X, TWO, ONE, NOISE, choices=()), "choices: expected a tuple of ints"),
+    "kinds of choices": (
+        lambda: policy.categorical_act(X, TWO, ONE, NOISE, choices=(np.int32(1), len(X) - 1)),
+        "choices: expected a tuple of ints of one type",
+    ),
 }
 
 

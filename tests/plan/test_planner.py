@@ -368,6 +368,20 @@ def test_a_made_decision_wants_a_shift():
             call()
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_cost_is_told_the_problems_where_it_asks(batch):
+    """The same plan with and without: a cost need not name what it does not use."""
+    seen = []
+
+    def named(x, problem):
+        seen.append(problem.tolist())
+        return np.abs(x).max(axis=(-1, -2)).astype(float)
+
+    plain = made(batch=batch).plan(lambda x: np.abs(x).max(axis=(-1, -2)).astype(float))
+    assert_same_bits(made(batch=batch).plan(named), plain)
+    assert seen[0] == list(range(batch or 1))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -377,7 +391,8 @@ def test_a_made_decision_wants_a_shift():
         ({"horizon": 513, "noise_beta": 2}, "horizon: expected at most 512"),
         ({"bounds": [(-1, 1)] * 3}, "bounds: expected 2 pairs"),
         ({"sigma0": [1, 2, 3]}, "sigma0: expected a number, 2 numbers"),
-        ({"sigma0": 0}, "sigma0: expected finite numbers > 0"),
+        ({"sigma0": 0}, "sigma0: expected numbers > 0"),
+        ({"sigma0": 2e38}, r"sigma0: expected numbers > 0 and at most 1.8e\+19 in float32"),
         ({"mean_lr": 2}, "mean_lr: expected numbers within 0 and 1"),
         ({"rule": "best"}, "rule: expected 'elites' or 'softmax' or 'mppi'"),
         ({"rule": "mppi", "keep_frac": 0.5}, "keep_frac: expected 0 with"),

@@ -146,6 +146,8 @@ CHANGES = {
     "features extractor is not the flattening one": bend_the_features,
     "layers share theirs": share_a_layer,
     "the optimiser has a hook": lambda m: m.policy.optimizer.register_step_pre_hook(lambda *_: None),
+    "the optimiser's eps is 1e-30": lambda m: m.policy.optimizer.param_groups[0].update(eps=1e-30),
+    "ent_coef is True": lambda m: setattr(m, "ent_coef", True),
     "max_grad_norm is inf": lambda m: setattr(m, "max_grad_norm", float("inf")),
     "parameters are not the policy's": lambda m: m.policy.optimizer.add_param_group(
         {"params": [nn.Parameter(torch.zeros(1))]}
@@ -195,6 +197,18 @@ def own_groups(m):
     m.policy.optimizer = torch.optim.Adam([{"params": own[:3], "weight_decay": 0.1}, {"params": own[3:]}], lr=1e-3)
 
 
+class Wrapper:
+    """No optimiser of torch's, as some packages hand out."""
+
+    def __init__(self, inner):
+        self.param_groups, self.step, self.zero_grad = inner.param_groups, inner.step, inner.zero_grad
+        self.state_dict, self.load_state_dict = inner.state_dict, inner.load_state_dict
+
+
+def wrapped_optimizer(m):
+    m.policy.optimizer = Wrapper(m.policy.optimizer)
+
+
 def worse_discount(m):
     m.rollout_buffer.gamma = 1.5
 
@@ -211,7 +225,7 @@ def own_average(m):
     "change",
     [
         *(new_optimizer, new_memory, new_layer, other_numbers, own_groups, freeze, replace_evaluate),
-        *(worse_discount, own_features, own_average),
+        *(worse_discount, own_features, own_average, wrapped_optimizer),
     ],
 )
 def test_changes_between_calls(change):
@@ -272,13 +286,18 @@ def test_what_a_callback_changes_at_the_start_of_a_rollout(change):
 
 
 @pytest.mark.parametrize("change", [new_memory, new_layer])
-def test_what_a_callback_replaces_at_a_step(change):
-    def at_the_third(local, _):
-        if local["n_steps"] == 3:
-            change(local["self"])
+@pytest.mark.parametrize("step", [3, 15, None], ids=["third", "last", "truncating"])
+def test_what_a_callback_replaces_at_a_step(step, change):
+    """At the last one the value after it is another, and at one that truncates an episode that of its end."""
+    changed = []
+
+    def replace(local, _):
+        if local["n_steps"] == step or (step is None and local["infos"][0].get("TimeLimit.truncated")):
+            changed.append(change(local["self"]))
         return True
 
-    assert_alike(*(model(package).learn(32, callback=at_the_third) for package in (sb3, ours)))
+    assert_alike(*(model(package, n_steps=16).learn(64, callback=replace) for package in (sb3, ours)))
+    assert len(changed) >= 2
 
 
 def test_what_a_callback_changes_counts_at_once():

@@ -100,6 +100,17 @@ def test_an_infinite_range():
     assert_same_run(clip_range=float("inf"))
 
 
+def test_another_default_device_once_the_model_is_made():
+    runs = []
+    for package in (sb3, ours):
+        for actions in (spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), CONTINUOUS):
+            m = model(package, env=environment(actions=actions))
+            with torch.device("meta"):
+                runs.append(m.learn(32))
+    for one, other in zip(runs[:3], runs[3:], strict=True):
+        assert_alike(one, other)
+
+
 def test_another_default_dtype_once_the_model_is_made():
     runs = []
     try:

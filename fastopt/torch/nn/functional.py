@@ -68,8 +68,8 @@ def dropout(
     ValueError
         If p is outside [0, 1].
     RuntimeError
-        If `inplace` is asked for where torch does not write: a leaf that requires gradients, a tensor whose
-        elements overlap, such as an expanded one.
+        If `inplace` is asked for where torch does not write, a leaf that requires gradients or an expanded tensor, or
+        where elements may lie in the same place.
     TypeError
         If `return_mask` is asked for where there is no address to see: within torch.compile, torch.func and dispatch
         modes, and for tensors on which torch's own dropout runs.
@@ -144,8 +144,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     Raises
     ------
     RuntimeError
-        If `inplace` is asked for where torch does not write: a leaf that requires gradients, a tensor whose
-        elements overlap, such as an expanded one.
+        If `inplace` is asked for where torch does not write, a leaf that requires gradients or an expanded tensor, or
+        where elements may lie in the same place.
 
     Examples
     --------
@@ -250,7 +250,7 @@ def bias_leaky_relu_dropout(
         functional = torch.nn.functional
         y = functional.dropout(functional.leaky_relu(input + bias, negative_slope), p, training)
     else:
-        seen = drawn_tensor() if p > 0 else torch.zeros((), dtype=torch.int64)
+        seen = drawn_tensor() if p > 0 else torch.zeros((), dtype=torch.int64, device="cpu")
         if chosen is TRANSFORMED:
             y = autograd.transformed(autograd.BiasLeakyReLUDropout)(input, bias, seen, negative_slope, p, False)
         else:
