@@ -368,20 +368,6 @@ def test_a_made_decision_wants_a_shift():
             call()
 
 
-@pytest.mark.parametrize("batch", [None, 2])
-def test_a_cost_is_told_the_problems_where_it_asks(batch):
-    """The same plan with and without: a cost need not name what it does not use."""
-    seen = []
-
-    def named(x, problem):
-        seen.append(problem.tolist())
-        return np.abs(x).max(axis=(-1, -2)).astype(float)
-
-    plain = made(batch=batch).plan(lambda x: np.abs(x).max(axis=(-1, -2)).astype(float))
-    assert_same_bits(made(batch=batch).plan(named), plain)
-    assert seen[0] == list(range(batch or 1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
