@@ -50,6 +50,11 @@ def check_output(name, kind, like, like_name):
         check_array(name, kind, like, like_name, written=True)
 
 
+def check_no_output(out):
+    if not is_none(out):
+        raise refuse("out", "None inside @njit", out)
+
+
 def check_numbers(**kinds):
     for name, kind in kinds.items():
         if given(kind) and not isinstance(kind, types.Integer | types.Float):

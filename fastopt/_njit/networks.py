@@ -7,7 +7,16 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from fastopt import policy
-from fastopt._njit.checks import Refused, check_array, check_numbers, check_positive, check_shape, is_none, refuse
+from fastopt._njit.checks import (
+    Refused,
+    check_array,
+    check_no_output,
+    check_numbers,
+    check_positive,
+    check_shape,
+    is_none,
+    refuse,
+)
 from fastopt._njit.kernel import float64, int64, kernel
 from fastopt._njit.nests import parts_of
 from fastopt._njit.policy import gaussian_log_prob
@@ -51,8 +60,13 @@ def check_layers(name, kind, x, x_name):
                 raise refuse(f"{name}[{k}][{j}]", f"{x.dtype} like {x_name}", array.dtype)
             if array.ndim != ndim:
                 raise refuse(f"{name}[{k}][{j}]", f"{ndim} dimensions", array.ndim)
+    check_one_kind(name, kind, "layers of one kind, all writeable or none")
+
+
+def check_one_kind(name, kind, expected):
+    """A tuple of several kinds is no sequence in compiled code."""
     if isinstance(kind, types.BaseTuple) and len(set(kind)) != 1:
-        raise refuse(name, "layers of one kind, all writeable or none", kind)
+        raise refuse(name, expected, kind)
 
 
 def activation_code(kind):
@@ -75,11 +89,6 @@ def sizes_of_choices(kind):
         return register_jitable(lambda choices, columns: choices)
     written = tuple(size.literal_value for size in sizes)  # a tuple of literals is no sequence in compiled code
     return register_jitable(lambda choices, columns: written)
-
-
-def check_no_output(out):
-    if not is_none(out):
-        raise refuse("out", "None inside @njit", out)
 
 
 # ---- in compiled code ------------------------------------------------------------------------------------------------
@@ -116,9 +125,16 @@ def forward(x, layers, code, slope):
 
 
 @register_jitable
-def check_critic(critic):
+def check_acting(observations, actor, critic, noise, slope):
+    """Return how many outputs the actor has."""
+    check_positive("negative_slope", slope)
+    check_sizes("actor", actor, observations.shape[1])
+    check_sizes("critic", critic, observations.shape[1])
     if len(critic[-1][1]) != 1:
         raise Refused("critic: expected one output, got {}", len(critic[-1][1]))
+    columns = len(actor[-1][1])
+    check_shape("noise", noise, (len(observations), columns), "the actor's outputs")
+    return columns
 
 
 # ---- perceptrons -----------------------------------------------------------------------------------------------------
@@ -141,8 +157,9 @@ def _perceptron(x, layers, activation="tanh", negative_slope=0.0, out=None):
 def _perceptron_backward(grad, x, outputs, layers, activation="tanh", negative_slope=0.0, out=None):
     code = check_network("x", x, activation, negative_slope, layers=layers)
     check_array("grad", grad, x, "x")
-    if parts_of(outputs) is None or isinstance(outputs, types.Tuple):
+    if parts_of(outputs) is None:
         raise refuse("outputs", "what perceptron returned", outputs)
+    check_one_kind("outputs", outputs, "what perceptron returned")
     for k, part in enumerate(parts_of(outputs)):
         check_array(f"outputs[{k}]", part, x, "x")
     check_no_output(out)
@@ -187,12 +204,7 @@ def _categorical_act(observations, actor, critic, noise, choices=None, activatio
     shaped = register_jitable((lambda actions: actions.reshape(-1)) if is_none(choices) else (lambda actions: actions))
 
     def implementation(observations, actor, critic, noise, choices=None, activation="tanh", negative_slope=0.0):
-        check_positive("negative_slope", negative_slope)
-        check_sizes("actor", actor, observations.shape[1])
-        check_sizes("critic", critic, observations.shape[1])
-        check_critic(critic)
-        rows, columns = len(observations), len(actor[-1][1])
-        check_shape("noise", noise, (rows, columns), "the actor's outputs")
+        rows, columns = len(observations), check_acting(observations, actor, critic, noise, negative_slope)
         sizes = sizes_of(choices, columns)
         total, least, most = 0, 1, 1
         for size in sizes:
@@ -220,12 +232,7 @@ def _gaussian_act(observations, actor, critic, log_std, noise, activation="tanh"
         raise refuse("log_std", f"one dimension of {observations.dtype} like observations", log_std)
 
     def implementation(observations, actor, critic, log_std, noise, activation="tanh", negative_slope=0.0):
-        check_positive("negative_slope", negative_slope)
-        check_sizes("actor", actor, observations.shape[1])
-        check_sizes("critic", critic, observations.shape[1])
-        check_critic(critic)
-        rows, columns = len(observations), len(actor[-1][1])
-        check_shape("noise", noise, (rows, columns), "the actor's outputs")
+        rows, columns = len(observations), check_acting(observations, actor, critic, noise, negative_slope)
         check_shape("log_std", log_std, (columns,), "the actor's outputs")
         mean = forward(observations, actor, code, negative_slope)[-1]
         values = forward(observations, critic, code, negative_slope)[-1].reshape(-1)

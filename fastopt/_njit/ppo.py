@@ -11,6 +11,7 @@ from fastopt._njit.checks import (
     Refused,
     check_array,
     check_finite,
+    check_no_output,
     check_numbers,
     check_positive,
     check_shape,
@@ -53,8 +54,7 @@ def check_batches(x, x_name, numbers, clip_range_vf, old_values, valid, out, **b
     if not is_none(old_values):
         check_batch("old_values", old_values, x, x_name)
     check_valid(valid, x.ndim - 1)
-    if not is_none(out):
-        raise refuse("out", "None inside @njit", out)
+    check_no_output(out)
     if is_none(clip_range_vf):
         return register_jitable(lambda clip_range_vf: 0.0), register_jitable(lambda old_values: None)
     check_numbers(clip_range_vf=clip_range_vf)

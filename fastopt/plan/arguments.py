@@ -109,7 +109,7 @@ def _sigma(
         if lower is not None and upper is not None:
             with np.errstate(over="ignore", invalid="ignore"):
                 width = upper.astype(np.float64) - lower.astype(np.float64)
-                sigma = np.where(np.isfinite(width) & (width > 0), width / 2, 1.0)
+                sigma = np.where(np.isfinite(width) & (width > 0), np.minimum(width / 2, most_std(dtype)), 1.0)
     else:
         sigma = sigma0
     with np.errstate(over="ignore", under="ignore"):

@@ -105,6 +105,7 @@ WRONG_KINDS = {
     "pair": (lambda: policy.perceptron(X, ((X,),)), r"layers\[0\]: expected a \(weight, bias\) pair"),
     "dtype": (lambda: policy.perceptron(X.astype(np.float32), TWO), r"layers\[0\]\[0\]: expected float32 like x"),
     "order": (lambda: policy.perceptron(X, ((X.T, X[0]),)), r"layers\[0\]\[0\]: expected a C-contiguous array"),
+    "outputs": (lambda: policy.perceptron_backward(X, X, X, ONE), "outputs: expected what perceptron returned"),
     "activation": (lambda: policy.perceptron(X, TWO, activation="elu"), 'activation: expected "tanh" or "leaky_relu"'),
     "out": (lambda: policy.perceptron(X, TWO, out=[X]), "out: expected None inside @njit"),
     "choices": (lambda: policy.categorical_act(X, TWO, ONE, NOISE, choices=2), "choices: expected a tuple of ints"),

@@ -1,4 +1,4 @@
-"""How a planner calls its cost."""
+"""How a planner calls its cost, and how wide it begins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import pytest
 from fastopt.plan import CEMPlanner
 
 from ..support import assert_same_bits
+
+
+def test_bounds_that_are_hardly_any_begin_with_a_std_that_is_allowed():
+    planner = CEMPlanner(3, 1, bounds=[(-3e38, 3e38)], rng=0)
+    planner.plan(lambda x: np.abs(x).max(axis=(1, 2)).astype(float))
+    assert np.isfinite(planner.mean).all()
+    assert 0 < planner.std.max() < 2e19
 
 
 @pytest.mark.parametrize("batch", [None, 2])
