@@ -35,7 +35,11 @@ class CompiledRollouts(OnPolicyAlgorithm):
     def _network(self) -> Network | None:
         """The networks as arrays, or None where the model is for Stable-Baselines3's own code."""
         network = _networks.get(self)
-        if network is not None and type(self.policy) is ActorCriticPolicy and network.looks == looks(self):
+        if (
+            network is not None
+            and type(self.policy) is ActorCriticPolicy
+            and network.looks == looks(self, network.modules)
+        ):
             return network
         reason = why_not(self)
         if reason is not None:
@@ -44,7 +48,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
                 warnings.warn(f"fastopt.sb3: {reason}; it runs on Stable-Baselines3's own code", stacklevel=3)
             return None
         network = _networks[self] = Network(self.policy)
-        network.looks = looks(self)
+        network.looks = looks(self, network.modules)
         return network
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
@@ -53,7 +57,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
         if network is None or type(rollout_buffer) is not type(self.rollout_buffer):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         assert self._last_obs is not None, "No previous observation was provided"
-        self.policy.set_training_mode(False)
+        network.set_training_mode(False)
         box = isinstance(self.action_space, spaces.Box)
         discrete = isinstance(self.action_space, spaces.Discrete)
         watched = type(callback) is not ConvertCallback or callback.callback is not None
@@ -63,15 +67,16 @@ class CompiledRollouts(OnPolicyAlgorithm):
         if type(callback) is not ConvertCallback:  # which does nothing yet
             network = self._network()
         while n_steps < n_rollout_steps:
-            obs_tensor = torch.from_numpy(self._last_obs)
-            actions, value_rows, log_prob_rows = self._act(network, self._last_obs, obs_tensor)
-            values, log_probs = torch.from_numpy(value_rows), torch.from_numpy(log_prob_rows)
+            actions, value_rows, log_prob_rows = self._act(network, self._last_obs)
             clipped_actions = actions
             if box:
                 clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
-            callback.update_locals(locals())
+            if watched:
+                obs_tensor = torch.from_numpy(self._last_obs)
+                values, log_probs = torch.from_numpy(value_rows[:, None]), torch.from_numpy(log_prob_rows)
+                callback.update_locals(locals())
             if not callback.on_step():
                 return False
             if watched and (network is None or not network.is_of(self.policy)):  # a callback may do anything
@@ -80,7 +85,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
             n_steps += 1
             if discrete:
                 actions = actions.reshape(-1, 1)
-            for idx, done in enumerate(dones):
+            for idx, done in enumerate(np.asarray(dones).tolist()):
                 if (
                     done
                     and infos[idx].get("terminal_observation") is not None
@@ -111,7 +116,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
         if network is None:
             super().train()
             return
-        self.policy.set_training_mode(True)
+        network.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         ranges = self._ranges()
         rates = [group["lr"] for group in self.policy.optimizer.param_groups]
@@ -136,16 +141,16 @@ class CompiledRollouts(OnPolicyAlgorithm):
         """Learn from a rollout; return what is logged of it."""
         raise NotImplementedError
 
-    def _act(self, network: Network | None, obs: Any, obs_tensor: torch.Tensor) -> tuple[Any, Any, Any]:
-        """Actions, values of shape (environments, 1) and log-probabilities."""
+    def _act(self, network: Network | None, obs: Any) -> tuple[Any, Any, Any]:
+        """Actions, values and log-probabilities, a row for each environment."""
         if network is not None:
             actions, values, log_probs = network.act(obs)
-            if all(map(math.isfinite, log_probs.tolist())):
-                actions = actions.reshape(-1, *self.action_space.shape)
-                return actions, values[:, None], log_probs
+            if math.isfinite(sum(log_probs.tolist())):
+                shape: Any = self.action_space.shape
+                return actions if len(shape) < 2 else actions.reshape(-1, *shape), values, log_probs
         with torch.no_grad():  # of a NaN it makes an error
-            actions, values, log_probs = self.policy(obs_tensor)
-        return actions.numpy(), values.numpy(), log_probs.numpy()
+            actions, values, log_probs = self.policy(torch.from_numpy(obs))
+        return actions.numpy(), values.numpy()[:, 0], log_probs.numpy()
 
     def _values(self, network: Network | None, obs: torch.Tensor) -> torch.Tensor:
         if network is not None:
@@ -156,12 +161,12 @@ class CompiledRollouts(OnPolicyAlgorithm):
 
 def _add(buffer: Any, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any) -> None:
     """As RolloutBuffer.add."""
-    here = buffer.pos
-    buffer.observations[here] = obs.reshape(buffer.n_envs, *buffer.obs_shape)
-    buffer.actions[here] = actions.reshape(buffer.n_envs, buffer.action_dim)
+    here, observations = buffer.pos, buffer.observations
+    observations[here] = obs if obs.ndim == observations.ndim - 1 else obs.reshape(observations.shape[1:])
+    buffer.actions[here] = actions if actions.ndim == 2 else actions.reshape(buffer.n_envs, buffer.action_dim)
     buffer.rewards[here] = rewards
     buffer.episode_starts[here] = starts
-    buffer.values[here] = values[:, 0]
+    buffer.values[here] = values
     buffer.log_probs[here] = log_probs
     buffer.pos += 1
     if buffer.pos == buffer.buffer_size:

@@ -1,5 +1,5 @@
 # One step over the tensors of a torch optimiser in one call. No address is kept from one step to the next: each is asked for
-# again, so that memory may move in between.
+# again, so that memory may move in between; but for an owner that repeats a step.
 
 cdef enum:
     PARAM = 0
@@ -35,10 +35,10 @@ cdef class TensorStep:
     """A step by a rule of kernels/optimizers/optimizers.h over torch's parameters, gradients and states.
 
     The owner is asked for what is rare: `_numbers(group)` when a group has changed: (the rule's numbers, whether to ascend, the
-    names of the states in the rule's order, the place of the first of them: 1 without a momentum before the others); `_made(param, name)` for a state that is missing; `_plain(tensors, copies)` for tensors that no kernel
-    takes as they are; `_norm_of(grads)` where they are shards; `_rounding_of(number)`
-    for what rounds the small states of parameter `number` of all; `_gather_exponents(name, state)` where a state dict's were put
-    in their place.
+    names of the states in the rule's order, the place of the first of them: 1 without a momentum before the others);
+    `_made(param, name)` for a state that is missing; `_plain(tensors, copies)` for tensors that no kernel takes as they are;
+    `_norm_of(grads)` where they are shards; `_rounding_of(number)` for what rounds the small states of parameter `number` of
+    all; `_gather_exponents(name, state)` where a state dict's were put in their place.
     """
 
     cdef const fastopt_rule* _rule
@@ -62,6 +62,8 @@ cdef class TensorStep:
     cdef bint _overlap
     cdef bint _busy
     cdef int64_t _forks
+    cdef public bint repeatable     # whether the tensors of the last step are kept for `repeat`
+    cdef tuple _last                # (parameters, gradients, numbers of groups, what else the records point into), or None
 
     def __init__(self, str rule, tuple keys, tuple plain_types, raise_versions, *, bint counts, bint eps_as_given,
                  bint small_states):
@@ -92,6 +94,25 @@ cdef class TensorStep:
         finally:
             self._busy = False
 
+    def repeat(self, double max_norm):
+        """The last step once more, by an owner who knows that nothing has changed but the numbers in the gradients and that
+        no other thread is at them: to ask for the tensors again is most of a small step. False where it cannot be."""
+        cdef Py_ssize_t k
+        cdef double multiplier = 1
+        cdef tuple last = self._last
+        if last is None or self._busy:
+            return False
+        self._last = None  # unless all of this goes well
+        for k in range(self._count):
+            self._tensors[k].t = self._tensors[k].t + 1 if self._counts else 2
+        if isfinite(max_norm):
+            multiplier = fastopt_clipped_scale(1, self.norm(<list>last[1], 1, []), max_norm)
+        self.fill_jobs(<list>last[2], multiplier, -1)
+        self._raise_versions(last[0])
+        self.write(apart=True)
+        self._last = last
+        return True
+
     cdef object take_step(self, owner, list groups, state, double multiplier, double max_norm, bint skip_nonfinite, ema_decay):
         cdef list keep = []     # what the records point into
         cdef list params = []
@@ -107,7 +128,7 @@ cdef class TensorStep:
         cdef double norm
         cdef bint shards = False
         cdef object number = None
-        self._count = 0
+        self._count, self._last = 0, None
         for k in range(len(groups)):
             group = <dict>groups[k]
             numbers.append(self.numbers_of(owner, k, group))
@@ -159,6 +180,19 @@ cdef class TensorStep:
         for own, name, value in made:
             own[name] = value
         # Nothing is written before here.
+        self.write(apart)
+        for own, t in counted:
+            own["step"] = t
+        for tensor, copy in copies:
+            tensor.copy_(copy)
+        if self.repeatable and apart and not (shards or counted or copies or self._small or skip_nonfinite or ema_decay is not None):
+            self._last = params, grads, numbers, keep
+        return number
+
+    cdef void write(self, bint apart) noexcept:
+        """Run the jobs, and count the steps."""
+        cdef Py_ssize_t k
+        cdef tensors_of_parameter* r
         if apart:
             run_jobs(self._jobs, self._count)
         else:
@@ -172,11 +206,6 @@ cdef class TensorStep:
                 (<float*>r.step.data)[0] = <float>r.t
             elif r.step.data != NULL:
                 (<double*>r.step.data)[0] = <double>r.t
-        for own, t in counted:
-            own["step"] = t
-        for tensor, copy in copies:
-            tensor.copy_(copy)
-        return number
 
     cdef tuple numbers_of(self, owner, Py_ssize_t index, dict group):
         """What the owner makes of a group's values; asked for again only when one of them is another object."""

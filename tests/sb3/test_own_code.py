@@ -181,6 +181,11 @@ def new_memory(m):
         p.data = p.data.clone() * 0.5
 
 
+def new_policy(m):
+    torch.manual_seed(5)
+    m.policy = type(m.policy)(m.observation_space, m.action_space, m.lr_schedule, **m.policy_kwargs)
+
+
 def new_layer(m):
     torch.manual_seed(5)
     m.policy.value_net = nn.Linear(m.policy.value_net.in_features, 1)
@@ -225,7 +230,7 @@ def own_average(m):
     "change",
     [
         *(new_optimizer, new_memory, new_layer, other_numbers, own_groups, freeze, replace_evaluate),
-        *(worse_discount, own_features, own_average, wrapped_optimizer),
+        *(new_policy, worse_discount, own_features, own_average, wrapped_optimizer),
     ],
 )
 def test_changes_between_calls(change):

@@ -73,6 +73,48 @@ def test_the_bits_of_the_numpy_side(name, options, ours, dtype):
         assert_same(optimizer.ema_params, map(torch.from_numpy, twin.ema_params))
 
 
+@each_rule
+@pytest.mark.parametrize("max_norm", [None, 0.5])
+def test_a_repeated_step_is_a_step(name, options, max_norm):
+    params, others = parameters(), parameters()
+    repeating, plain = (getattr(optim, name)(own, max_grad_norm=max_norm, **options) for own in (params, others))
+    compiled = repeating._tensor_step
+    compiled.repeatable = True
+    limit = float("inf") if max_norm is None else max_norm
+    assert not compiled.repeat(limit)  # before any step
+    give_gradients(params, 0)
+    for step in range(6):
+        give_gradients(others, step)
+        plain.step()
+        for p, other in zip(params, others, strict=True):
+            p.grad.copy_(other.grad)
+        if step in (0, 3):
+            repeating.step()
+        else:
+            assert compiled.repeat(limit)
+    assert_same(params, others)
+    for p, other in zip(params, others, strict=True):
+        assert p._version > 0
+        assert repeating.state[p].keys() == plain.state[other].keys()
+        for key, value in repeating.state[p].items():
+            assert value is None or torch.equal(torch.as_tensor(value), torch.as_tensor(plain.state[other][key])), key
+
+
+def test_a_step_that_is_to_be_repeated_keeps_no_gradients_of_others():
+    params = parameters()
+    optimizer = optim.Adam(params)
+    give_gradients(params, 0)
+    optimizer.step()
+    assert not optimizer._tensor_step.repeat(1.0)  # nothing is kept unless asked for
+    optimizer._tensor_step.repeatable = True
+    params[0].requires_grad_(False)
+    params[0].grad = None
+    optimizer.step()
+    before = params[0].detach().clone()
+    assert optimizer._tensor_step.repeat(float("inf"))
+    assert torch.equal(params[0], before)
+
+
 # ---- hooks, closures, schedulers -------------------------------------------------------------------------------------
 
 
