@@ -70,7 +70,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
             actions, value_rows, log_prob_rows = self._act(network, self._last_obs)
             clipped_actions = actions
             if box:
-                clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+                clipped_actions = np.minimum(np.maximum(actions, self.action_space.low), self.action_space.high)
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
             if watched:

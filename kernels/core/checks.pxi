@@ -141,6 +141,42 @@ cdef void bounds(ndarray a, uintptr_t* low, uintptr_t* high) noexcept:
             low[0] += reach
 
 
+cdef enum:
+    FEW_PIECES = 64
+
+
+cdef struct memory_piece:
+    uintptr_t low
+    uintptr_t high
+    bint written
+
+
+cdef inline int by_address(const void* a, const void* b) noexcept nogil:
+    cdef uintptr_t one = (<memory_piece*>a).low, other = (<memory_piece*>b).low
+    return (one > other) - (one < other)
+
+
+cdef bint pieces_meet(memory_piece* pieces, Py_ssize_t count) noexcept:
+    """Whether one that is written has bytes of another; they are put in order. None is empty."""
+    cdef Py_ssize_t k
+    cdef uintptr_t any_high = 0, written_high = 0
+    qsort(pieces, count, sizeof(memory_piece), by_address)
+    for k in range(count):
+        if pieces[k].low < (any_high if pieces[k].written else written_high):
+            return True
+        any_high = max(any_high, pieces[k].high)
+        if pieces[k].written:
+            written_high = max(written_high, pieces[k].high)
+    return False
+
+
+cdef inline Py_ssize_t take_piece(memory_piece* piece, ndarray a, bint written) noexcept:
+    """The memory of an array; returned is 1, or 0 if it has none."""
+    bounds(a, &piece.low, &piece.high)
+    piece.written = written
+    return piece.high > piece.low
+
+
 cdef bint share_memory(ndarray a, ndarray b):
     cdef uintptr_t a_low, a_high, b_low, b_high
     bounds(a, &a_low, &a_high)
@@ -201,7 +237,16 @@ cdef int disjoint(list arrays, list names) except -1:
 
 cdef int apart(list outs, list out_names, list given, list names) except -1:
     """Refuse arrays that are to be written and of which one shares memory with another, or with one that is given."""
-    cdef Py_ssize_t j, k
+    cdef memory_piece few[FEW_PIECES]
+    cdef Py_ssize_t j, k, count = 0
+    if len(outs) + len(given) <= FEW_PIECES:  # for speed alone
+        for k in range(len(outs)):
+            writable(<ndarray>outs[k], out_names[k])
+            count += take_piece(&few[count], <ndarray>outs[k], True)
+        for k in range(len(given)):
+            count += take_piece(&few[count], <ndarray>given[k], False)
+        if not pieces_meet(few, count):
+            return 0
     disjoint(outs, out_names)
     for k in range(len(outs)):
         for j in range(len(given)):

@@ -20,17 +20,6 @@ cdef struct tensors_of_parameter:
     int count               # of parts
     bint averaged
 
-cdef struct memory_piece:
-    uintptr_t low
-    uintptr_t high
-    bint written
-
-
-cdef int by_address(const void* a, const void* b) noexcept nogil:
-    cdef uintptr_t one = (<memory_piece*>a).low, other = (<memory_piece*>b).low
-    return (one > other) - (one < other)
-
-
 cdef class TensorStep:
     """A step by a rule of kernels/optimizers/optimizers.h over torch's parameters, gradients and states.
 
@@ -407,7 +396,6 @@ cdef class TensorStep:
         cdef int part
         cdef tensors_of_parameter* r
         cdef bint known = self._known == self._count
-        cdef uintptr_t any_high = 0, written_high = 0
         cdef const void* state
         for k in range(self._count):
             r = &self._tensors[k]
@@ -423,14 +411,7 @@ cdef class TensorStep:
                 self._pieces[pieces].high = <uintptr_t>r.parts[part].data + size_of(&r.parts[part]) * (r.parts[part].bits // 8)
                 self._pieces[pieces].written = part != GRAD
                 pieces += self._pieces[pieces].high > self._pieces[pieces].low
-        qsort(self._pieces, pieces, sizeof(memory_piece), by_address)
-        self._overlap = False
-        for k in range(pieces):
-            if self._pieces[k].low < (any_high if self._pieces[k].written else written_high):
-                self._overlap = True
-            any_high = max(any_high, self._pieces[k].high)
-            if self._pieces[k].written:
-                written_high = max(written_high, self._pieces[k].high)
+        self._overlap = pieces_meet(self._pieces, pieces)
         self._known = self._count
         return self._overlap
 
