@@ -51,7 +51,9 @@ class Search:
             middle = np.where(finite, np.where(finite, low, 0) / 2 + np.where(finite, high, 0) / 2, 0)
             middle = np.clip(middle, low, high).astype(dtype)
             self.lower, self.upper = (np.tile(bound, horizon) for bound in settings["bounds"].T)
-        self.middle = np.tile(middle, horizon)  # the first mean
+        count = len(seeds)
+        self.first = np.tile(middle, (count, horizon)), np.tile(settings["sigma0"].ravel(), (count, 1))
+        self.everyone, self.all = np.arange(count), frozenset(range(count))
         self.mean_lr = settings["mean_lr"].ravel()
         self.std_lr = settings["std_lr"].ravel() * settings["adapt_std"]
         self.populations = populations(settings)
@@ -70,27 +72,30 @@ class Search:
 
     def begun(self, number: int) -> Decision:
         """A decision that begins anew: what is kept of the last one is drawn."""
-        s, count = self.settings, len(self.seeds)
-        mean, std = np.tile(self.middle, (count, 1)), np.tile(s["sigma0"].ravel(), (count, 1))
-        stored, everyone = np.empty((count, 0, s["horizon"], s["actions"]), mean.dtype), np.arange(count)
+        s, (mean, std) = self.settings, self.first
+        stored = np.empty((len(mean), 0, s["horizon"], s["actions"]), mean.dtype)
         if self.kept:
-            stored = self.sample(mean, std, stored, everyone, number << 16 | ANEW, None, self.kept, self.kept)
-        return Decision(number, 0, (mean,), (std,), (stored,), (everyone,), frozenset(range(count)))
+            stream = number << 16 | ANEW
+            stored = self.sample(mean, std, stored, self.everyone, stream, None, self.kept, self.kept)
+        return Decision(number, 0, (mean,), (std,), (stored,), (self.everyone,), self.all)
 
     def following(self, d: Decision, fresh: NDArray[np.bool]) -> Decision:
         """The next decision, one step on; anew for the problems `fresh`."""
         new, actions = self.begun(integer("decision", d.number + 1, 0, 2**40)), self.settings["actions"]
-        mean, stored, old = new.means[0], new.stored[0], ~fresh
+        old: Any = ~fresh if fresh.any() else slice(None)
+        mean, stored = new.means[0].copy(), new.stored[0]
         mean[old, :-actions] = d.means[-1][old, actions:]
-        stored[old, :, :-1] = d.stored[-1][old, : self.kept, 1:]
-        return new
+        if self.kept:
+            stored[old, :, :-1] = d.stored[-1][old, : self.kept, 1:]
+        return new._replace(means=(mean,))
 
     def reset(self, d: Decision, fresh: NDArray[np.bool]) -> Decision:
         """The same decision, not told of yet, begun anew for the problems `fresh`."""
         new, old = self.begun(d.number), ~fresh
-        new.means[0][old] = d.means[0][old]
-        new.stored[0][old] = d.stored[0][old, : self.kept]
-        return new._replace(stored=(np.concatenate([new.stored[0], d.stored[0][:, self.kept :]], axis=1),))
+        mean, kept = new.means[0].copy(), new.stored[0]
+        mean[old] = d.means[0][old]
+        kept[old] = d.stored[0][old, : self.kept]
+        return new._replace(means=(mean,), stored=(np.concatenate([kept, d.stored[0][:, self.kept :]], axis=1),))
 
     def joined(self, d: Decision, inject: Any) -> Decision:
         """The decision with these proposals as the last of its stored rows."""
