@@ -78,6 +78,7 @@ class Optimizer(Parameters):
 
 @disjoint_base
 class TensorStep:
+    repeatable: bool
     def __init__(
         self,
         rule: str,
@@ -99,6 +100,7 @@ class TensorStep:
         skip_nonfinite: bool,
         ema_decay: float | None,
     ) -> float | None: ...
+    def repeat(self, max_norm: float) -> bool: ...
 
 def reach_tensors(table: Any, described: Callable[[Any], tuple[int, int, int, int, NDArray[np.int64]]]) -> None: ...
 def tensor_arrays(tensors: list[Any], plain_types: tuple[type, ...]) -> list[NDArray[Any]] | None: ...

@@ -225,10 +225,15 @@ def run_python(script: str, *, timeout: float = 60, arguments: Any = (), **envir
     return output
 
 
+# A shell ignores Ctrl-C in what it starts in the background, and children inherit that.
+HEARS_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def start_python(script: str, *, arguments: Any = (), **environment: str | bytes | None) -> subprocess.Popen[str]:
+    script = HEARS_INTERRUPTS + textwrap.dedent(script)
     variables: dict[str, Any] = {**os.environ, "PYTHONPATH": str(PATH), **environment}
     return subprocess.Popen(
-        [sys.executable, "-P", "-X", "faulthandler", "-c", textwrap.dedent(script), *map(str, arguments)],
+        [sys.executable, "-P", "-X", "faulthandler", "-c", script, *map(str, arguments)],
         env={name: value for name, value in variables.items() if value is not None},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
