@@ -20,6 +20,7 @@ cdef struct tensors_of_parameter:
     int count               # of parts
     bint averaged
 
+
 cdef class TensorStep:
     """A step by a rule of kernels/optimizers/optimizers.h over torch's parameters, gradients and states.
 
@@ -115,7 +116,7 @@ cdef class TensorStep:
         cdef dict group, own
         cdef tensors_of_parameter* r
         cdef double norm
-        cdef bint shards = False
+        cdef bint shards = False, scaled = multiplier != 1
         cdef object number = None
         self._count, self._last = 0, None
         for k in range(len(groups)):
@@ -174,7 +175,7 @@ cdef class TensorStep:
             own["step"] = t
         for tensor, copy in copies:
             tensor.copy_(copy)
-        if self.repeatable and apart and not (shards or counted or copies or self._small or skip_nonfinite or ema_decay is not None):
+        if self.repeatable and apart and not (scaled or shards or counted or copies or self._small or skip_nonfinite or ema_decay is not None):
             self._last = params, grads, numbers, keep
         return number
 

@@ -336,6 +336,20 @@ def test_a_callback_sees_the_same_variables():
             np.testing.assert_allclose(one[name], other[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+def test_modules_are_in_the_mode_of_what_is_done(algorithm):
+    m, modes = model(ours, algorithm), []
+
+    def look(local, _):
+        modes.append({module.training for module in local["self"].policy.modules()})
+        return True
+
+    m.policy.train()
+    m.learn(16, callback=look)
+    assert modes == 16 * [{False}]
+    assert {module.training for module in m.policy.modules()} == {True}  # after an update
+
+
 def test_a_callback_ends_a_rollout():
     runs = [model(package).learn(32, callback=lambda local, _: local["n_steps"] < 5) for package in (sb3, ours)]
     assert runs[0].num_timesteps == runs[1].num_timesteps == 6

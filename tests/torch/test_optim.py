@@ -94,13 +94,36 @@ def test_a_repeated_step_is_a_step(name, options, max_norm):
             assert compiled.repeat(limit)
     assert_same(params, others)
     for p, other in zip(params, others, strict=True):
-        assert p._version > 0
+        assert p._version == other._version
         assert repeating.state[p].keys() == plain.state[other].keys()
         for key, value in repeating.state[p].items():
             assert value is None or torch.equal(torch.as_tensor(value), torch.as_tensor(plain.state[other][key])), key
 
 
-def test_a_step_that_is_to_be_repeated_keeps_no_gradients_of_others():
+@pytest.mark.parametrize(
+    ("ours", "scale"),
+    [
+        ({"ema_decay": 0.9}, None),
+        ({"skip_nonfinite": True}, None),
+        ({"state_dtype": "8bit"}, None),
+        ({}, torch.tensor(2.0)),
+    ],
+    ids=["average", "skipped", "8bit", "scaled"],
+)
+def test_what_is_not_repeated(ours, scale):
+    params = parameters()
+    optimizer = optim.Adam(params, **ours)
+    optimizer._tensor_step.repeatable = True
+    give_gradients(params, 0)
+    if scale is not None:  # as GradScaler hands it over
+        optimizer.grad_scale, optimizer.found_inf = scale, torch.tensor(0.0)
+    optimizer.step()
+    before = [p.detach().clone() for p in params]
+    assert not optimizer._tensor_step.repeat(1.0)
+    assert all(map(torch.equal, params, before))
+
+
+def test_a_repeated_step_is_of_the_same_parameters():
     params = parameters()
     optimizer = optim.Adam(params)
     give_gradients(params, 0)
