@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
+MOST_LAYERS: int  # of a perceptron
 __version__: str
 __test__: dict[str, str]
 

@@ -21,6 +21,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 import fastopt.sb3
 from fastopt import policy
+from fastopt.sb3.rollouts import network_of
 from fastopt.sb3.updates import Rollout
 
 Array = NDArray[Any]
@@ -31,7 +32,7 @@ class TRPO(fastopt.sb3.PPO):
     """Rollouts as PPO's; an update is a line search for the actor and minibatches for the critic."""
 
     def train(self) -> None:
-        network = self._network()
+        network = network_of(self)
         assert network is not None
         self.policy.set_training_mode(True)
         rollout = Rollout(network, self.rollout_buffer)

@@ -7,6 +7,7 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from fastopt import policy
+from fastopt._core import MOST_LAYERS
 from fastopt._njit.checks import (
     Refused,
     check_array,
@@ -21,7 +22,6 @@ from fastopt._njit.kernel import float64, int64, kernel
 from fastopt._njit.nests import parts_of
 from fastopt._njit.policy import gaussian_log_prob
 
-MOST_LAYERS = 32
 ACTIVATIONS = {"tanh": 1, "leaky_relu": 2}  # FASTOPT_TANH and FASTOPT_LEAKY_RELU
 NO_ACTIVATION = 0
 

@@ -123,8 +123,11 @@ def whole_dimensions(integrality: Any, shape: tuple[int, ...]) -> NDArray[np.boo
 
 
 def whole_bounds(lower: Array, upper: Array, integrality: NDArray[np.bool]) -> tuple[Array, Array]:
-    """Return bounds that are rounded to whole numbers within those given, and give each of them the same room."""
-    infinity = lower.dtype.type(np.inf)
+    """Return bounds that are rounded to whole numbers within those given, and give each of them the same room.
+
+    Beyond 2**22 in float32, 2**51 in float64, there is no number in that room, and they stay.
+    """
+    infinity, half = lower.dtype.type(np.inf), lower.dtype.type(0.5)
     low, high = np.ceil(lower), np.floor(upper)
     empty = np.flatnonzero(integrality & (low > high))
     if empty.size:
@@ -132,10 +135,8 @@ def whole_bounds(lower: Array, upper: Array, integrality: NDArray[np.bool]) -> t
         raise ValueError(
             f"bounds: expected a whole number within ({lower[k]}, {upper[k]}), as integrality says, in dimension {k}"
         )
-    low, high = (
-        np.nextafter(low - lower.dtype.type(0.5), infinity),
-        np.nextafter(high + upper.dtype.type(0.5), -infinity),
-    )
+    low = np.where((low - half < low) & (low - half + half == low), np.nextafter(low - half, infinity), low)
+    high = np.where((high + half > high) & (high + half - half == high), np.nextafter(high + half, -infinity), high)
     return np.where(integrality, low, lower), np.where(integrality, high, upper)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -63,19 +66,13 @@ class Batch:
         targets = settings.pop("ftarget", None)
         if np.ndim(targets) == 1 and np.shape(targets) != starts.shape[:1]:
             raise ValueError(f"ftarget: expected a number, or {len(starts)} of them, got shape {np.shape(targets)}")
-        sources = spawned(rng, len(starts))
-        self._set_up(
-            tuple(
-                method(
-                    starts[b],
-                    sigma0 if sigmas is None else sigmas[b],
-                    ftarget=targets[b] if np.ndim(targets) == 1 else targets,
-                    rng=source,
-                    **settings,
-                )
-                for b, source in enumerate(sources)
-            )
-        )
+        own = ["x0", *([] if sigmas is None else ["sigma0"]), *(["ftarget"] if np.ndim(targets) == 1 else [])]
+        runs = []
+        for b, source in enumerate(spawned(rng, len(starts))):
+            sigma, target = sigma0 if sigmas is None else sigmas[b], targets[b] if np.ndim(targets) == 1 else targets
+            with _of_problem(b, own):
+                runs.append(method(starts[b], sigma, ftarget=target, rng=source, **settings))
+        self._set_up(tuple(runs))
 
     def _set_up(self, runs: tuple[Any, ...]) -> None:
         self.runs = runs
@@ -86,7 +83,7 @@ class Batch:
         self._look_who_runs()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.runs
+        return tuple(copy(run) for run in self.runs)
 
     def __setstate__(self, runs: tuple[Any, ...]) -> None:
         self._set_up(runs)
@@ -217,12 +214,54 @@ class Batch:
                 if not number.isdecimal() or int(number) >= count:
                     raise ValueError(f"state: expected keys of problems 0 to {count - 1}, got {key!r}")
                 states[int(number)][name] = value
+        runs = []
+        for b, each in enumerate(states):
+            with _of_problem(b, ["state"]):
+                runs.append(method.from_dict(each, **limits))
+        _refuse_strangers(runs)
         self = cls.__new__(cls)
-        self._set_up(tuple(method.from_dict(each, **limits) for each in states))
+        self._set_up(tuple(runs))
         return self
 
     def __repr__(self) -> str:
         return f"Batch(problems={len(self.runs)}, running={len(self._running)}, generation={self._generation})"
+
+
+@contextlib.contextmanager
+def _of_problem(b: int, names: Sequence[str]) -> Iterator[None]:
+    """Say of which problem an error is that is about one of these arguments."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(tuple(names)):
+            error.add_note(f"of problem {b}")
+        raise
+
+
+def _refuse_strangers(runs: Sequence[Any]) -> None:
+    """Problems of one batch share what one job of the kernels does for all of them."""
+    own = {"x0", "sigma0", "ftarget"}
+
+    def shared(run: Any) -> dict[str, Any]:
+        return {
+            "dimensions": run._x.size,
+            "dtype": run._x.dtype,
+            **{name: value for name, value in run._settings.items() if name not in own},
+        }
+
+    first = shared(runs[0])
+    generation = min((run._generation for run in runs if run._rule is None), default=0)
+    for b, run in enumerate(runs):
+        for name, value in shared(run).items():
+            if not np.array_equal(value, first[name]):
+                raise ValueError(
+                    f"state: expected problems of one batch, got {name} {value!r} of problem {b} beside {first[name]!r}"
+                )
+        if run._rule is None and run._generation > generation + 1:  # a tell that was broken off is one ahead
+            raise ValueError(
+                f"state: expected problems of one batch, got generation {run._generation} of problem {b} beside "
+                f"{generation}"
+            )
 
 
 def spawned(rng: Any, count: int) -> list[Any]:
@@ -240,7 +279,7 @@ def spawned(rng: Any, count: int) -> list[Any]:
 
 def as_scores(name: str, scores: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return a C-contiguous float64 array of this shape with the scores."""
-    values = np.asarray(scores)
+    values = numbers_of(name, scores)
     if values.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {values.shape}")
     if values.dtype.kind not in "fiub":
@@ -248,9 +287,24 @@ def as_scores(name: str, scores: Any, shape: tuple[int, ...]) -> NDArray[np.floa
     return np.ascontiguousarray(values, np.float64)
 
 
+def numbers_of(name: str, x: Any) -> Array:
+    """What is given as an array: sequences of one length, or a tensor of torch, whatever its gradients and device."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array, got a masked one; pass {name}.filled(np.nan)")
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x  # which NumPy does not know
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name}: expected an array, got sequences of several lengths") from None
+
+
 def takes_problem(fun: Callable[..., Any]) -> bool:
-    """Whether a function has an argument `problem`."""
-    fun = getattr(fun, "py_func", fun)
+    """Whether a function has an argument `problem` that is not given to it yet; of a module of torch, its `forward`."""
+    if isinstance(fun, partial) and "problem" in fun.keywords:
+        return False
+    fun = getattr(fun, "py_func", getattr(fun, "forward", fun))
     if type(fun) is FunctionType and not vars(fun):  # as the signature says, in a thirtieth of its time
         code = fun.__code__
         return "problem" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -261,28 +315,24 @@ def takes_problem(fun: Callable[..., Any]) -> bool:
 
 
 def scored(call: Callable[[Array, NDArray[np.int64]], Any], x: Array, problems: NDArray[np.int64], where: str) -> Any:
-    """Return call(x, problems). If it raises, the first problem for which it raises alone is named.
+    """Return call(x, problems). If it raises, the first problem for which it raises the same kind alone is named.
 
-    What is returned is not looked at here: a shape that does not fit says nothing about a problem.
+    What is returned is not looked at here: a shape that does not fit says nothing about a problem. Each call has
+    numbers of problems of its own, which it may write to.
     """
     try:
-        return call(x, problems)
+        return call(x, problems.copy())
     except Exception as error:
-        guilty = error
-        if len(problems) > 1:
-            for k, b in enumerate(problems.tolist()):
-                try:
-                    call(x[k : k + 1], problems[k : k + 1])
-                except Exception as alone_too:
-                    alone_too.add_note(f"raised while scoring problem {b}, {where}; nothing was updated")
-                    guilty = alone_too
+        guilty, several = error, problems.tolist() if len(problems) > 1 else []
+        which = f"problems {several} together" if several else f"problem {problems[0]}"
+        for k, b in enumerate(several):
+            try:
+                call(x[k : k + 1], problems[k : k + 1].copy())
+            except Exception as alone_too:
+                if type(alone_too) is type(error):  # else it is no function of one problem
+                    guilty, which = alone_too, f"problem {b}"
                     break
-            else:
-                error.add_note(
-                    f"raised while scoring problems {problems.tolist()} together, {where}; nothing was updated"
-                )
-        else:
-            error.add_note(f"raised while scoring problem {problems[0]}, {where}; nothing was updated")
+        guilty.add_note(f"raised while scoring {which}, {where}; nothing was updated")
         if guilty is error:
             raise
     raise guilty

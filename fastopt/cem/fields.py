@@ -74,8 +74,8 @@ class Field(Generic[T]):
 class Setting:
     """The name of a setting, of which a run has no attribute: setting one would do nothing."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, hint: str = HINT) -> None:
+        self._name, self._hint = name, hint
 
     def __get__(self, run: object | None, owner: type) -> Any:
         if run is None:
@@ -84,8 +84,8 @@ class Setting:
         raise AttributeError(f"{owner.__name__}.{self._name}: {where}", name=self._name, obj=run)
 
     def __set__(self, run: object, value: Any) -> NoReturn:
-        refuse(run, self._name, "expected to stay as the run was made")
+        refuse(run, self._name, "expected to stay as it was made", self._hint)
 
 
-def refuse(run: object, name: str, why: str) -> NoReturn:
-    raise AttributeError(f"{type(run).__name__}.{name}: {why}; {HINT}", name=name, obj=run)
+def refuse(run: object, name: str, why: str, hint: str = HINT) -> NoReturn:
+    raise AttributeError(f"{type(run).__name__}.{name}: {why}; {hint}", name=name, obj=run)

@@ -88,6 +88,11 @@ def _bounds(bounds: Any, actions: int, dtype: np.dtype[Any]) -> tuple[Array | No
     lower, upper = both_bounds(bounds)
     if lower.size not in (1, actions):
         raise ValueError(f"bounds: expected {actions} pairs, one for each action, or one for all, got {lower.size}")
+    if (lower == upper).all():
+        raise ValueError(
+            f"bounds: expected (min, max) pairs, of which one at least leaves room, got {bounds!r}, where every action "
+            "is fixed; lower and upper bounds as two lists are zip(lower, upper) here"
+        )
     lower, upper = (np.broadcast_to(b, (actions,)) for b in (lower, upper))
     low, high = rounded_inwards(lower, upper, dtype)
     if not (low <= high).all():

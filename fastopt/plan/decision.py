@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._checks import integer
 from fastopt.cem.arguments import in_default_float_mode, number_of_elites
+from fastopt.cem.batch import numbers_of
 from fastopt.plan.arguments import RULES, populations
 
 Array = NDArray[Any]
@@ -26,7 +27,7 @@ class Decision(NamedTuple):
     stds: tuple[Array, ...]
     stored: tuple[Array, ...]  # (B, rows, horizon, actions): kept elites, then proposals
     running: tuple[NDArray[np.int64], ...]  # problems that have not stopped
-    unseen: frozenset[int]  # problems that no cost has moved yet
+    unmoved: frozenset[int]  # problems with fewer than two finite costs in one of the iterations
     made: Array | None = None  # the first actions, (B, actions), when all is told
 
 
@@ -53,7 +54,7 @@ class Search:
             self.lower, self.upper = (np.tile(bound, horizon) for bound in settings["bounds"].T)
         count = len(seeds)
         self.first = np.tile(middle, (count, horizon)), np.tile(settings["sigma0"].ravel(), (count, 1))
-        self.everyone, self.all = np.arange(count), frozenset(range(count))
+        self.everyone = np.arange(count)
         self.mean_lr = settings["mean_lr"].ravel()
         self.std_lr = settings["std_lr"].ravel() * settings["adapt_std"]
         self.populations = populations(settings)
@@ -77,7 +78,7 @@ class Search:
         if self.kept:
             stream = number << 16 | ANEW
             stored = self.sample(mean, std, stored, self.everyone, stream, None, self.kept, self.kept)
-        return Decision(number, 0, (mean,), (std,), (stored,), (self.everyone,), self.all)
+        return Decision(number, 0, (mean,), (std,), (stored,), (self.everyone,), frozenset())
 
     def following(self, d: Decision, fresh: NDArray[np.bool]) -> Decision:
         """The next decision, one step on; anew for the problems `fresh`."""
@@ -100,7 +101,7 @@ class Search:
     def joined(self, d: Decision, inject: Any) -> Decision:
         """The decision with these proposals as the last of its stored rows."""
         s = self.settings
-        x = np.asarray(inject)
+        x = numbers_of("inject", inject)
         x = x[None] if s["batch"] is None else x
         shape = (len(self.seeds), x.shape[1] if x.ndim > 1 else 0, s["horizon"], s["actions"])
         if x.shape != shape or x.dtype.kind not in "fiu":
@@ -162,7 +163,7 @@ class Search:
             else:
                 problem, k = np.nonzero((np.arange(self.kept) < finite[:, None]) & (finite[:, None] >= 2))
                 stored[running[problem], k] = x[problem, k]
-        unseen = d.unseen.difference(running[weights.any(axis=1)].tolist()) if d.unseen else d.unseen
+        unmoved = d.unmoved if best.min() >= 0 else d.unmoved.union(running[best < 0].tolist())
         still = running
         if moved[1].item(0) <= self.grain * abs(moved[0].item(0)) or len(running) > 1:  # for speed alone
             narrow = (moved[1] <= self.grain * np.abs(moved[0])).all(axis=1)
@@ -176,7 +177,7 @@ class Search:
                 seen = best >= 0
                 made[running[seen]] = self.drawn(d, best[:, None].clip(0))[seen, 0, 0]
         means, stds = (*d.means, moved[0]), (*d.stds, moved[1])
-        return Decision(d.number, iteration, means, stds, (*d.stored, stored), (*d.running, still), unseen, made)
+        return Decision(d.number, iteration, means, stds, (*d.stored, stored), (*d.running, still), unmoved, made)
 
 
 def _put(whole: Array, which: NDArray[np.int64], part: Array) -> Array:

@@ -14,6 +14,7 @@ from fastopt import random as _random
 from fastopt._checks import FREE, alone, integer
 from fastopt.cem.arguments import in_default_float_mode
 from fastopt.cem.batch import as_scores, scored, spawned, takes_problem
+from fastopt.cem.fields import Setting
 from fastopt.plan.arguments import checked_settings
 from fastopt.plan.decision import Search
 from fastopt.plan.state import restore
@@ -226,8 +227,9 @@ class CEMPlanner:
         cost : callable
             ``cost(candidates)`` returns the costs, (N,), of candidates, (N, horizon, actions); with a batch (R, N) of
             (R, N, horizon, actions), of the R problems that go on. Where it has an argument `problem`, that is an array
-            of their numbers. It may be a function that Numba has compiled. NaN and infinite costs rank last; a problem
-            with fewer than two others keeps its plan, and is named by a warning.
+            of their numbers (a default of one's own, ``problem=b``, is overridden). It may be a function that Numba has
+            compiled, or a module of torch. NaN and infinite costs rank last; an iteration with fewer than two others
+            leaves the plan of its problem as it was, and a warning names the problem.
         inject : array_like, optional
             Proposals, (K, horizon, actions), or with a batch (B, K, horizon, actions): candidates besides those drawn,
             in each iteration of this decision.
@@ -242,7 +244,8 @@ class CEMPlanner:
         TypeError, ValueError
             If the cost returns something else than costs, or `inject` does not fit.
         Exception
-            What the cost raises, with a note that names the problem. The planner is as it was before, all of it.
+            What the cost raises, with a note that names the problem: with a batch it is called for one problem after
+            another then, until it raises again. The planner is as it was before, all of it.
         """
         d = self._decision if self._decision.made is None else self._search.following(self._decision, self._fresh)
         if inject is not None:
@@ -259,15 +262,19 @@ class CEMPlanner:
         if d.number != self._decision.number:
             self._fresh = np.zeros(len(self._search.seeds), np.bool)
         self._decision = d
-        if d.unseen:
-            which = "" if self._search.settings["batch"] is None else f" of problems {sorted(d.unseen)}"
-            warnings.warn(
-                f"cost: expected at least two finite costs, got fewer in decision {d.number}{which}; the plan stays as "
-                "it was",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        self._tell_of_unmoved("cost")
         return self.action
+
+    def _tell_of_unmoved(self, name: str) -> None:
+        d = self._decision
+        if d.made is not None and d.unmoved:
+            which = "" if self._search.settings["batch"] is None else f" of problems {sorted(d.unmoved)}"
+            warnings.warn(
+                f"{name}: expected at least two finite costs in each iteration, got fewer in decision {d.number}"
+                f"{which}; that iteration leaves the plan as it was",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def _called(self, cost: Callable[..., Any], named: bool, x: Array, problems: NDArray[np.int64]) -> Any:
         given: Any = x if self._search.settings["batch"] is not None else x[0]
@@ -275,8 +282,7 @@ class CEMPlanner:
             from torch import from_numpy
 
             given = from_numpy(given)
-        values = cost(given, problem=problems) if named else cost(given)
-        return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+        return cost(given, problem=problems) if named else cost(given)
 
     @alone
     def ask(self, *, inject: Any = None) -> Array:
@@ -284,7 +290,8 @@ class CEMPlanner:
         problems ``running``.
 
         First come those drawn, then kept elites and proposals (`inject`, as in :meth:`plan`; they stay for the rest of
-        the decision), at last the mean, if it takes part. Asking again gives the same.
+        the decision), at last the mean, if it takes part. Asking again gives the same. They are NumPy's also with
+        ``tensors="torch"``, which is for :meth:`plan`.
         """
         d = self._decision
         if d.made is not None:
@@ -297,6 +304,8 @@ class CEMPlanner:
     @alone
     def tell(self, costs: Any) -> bool:
         """Give the costs of the candidates, (N,) or (R, N), and return whether the decision is made.
+
+        NaN and infinite costs are as in :meth:`plan`, with its warning when the decision is made.
 
         Raises
         ------
@@ -311,6 +320,7 @@ class CEMPlanner:
         shape = (len(d.running[-1]), self._search.rows(d))
         given = as_scores("costs", costs, shape if self._search.settings["batch"] is not None else shape[1:])
         self._decision = self._search.told(d, given.reshape(shape))
+        self._tell_of_unmoved("costs")
         return self._decision.made is not None
 
     @alone
@@ -324,8 +334,9 @@ class CEMPlanner:
     def reset(self, problems: Any = None) -> None:
         """Forget the plans, of all problems or of those numbers: where an episode has ended.
 
-        Random numbers go on: a decision that was begun by all is given up, and the next one begins. Single problems can
-        be reset between decisions.
+        Random numbers go on: a decision of which an iteration is told is given up, and the next one begins; before that
+        it begins anew, with the proposals that it was given. Single problems can be reset between decisions, and before
+        the first iteration is told.
 
         Raises
         ------
@@ -363,12 +374,12 @@ class CEMPlanner:
         """Return candidate i of an iteration of this decision, computed again: (horizon, actions).
 
         Numbers below those drawn are the drawn ones'; `popsize` is the mean, also where it took no part; the rows that
-        were stored, kept elites and proposals, follow it.
+        were stored, kept elites and proposals, follow it. A problem that has stopped has no iterations after that.
         """
         d, popsize = self._decision, self._search.settings["popsize"]
-        most = self._search.settings["iterations"] if d.made is None else d.iteration
-        iteration = integer("iteration", iteration, 0, min(d.iteration + 1, most))
         problem = integer("problem", problem, 0, len(self._search.seeds))
+        begun = d.running if d.made is None else d.running[: d.iteration]
+        iteration = integer("iteration", iteration, 0, sum(problem in numbers for numbers in begun))
         stored = d.stored[iteration]
         drawn = self._search.populations[iteration]
         i = integer("i", i, 0, popsize + 1 + stored.shape[1])
@@ -405,7 +416,7 @@ class CEMPlanner:
             "stds": np.stack(d.stds),
             **{f"stored/{k}": stored.copy() for k, stored in enumerate(d.stored)},
             "running": np.stack([np.isin(np.arange(len(self._search.seeds)), numbers) for numbers in d.running]),
-            "unseen": np.array(sorted(d.unseen), np.int64),
+            "unmoved": np.array(sorted(d.unmoved), np.int64),
             **({} if d.made is None else {"made": d.made.copy()}),
         }
 
@@ -452,3 +463,5 @@ class CEMPlanner:
 
 
 _ARGUMENTS = [name for name in inspect.signature(CEMPlanner).parameters if name != "rng"]
+for _name in _ARGUMENTS:
+    setattr(CEMPlanner, _name, Setting(_name, "a planner is made with its settings, CEMPlanner(...)"))

@@ -51,13 +51,13 @@ def restore(planner: Any, state: Mapping[str, Any], arguments: list[str]) -> Non
     running = entries.array("running", np.dtype(np.bool), (iteration + 1, count))
     if not running[0].all() or (running[1:] & ~running[:-1]).any():
         raise ValueError("state['running']: expected all problems at first, and none again that has stopped")
-    unseen = entries.array("unseen", np.dtype(np.int64), (None,))
-    if not ((unseen >= 0) & (unseen < count)).all():
-        raise ValueError(f"state['unseen']: expected numbers from 0 to {count - 1}, got {unseen}")
+    unmoved = entries.array("unmoved", np.dtype(np.int64), (None,))
+    if not ((unmoved >= 0) & (unmoved < count)).all():
+        raise ValueError(f"state['unmoved']: expected numbers from 0 to {count - 1}, got {unmoved}")
     is_made = iteration == settings["iterations"] or not running[-1].any()
     made = plans("made", count, sizes[1]) if is_made else None
     entries.all_taken()
     problems = tuple(np.flatnonzero(row) for row in running)
     planner._decision = Decision(
-        number, iteration, tuple(means), tuple(stds), stored, problems, frozenset(unseen.tolist()), made
+        number, iteration, tuple(means), tuple(stds), stored, problems, frozenset(unmoved.tolist()), made
     )

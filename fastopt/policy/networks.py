@@ -181,7 +181,7 @@ def categorical_act(
     if choices is not None:
         if not isinstance(choices, Iterable):
             raise TypeError(f"choices: expected a sequence of ints, got {type(choices).__name__}")
-        choices = [integer("choices", n, 1, 2**31) for n in choices]
+        choices = [integer(f"choices[{k}]", n, 1, 2**31) for k, n in enumerate(choices)]
     return _core.categorical_act(observations, actor, critic, noise, choices, activation, negative_slope)
 
 

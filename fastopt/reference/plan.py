@@ -176,11 +176,11 @@ def _truncated(u: NDArray[np.float64], mean: Array, std: Array, lower: Array, up
 def plan_weigh(
     scores: NDArray[np.float64], wanted: int, rule: int, temperature: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """(rows, weights, best): of each problem the rows that weigh, how much, and the best row, -1 if no score is finite.
+    """(rows, weights, best): of each problem the rows that weigh, how much, and the best row.
 
     Rule 0, elites: the `wanted` best, the best first, with weight 1. Rule 1, softmax: these with
     exp(-temperature * (score - best)). Rule 2, MPPI: all rows with exp(-(score - best) / temperature). A score that is
-    not finite weighs nothing; with fewer than two that are, none does.
+    not finite weighs nothing; with fewer than two that are, none does, and the best is -1.
     """
     problems, n = scores.shape
     wanted = n if rule == MPPI else min(wanted, n)
@@ -188,13 +188,12 @@ def plan_weigh(
     best = np.full(problems, -1)
     for p in range(problems):
         elites = cem_elites(scores[p], n if rule == MPPI else wanted, maximize=False)
-        if len(elites):
-            best[p] = elites[0]
         rows[p, : len(elites)] = elites
         if rule == MPPI:
             rows[p] = np.arange(n)
         if len(elites) < 2:
             continue
+        best[p] = elites[0]
         counts = np.isfinite(scores[p, rows[p]]) & (np.arange(wanted) < (n if rule == MPPI else len(elites)))
         behind = np.where(counts, scores[p, rows[p]], scores[p, best[p]]) - scores[p, best[p]]
         power = behind * temperature if rule == SOFTMAX else behind / temperature

@@ -16,7 +16,7 @@ from fastopt.sb3.updates import Losses, Rollout
 class A2C(CompiledRollouts, stable_baselines3.A2C):
     """`stable_baselines3.A2C`, whose rollouts and updates are compiled: see :class:`PPO`."""
 
-    def _update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
+    def _compiled_update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
         """One step over the rollout buffer."""
         losses = Losses(network)
         rollout.shuffle(np.random.permutation(rollout.size))

@@ -25,17 +25,22 @@ class Features:
 
     def __init__(self, space: Any, normalize_images: bool):
         self._scale = np.float32(255) if normalize_images and is_image_space(space) else None
-        self._hot: list[Array] | None = None
+        self._sizes: Array | None = None  # of choices, of which each is a column for each of its numbers
         if isinstance(space, spaces.Discrete):
-            self._hot = [np.eye(int(space.n), dtype=np.float32)]
+            self._sizes = np.array([space.n], np.int64)
         elif isinstance(space, spaces.MultiDiscrete):
-            self._hot = [np.eye(int(n), dtype=np.float32) for n in space.nvec.ravel()]
+            self._sizes = space.nvec.ravel().astype(np.int64)
 
     def __call__(self, observations: Array) -> Array:
         rows = observations if observations.ndim == 2 else observations.reshape(len(observations), -1)
-        if self._hot is not None:
-            columns = rows.astype(np.int64).T
-            return np.concatenate([hot[column] for hot, column in zip(self._hot, columns, strict=True)], axis=1)
+        if self._sizes is not None:
+            numbers, ends = rows.astype(np.int64), np.cumsum(self._sizes)
+            if not ((numbers >= 0) & (numbers < self._sizes)).all():
+                for column, size in zip(numbers.T.copy(), self._sizes.tolist(), strict=True):
+                    nn.functional.one_hot(torch.from_numpy(column), size)  # which has the error
+            hot = np.zeros((len(rows), ends[-1]), np.float32)
+            np.put_along_axis(hot, numbers + (ends - self._sizes), 1, axis=1)
+            return hot
         rows = np.ascontiguousarray(rows, np.float32)
         return rows if self._scale is None else rows / self._scale
 

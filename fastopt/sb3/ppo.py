@@ -20,20 +20,21 @@ class PPO(CompiledRollouts, stable_baselines3.PPO):
     Stable-Baselines3's own code, which a warning says once. The same seed is its own run, to rounding.
     """
 
-    def _ranges(self) -> dict[str, float]:
+    def _compiled_ranges(self) -> dict[str, float]:
         progress = self._current_progress_remaining
         schedules: dict[str, Any] = {"clip_range": self.clip_range, "clip_range_vf": self.clip_range_vf}
         return {name: schedule(progress) for name, schedule in schedules.items() if schedule is not None}
 
-    def _update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
+    def _compiled_update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
         """`n_epochs` passes over the rollout buffer, in minibatches."""
         losses, step, found = Losses(network), None, []
         continue_training = True
+        size = rollout.size if self.batch_size is None else self.batch_size  # as RolloutBuffer.get
         for epoch in range(self.n_epochs):
             approx_kls = []
             rollout.shuffle(np.random.permutation(rollout.size))
-            for first in range(0, rollout.size, self.batch_size):
-                batch = rollout.minibatch(first, self.batch_size)
+            for first in range(0, rollout.size, size):
+                batch = rollout.minibatch(first, size)
                 advantages = batch[2]
                 if self.normalize_advantage and len(advantages) > 1:
                     ops.normalize_advantage(advantages, ddof=1, out=advantages)

@@ -32,28 +32,9 @@ class CompiledRollouts(OnPolicyAlgorithm):
     _last_obs: Any
     _last_episode_starts: Any
 
-    def _network(self) -> Network | None:
-        """The networks as arrays, or None where the model is for Stable-Baselines3's own code."""
-        network = _networks.get(self)
-        if (
-            network is not None
-            and type(self.policy) is ActorCriticPolicy
-            and network.looks == looks(self, network.modules)
-        ):
-            return network
-        reason = why_not(self)
-        if reason is not None:
-            if self not in _told:
-                _told.add(self)
-                warnings.warn(f"fastopt.sb3: {reason}; it runs on Stable-Baselines3's own code", stacklevel=3)
-            return None
-        network = _networks[self] = Network(self.policy)
-        network.looks = looks(self, network.modules)
-        return network
-
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """As Stable-Baselines3's; a callback finds the same local variables."""
-        network = self._network()
+        network = network_of(self)
         if network is None or type(rollout_buffer) is not type(self.rollout_buffer):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         assert self._last_obs is not None, "No previous observation was provided"
@@ -65,9 +46,9 @@ class CompiledRollouts(OnPolicyAlgorithm):
         rollout_buffer.reset()
         callback.on_rollout_start()
         if type(callback) is not ConvertCallback:  # which does nothing yet
-            network = self._network()
+            network = network_of(self)
         while n_steps < n_rollout_steps:
-            actions, value_rows, log_prob_rows = self._act(network, self._last_obs)
+            actions, value_rows, log_prob_rows = _act(self, network, self._last_obs)
             clipped_actions = actions
             if box:  # in two thirds of np.clip's time
                 clipped_actions = np.minimum(np.maximum(actions, self.action_space.low), self.action_space.high)
@@ -80,7 +61,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
             if not callback.on_step():
                 return False
             if watched and (network is None or not network.is_of(self.policy)):  # a callback may do anything
-                network = self._network()
+                network = network_of(self)
             self._update_info_buffer(infos, dones)
             n_steps += 1
             if discrete:
@@ -92,7 +73,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
                     and infos[idx].get("TimeLimit.truncated", False)
                 ):
                     terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
-                    terminal_value = self._values(network, terminal_obs)[0]
+                    terminal_value = _values(self, network, terminal_obs)[0]
                     rewards[idx] += self.gamma * terminal_value
             rows = self._last_obs, actions, rewards, self._last_episode_starts
             if network is None:
@@ -101,7 +82,7 @@ class CompiledRollouts(OnPolicyAlgorithm):
                 _add(rollout_buffer, *rows, value_rows, log_prob_rows)
             self._last_obs = new_obs
             self._last_episode_starts = dones
-        values = self._values(network, torch.from_numpy(new_obs))
+        values = _values(self, network, torch.from_numpy(new_obs))
         if network is None:
             rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         else:
@@ -112,18 +93,21 @@ class CompiledRollouts(OnPolicyAlgorithm):
 
     def train(self) -> None:
         """As Stable-Baselines3's."""
-        network = self._network()
+        network = network_of(self)
         if network is None:
             super().train()
             return
         network.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        ranges = self._ranges()
+        ranges = self._compiled_ranges()
         rates = [group["lr"] for group in self.policy.optimizer.param_groups]
-        if not all(0 <= number < math.inf for number in (*rates, *ranges.values())):
-            super().train()  # a schedule ends below 0 where the steps are no multiple of a rollout's
+        wrong = [number for number in (*rates, *ranges.values()) if not 0 <= number < math.inf]
+        if wrong:
+            if not min(wrong) < 0:  # as a schedule ends where the steps are no multiple of a rollout's
+                _say_once(self, f"a learning rate or clip range is {wrong[0]}", stacklevel=3)
+            super().train()
             return
-        found = self._update(network, Rollout(network, self.rollout_buffer), ranges)
+        found = self._compiled_update(network, Rollout(network, self.rollout_buffer), ranges)
         network.clip_gradients(self.max_grad_norm)
         buffer = self.rollout_buffer
         found["explained_variance"] = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
@@ -133,30 +117,56 @@ class CompiledRollouts(OnPolicyAlgorithm):
             self.logger.record(f"train/{name}", value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _ranges(self) -> dict[str, float]:
+    def _compiled_ranges(self) -> dict[str, float]:
         """What is scheduled besides the learning rate."""
         return {}
 
-    def _update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
+    def _compiled_update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
         """Learn from a rollout; return what is logged of it."""
         raise NotImplementedError
 
-    def _act(self, network: Network | None, obs: Any) -> tuple[Any, Any, Any]:
-        """Actions, values and log-probabilities, a row for each environment."""
-        if network is not None:
-            actions, values, log_probs = network.act(obs)
-            if math.isfinite(sum(log_probs.tolist())):
-                shape: Any = self.action_space.shape
-                return actions if len(shape) < 2 else actions.reshape(-1, *shape), values, log_probs
-        with torch.no_grad():  # of a NaN it makes an error
-            actions, values, log_probs = self.policy(torch.from_numpy(obs))
-        return actions.numpy(), values.numpy()[:, 0], log_probs.numpy()
 
-    def _values(self, network: Network | None, obs: torch.Tensor) -> torch.Tensor:
-        if network is not None:
-            return torch.from_numpy(network.values(obs.numpy())[:, None])
-        with torch.no_grad():
-            return self.policy.predict_values(obs)
+def network_of(model: Any) -> Network | None:
+    """The networks of a model as arrays, or None where it is for Stable-Baselines3's own code."""
+    network = _networks.get(model)
+    if (
+        network is not None
+        and type(model.policy) is ActorCriticPolicy
+        and network.looks == looks(model, network.modules)
+    ):
+        return network
+    reason = why_not(model)
+    if reason is not None:
+        _say_once(model, reason, stacklevel=4)
+        return None
+    network = _networks[model] = Network(model.policy)
+    network.looks = looks(model, network.modules)
+    return network
+
+
+def _say_once(model: Any, reason: str, stacklevel: int) -> None:
+    if model not in _told:
+        _told.add(model)
+        warnings.warn(f"fastopt.sb3: {reason}; it runs on Stable-Baselines3's own code", stacklevel=stacklevel)
+
+
+def _act(model: Any, network: Network | None, obs: Any) -> tuple[Any, Any, Any]:
+    """Actions, values and log-probabilities, a row for each environment."""
+    if network is not None:
+        actions, values, log_probs = network.act(obs)
+        if math.isfinite(sum(log_probs.tolist())):
+            shape = model.action_space.shape
+            return actions if len(shape) == 1 else actions.reshape(-1, *shape), values, log_probs
+    with torch.no_grad():  # of a NaN it makes an error
+        actions, values, log_probs = model.policy(torch.from_numpy(obs))
+    return actions.numpy(), values.numpy()[:, 0], log_probs.numpy()
+
+
+def _values(model: Any, network: Network | None, obs: torch.Tensor) -> torch.Tensor:
+    if network is not None:
+        return torch.from_numpy(network.values(obs.numpy())[:, None])
+    with torch.no_grad():
+        return model.policy.predict_values(obs)  # type: ignore[no-any-return]
 
 
 def _add(buffer: Any, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any) -> None:

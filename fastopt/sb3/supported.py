@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
 
+from fastopt._core import MOST_LAYERS
 from fastopt.torch import optim
 
 _DISTRIBUTIONS = (CategoricalDistribution, MultiCategoricalDistribution, DiagGaussianDistribution)
@@ -30,7 +31,6 @@ _OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.Multi
 _ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.LeakyReLU)
 _LEAST, _MOST = sys.float_info.min, sys.float_info.max
 _LEAST_EPS = 2**-87  # of `fastopt.Adam`, for float32
-_MOST_LAYERS = 32  # of `fastopt.policy.perceptron`
 STEPS: dict[type, type] = {
     torch.optim.Adam: optim.Adam,
     torch.optim.AdamW: optim.AdamW,
@@ -82,6 +82,7 @@ def looks(model: Any, modules: list[dict[str, Any]]) -> list[Any]:
         model.observation_space,
         policy.normalize_images,
         type(policy.action_dist),
+        _replaced(policy.action_dist),
         [len(hooks) for hooks in _GLOBAL_HOOKS],
     ]
     found += (type(buffer), tuple(vars(buffer)), vars(buffer).get("gamma"), vars(buffer).get("gae_lambda"))
@@ -119,6 +120,8 @@ def _reasons(model: Any, policy: Any) -> Iterator[str]:
         yield f"the observations are numbers from {model.observation_space.start}"
     if type(policy.action_dist) not in _DISTRIBUTIONS:
         yield f"the actions are drawn from a {type(policy.action_dist).__name__}"
+    if _replaced(policy.action_dist):
+        yield f"a method of the {type(policy.action_dist).__name__} was replaced"
     if type(model.rollout_buffer) is not RolloutBuffer or _replaced(model.rollout_buffer):
         yield f"the rollout buffer is a {type(model.rollout_buffer).__name__} of its own"
     yield from _wrong_numbers(model)
@@ -168,7 +171,7 @@ def _wrong_modules(policy: Any) -> Iterator[str]:
     for net in (actor, critic):
         if {type(m) for m in net[::2]} != {nn.Linear} or not {type(m) for m in net[1::2]} <= set(_ACTIVATIONS):
             yield "the layers are not linear ones and activations in turns"
-        if len(net[::2]) > _MOST_LAYERS:
+        if len(net[::2]) > MOST_LAYERS:
             yield f"a network has {len(net[::2])} layers"
     activations = [*actor[1::2], *critic[1::2]]
     if len({repr(m) for m in activations}) > 1:

@@ -31,7 +31,8 @@ class Rollout:
         elif network.choices is None:
             actions = actions[:, 0]
         columns = [a[:, 0] for a in (buffer.advantages, buffer.log_probs, buffer.values, buffer.returns)]
-        self._arrays = [network.features(buffer.observations), actions, *columns]
+        self._features = network.features
+        self._arrays = [buffer.observations, actions, *columns]
         self._shuffled = [np.empty_like(a) for a in self._arrays]
 
     def shuffle(self, order: NDArray[np.int64]) -> None:
@@ -39,8 +40,9 @@ class Rollout:
             np.take(array, order, axis=0, out=shuffled, mode="clip")  # which has no room of its own
 
     def minibatch(self, first: int, size: int) -> list[Array]:
-        """Observations, actions, advantages, log-probabilities, values, returns."""
-        return [a[first : first + size] for a in self._shuffled]
+        """Observations as features, actions, advantages, log-probabilities, values, returns."""
+        observations, *rest = (a[first : first + size] for a in self._shuffled)
+        return [self._features(observations), *rest]
 
 
 class Losses:

@@ -82,8 +82,8 @@ def plan_candidates(mean, std, lower, upper, factor, stored, seeds, uint64_t str
 
 def plan_weigh(scores, int64_t wanted, int rule, double temperature):
     """Return (rows, weights, best): for each problem, a row of scores, the candidates that weigh, how much, and the best
-    one's row, or -1. Rule 0: the `wanted` best, equal weights; 1: theirs exp(-temperature * (score - best)); 2: all,
-    exp(-(score - best) / temperature). With fewer than two finite scores all weights are 0."""
+    one's row. Rule 0: the `wanted` best, equal weights; 1: theirs exp(-temperature * (score - best)); 2: all,
+    exp(-(score - best) / temperature). With fewer than two finite scores all weights are 0 and the best is -1."""
     cdef ndarray s = checked(scores, "scores")
     if PyArray_TYPE(s) != NPY_DOUBLE or PyArray_NDIM(s) != 2 or not contiguous_order(s) & NPY_ARRAY_C_CONTIGUOUS:
         raise TypeError(f"scores: expected a C-contiguous array of float64, (problems, candidates), got {s.dtype} and {shape(s)}")

@@ -70,7 +70,7 @@ __attribute__((noinline)) void weigh_one(const plan_choice& c, int64_t p) {
         const double power = c.rule == FASTOPT_PLAN_SOFTMAX ? behind * c.temperature : behind / c.temperature;
         weights[e] = !counts ? 0 : c.rule == FASTOPT_PLAN_ELITES ? 1 : exponential(-power);
     }
-    c.best[p] = best;
+    c.best[p] = found < 2 ? -1 : best;
 }
 
 }  // namespace

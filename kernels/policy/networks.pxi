@@ -1,7 +1,9 @@
 # Perceptrons: layers of (weight, bias), one after the other, and what acts by them.
 
-cdef enum:
+cpdef enum:
     MOST_LAYERS = 32
+
+cdef enum:
     PRODUCT_GRAIN = 1 << 18  # products of numbers
     FEW_NUMBERS = 1 << 12  # of a hidden layer that is kept on the stack
 
@@ -44,9 +46,8 @@ cdef tuple pair_of(object given, str name, Py_ssize_t k):
 
 
 # Names of weights and biases, made once: they take longer than the checks that may tell them.
-cdef dict LAYER_NAMES = {}
-for _name in ("layers", "actor", "critic", "out"):
-    LAYER_NAMES[_name] = [f"{_name}[{k // 2}][{k % 2}]" for k in range(2 * MOST_LAYERS)]
+cdef dict LAYER_NAMES = {
+    name: [f"{name}[{k // 2}][{k % 2}]" for k in range(2 * MOST_LAYERS)] for name in ("layers", "actor", "critic", "out")}
 
 
 cdef list read_layers(network* net, object layers, str name, ndarray x, object activation, object negative_slope, list keep):
@@ -67,9 +68,10 @@ cdef list read_layers(network* net, object layers, str name, ndarray x, object a
         weight, bias = checked(given_weight, <str>names[2 * k]), checked(given_bias, <str>names[2 * k + 1])
         given.append(weight)
         given.append(bias)
-        for array in (weight, bias):
-            if PyArray_TYPE(<ndarray>array) != kind:
-                raise TypeError(f"{name}[{k}]: expected {x.dtype} like what goes into it, got {array.dtype}")
+        for j in range(2):
+            if PyArray_TYPE(<ndarray>given[2 * k + j]) != kind:
+                raise TypeError(f"{names[2 * k + j]}: expected {x.dtype} like what goes into it, got {given[2 * k + j].dtype}; "
+                                f"give all of one dtype")
         if PyArray_NDIM(weight) != 2 or PyArray_DIMS(weight)[0] == 0 or PyArray_DIMS(weight)[1] != inputs:
             raise ValueError(f"{name}[{k}][0]: expected shape (outputs, {inputs}) for {inputs} inputs, got {shape(weight)}")
         inputs = PyArray_DIMS(weight)[0]

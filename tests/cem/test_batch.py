@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -254,3 +255,96 @@ def test_scores_of_another_shape_are_refused_and_nothing_is_taken():
     with pytest.raises(TypeError, match="scores: expected real numbers"):
         batch.tell(np.zeros((5, batch.popsize), complex))
     assert_same_bits(batch.ask(), before)
+
+
+def test_a_copy_goes_its_own_way():
+    batch, other = batch_of(fastopt), batch_of(fastopt)
+    shallow = copy.copy(batch)
+    shallow.tell(distance(shallow.ask(), shallow.running))
+    assert_same_bits(batch.ask(), other.ask())
+    batch.tell(distance(batch.ask(), batch.running))
+    assert_same_bits(batch.ask(), shallow.ask())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x0": np.zeros((3, 400))}, "got dimensions 400 of problem 2 beside 2"),
+        ({"x0": np.zeros((3, 2), np.float32)}, r"got dtype dtype\('float32'\) of problem 2"),
+        ({"popsize": 50}, "got popsize 50 of problem 2 beside 40"),
+        ({"maximize": True}, "got maximize True of problem 2 beside False"),
+    ],
+    ids=["dimensions", "dtype", "popsize", "maximize"],
+)
+def test_problems_of_two_batches_are_not_one(options, message):
+    """By a job of the kernels for all of them they would be read beyond their ends."""
+    usual = {"x0": np.zeros((3, 2)), "sigma0": 1.0, "popsize": 40, "rng": 0}
+    one, other = (fastopt.CEM(**given).to_dict() for given in (usual, {**usual, **options}))
+    mixed = {key: (other if key.startswith("2/") else one)[key] for key in other if key in one}
+    mixed |= {key: value for key, value in one.items() if not key.startswith("2/")}
+    with pytest.raises(ValueError, match=message):
+        fastopt.CEM.from_dict(mixed)
+
+
+def test_a_problem_that_is_generations_ahead_is_of_another_batch():
+    batch = batch_of(fastopt)
+    before = batch.to_dict()
+    for _ in range(3):
+        batch.tell(distance(batch.ask(), batch.running))
+    ahead = {key: value for key, value in batch.to_dict().items() if key.startswith("1/")}
+    with pytest.raises(ValueError, match="got generation 3 of problem 1 beside 0"):
+        fastopt.CEM.from_dict({**before, **ahead})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x0": [[0.0, 0.0], [0.0, 9.0]], "bounds": [(-1, 1)] * 2}, "x0: expected a point within bounds"),
+        ({"sigma0": [[1.0, 1.0], [0.0, 1.0]]}, "sigma0: expected finite numbers > 0"),
+        ({"ftarget": [1.0, np.nan]}, "ftarget: expected"),
+    ],
+    ids=["x0", "sigma0", "ftarget"],
+)
+def test_what_is_wrong_of_one_problem_names_it(options, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        fastopt.CEM(**{"x0": np.zeros((2, 2)), "sigma0": 1.0, **options})
+    assert raised.value.__notes__ == ["of problem 1"]
+
+
+def test_what_is_wrong_of_all_names_none():
+    with pytest.raises(ValueError, match="sigma0") as raised:
+        fastopt.CEM(np.zeros((2, 2)), -1.0)
+    assert not hasattr(raised.value, "__notes__")
+
+
+def test_a_setting_cannot_be_set():
+    with pytest.raises(AttributeError, match=r"Batch\.min_std: expected to stay as it was made"):
+        batch_of(fastopt).min_std = 3.0
+
+
+def test_masked_scores_are_refused():
+    batch = batch_of(fastopt)
+    scores = np.ma.masked_less(distance(batch.ask(), batch.running), 1)
+    with pytest.raises(TypeError, match="scores: expected an array, got a masked one"):
+        batch.tell(scores)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"integrality": [True, False, True]},
+        {"bounds": [(-2, 1.5)] * 3, "bound_handling": "reflect"},
+        {"ftarget": [0.5, 0.1, 0.0, 0.3, 2.0]},
+    ],
+    ids=["integrality", "reflect", "ftarget"],
+)
+def test_options_of_each_problem_have_the_bits_that_they_have_alone(options):
+    usual = {"vectorized": True, "maxiter": 20}
+    together = fastopt.minimize_cem(distance, np.zeros((5, 3)), 1.0, rng=fastopt.Philox4x32(3), **usual, **options)
+    for b, child in enumerate(children()):
+        own = {**options, "ftarget": options["ftarget"][b]} if "ftarget" in options else options
+        alone = fastopt.minimize_cem(
+            lambda x, b=b: distance(x[None], [b])[0], np.zeros(3), 1.0, rng=child, **usual, **own
+        )
+        for name in ("x", "x_mean", "std", "nit", "nfev", "fun", "status"):
+            assert_same_bits(np.asarray(together[name][b]), np.asarray(alone[name]), name)

@@ -131,3 +131,33 @@ def test_what_it_refuses(wrong):
 def test_bounds_without_a_whole_number_are_refused():
     with pytest.raises(ValueError, match=r"bounds: expected a whole number within \(0.25, 0.75\).* in dimension 1"):
         fastopt.CEM([0.5, 0.5], bounds=[(0, 1), (0.25, 0.75)], integrality=[False, True])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (np.float32, 2**22 + 1, 2**22 + 1),
+        (np.float32, 2**23 + 2, 2**23 + 2),
+        (np.float32, 2**23 + 2, 2**23 + 12),
+        (np.float64, 2**53 + 2, 2**53 + 12),
+        (np.float64, -(2**51) - 3, -(2**51)),
+    ],
+)
+def test_bounds_so_large_that_no_halves_are_between_them(dtype, low, high):
+    for sign in (1, -1):
+        x0 = np.full(2, (low + high) // 2, dtype)
+        result = fastopt.minimize_cem(
+            lambda x, sign=sign: sign * (x - low).sum(axis=1).astype(float),
+            x0,
+            4.0,
+            bounds=[(low, high)] * 2,
+            integrality=True,
+            vectorized=True,
+            rng=1,
+        )
+        assert result.x.tolist() == [low if sign > 0 else high] * 2
+
+
+def test_a_side_without_a_bound_stays_open():
+    settings = fastopt.CEM([0.5], bounds=[(0, None)], integrality=True).settings
+    assert settings["bounds"][0][1] == np.inf

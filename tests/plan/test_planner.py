@@ -237,7 +237,7 @@ def test_a_state_that_is_none_is_refused():
         ({"means": state["means"] + 9}, "means.*within the bounds"),
         ({"stored/0": state["stored/0"] - 9}, "stored/0.*within the bounds"),
         ({"stds": state["stds"] * np.float32(np.inf)}, "stds"),
-        ({"unseen": np.array([7])}, "unseen"),
+        ({"unmoved": np.array([7])}, "unmoved"),
         ({"made": np.zeros((1, 2), np.float32)}, "made"),
         ({"running": np.zeros((1, 1), np.bool)}, "running"),
         ({"means": np.zeros((1, 1, 3), np.float32)}, "means"),
@@ -269,6 +269,9 @@ def test_problems_that_have_stopped_are_left_out():
     assert_same_bits(action[1], np.float32([0.25, 0.25]))
     assert not planner.std[1].any()
     assert planner.std[0].all()
+    assert planner.candidate(2, 0, problem=2).shape == planner.candidate(0, 0, problem=1).shape
+    with pytest.raises(ValueError, match="iteration: expected"):
+        planner.candidate(1, 0, problem=1)
     planner.plan(costs, inject=np.full((3, 3, 7, 2), 0.25))
     assert seen[3] == [0, 1, 2]
 
@@ -287,9 +290,83 @@ def test_nan_names_the_problem_and_harms_no_other():
 def test_one_finite_cost_moves_nothing_and_is_said(name):
     planner = made(name=name)
     mean = planner.mean
-    with pytest.warns(RuntimeWarning, match="cost: expected at least two finite costs, got fewer in decision 0;"):
-        planner.plan(lambda x: np.where(np.arange(len(x)) == 3, 1.0, np.nan))
+    with pytest.warns(
+        RuntimeWarning, match="cost: expected at least two .* in each iteration, got fewer in decision 0;"
+    ):
+        action = planner.plan(lambda x: np.where(np.arange(len(x)) == 3, 1.0, np.nan))
     assert_same_bits(planner.mean, mean)
+    assert_same_bits(action, mean[0])
+
+
+def test_one_finite_cost_is_no_action_where_the_mean_is_the_last_candidate():
+    planner = made(name="elites", mean_last=True, iterations=1)
+    with pytest.warns(RuntimeWarning, match="leaves the plan as it was"):
+        action = planner.plan(lambda x: np.where(np.arange(len(x)) == 3, 1.0, np.nan))
+    assert_same_bits(action, planner.mean[0])
+
+
+def test_nan_in_a_later_iteration_is_said_and_by_tell_too():
+    def costs(x, problem):
+        iterations.append(0)
+        found = cost(x)
+        found[problem == 1] = np.nan if len(iterations) == 2 else found[problem == 1]
+        return found
+
+    iterations = []
+    planners = made(batch=3), made(batch=3)
+    with pytest.warns(RuntimeWarning, match=r"cost: .* decision 0 of problems \[1\]; that iteration"):
+        planners[0].plan(costs)
+    iterations.clear()
+    for _ in range(2):
+        planners[1].tell(costs(planners[1].ask(), planners[1].running))
+    last = costs(planners[1].ask(), planners[1].running)
+    with pytest.warns(RuntimeWarning, match=r"costs: .* decision 0 of problems \[1\]; that iteration"):
+        planners[1].tell(last)
+    assert_same_bits(planners[0].mean, planners[1].mean)
+
+
+def test_what_a_cost_wrote_into_the_numbers_of_problems_changes_nothing():
+    def spoils(x, problem):
+        found = cost(x)
+        problem += 100
+        if fails:
+            raise ZeroDivisionError
+        return found
+
+    planner, other = made(batch=3), made(batch=3)
+    fails = True
+    with pytest.raises(ZeroDivisionError) as raised:
+        planner.plan(spoils)
+    assert raised.value.__notes__ == ["raised while scoring problem 0, decision 0, iteration 0; nothing was updated"]
+    fails = False
+    for _ in range(2):
+        assert_same_bits(planner.plan(spoils), other.plan(lambda x, problem: cost(x)))
+    assert planner.running.tolist() == [0, 1, 2]
+
+
+def test_an_error_of_one_problem_alone_does_not_replace_that_of_all():
+    def fails(x):
+        x.reshape(3, -1, 1)
+        if len(x) != 3:
+            raise ValueError("made for three")
+        raise KeyError("the cause")
+
+    planner = made(batch=3)
+    with pytest.raises(KeyError) as raised:
+        planner.plan(fails)
+    assert raised.value.__notes__ == [
+        "raised while scoring problems [0, 1, 2] together, decision 0, iteration 0; nothing was updated"
+    ]
+
+
+def test_a_setting_cannot_be_set():
+    planner = made()
+    with pytest.raises(
+        AttributeError, match=r"CEMPlanner\.temperature: expected to stay as it was made; a planner is made"
+    ):
+        planner.temperature = 3.0
+    with pytest.raises(AttributeError, match=r"it is settings\['horizon'\]"):
+        _ = planner.horizon
 
 
 def test_an_exception_names_the_problem_and_nothing_is_changed():
@@ -467,6 +544,14 @@ def test_tensors_are_on_the_same_memory():
     other.plan(cost)
     assert_same_plans(planner, other)
     assert shared[0].dtype == torch.float32
+    halves = torch.full((2, 7, 2), 0.5, dtype=torch.bfloat16).requires_grad_()
+    assert_same_bits(planner.plan(costs, inject=halves), other.plan(cost, inject=np.full((2, 7, 2), 0.5)))
+    planner.shift()
+    other.shift()
+    costs_of_all = torch.from_numpy(cost(other.ask())).requires_grad_()
+    planner.tell(costs_of_all)
+    other.tell(costs_of_all.detach().numpy())
+    assert_same_plans(planner, other)
 
 
 def test_a_function_of_numba_is_a_cost():

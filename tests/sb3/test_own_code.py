@@ -107,6 +107,11 @@ def replace_evaluate(m):
     m.policy.evaluate_actions = lambda *args: evaluate(*args)
 
 
+def replace_sample(m):
+    dist = m.policy.action_dist
+    dist.sample = lambda: torch.zeros(len(dist.distribution.logits), dtype=torch.long)
+
+
 def add_layers(name):
     def change(m):
         setattr(m.policy, name, nn.Sequential(getattr(m.policy, name), nn.Tanh()))
@@ -138,6 +143,7 @@ CHANGES = {
     "a Linear has a hook": lambda m: m.policy.action_net.register_forward_hook(lambda *_: None),
     "a parameter has a hook": lambda m: m.policy.action_net.weight.register_hook(lambda g: g * 2),
     "a method of a ActorCriticPolicy": replace_evaluate,
+    "a method of the CategoricalDistribution": replace_sample,
     "a parameter is frozen": freeze,
     "OwnLinear": replace_layer,
     "the action_net is a Sequential": add_layers("action_net"),

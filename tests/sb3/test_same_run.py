@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 import fastopt
 
-from .models import CONTINUOUS, assert_alike, environment, model, ours, sb3, torch, trained
+from .models import CONTINUOUS, VECTOR, Anything, assert_alike, environment, model, ours, sb3, torch, trained
 
 optim = pytest.importorskip("fastopt.torch.optim")
 
@@ -96,8 +96,83 @@ def test_the_rate_that_a_schedule_ended_with_is_no_reason():
     assert_alike(*runs)
 
 
-def test_an_infinite_range():
-    assert_same_run(clip_range=float("inf"))
+@pytest.mark.parametrize("option", ["clip_range", "clip_range_vf"])
+def test_an_infinite_range(option):
+    with pytest.warns(UserWarning, match=r"fastopt\.sb3: a learning rate or clip range is inf;"):
+        assert_same_run(**{option: float("inf")})
+
+
+def test_one_minibatch_of_all():
+    runs = []
+    for package in (sb3, ours):
+        m = model(package)
+        m.batch_size = None
+        runs.append(m.learn(32))
+    assert_alike(*runs)
+
+
+class Numbers(Anything):
+    """Observations that the space has not."""
+
+    def __init__(self, observation):
+        super().__init__(spaces.Discrete(5) if np.ndim(observation) == 0 else spaces.MultiDiscrete([3, 2]), None)
+        self.action_space, self._observation = spaces.Discrete(3), observation
+
+    def _observe(self):
+        return self._observation
+
+
+@pytest.mark.parametrize("observation", [-1, 5, [-1, 1], [2, 2]], ids=str)
+def test_numbers_that_are_no_observations(observation):
+    said = []
+    for package in (sb3, ours):
+        with pytest.raises(RuntimeError) as error:
+            model(package, env=Numbers(observation)).learn(16)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_many_numbers_take_no_table_of_their_squares():
+    assert_same_run(env=environment(spaces.Discrete(100_000)), steps=16)
+
+
+class Watched(Anything):
+    """What an environment is given."""
+
+    def step(self, action):
+        self.given = type(action), np.shape(action), np.asarray(action).dtype
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), CONTINUOUS, spaces.Box(-1, 1, ()), spaces.Box(-1, 1, (2, 1))],
+)
+def test_an_environment_is_given_the_same(actions):
+    given = []
+    for package in (sb3, ours):
+        env = Watched(VECTOR, actions)
+        trained(package, env=env, steps=16)
+        given.append(env.given)
+    assert given[0] == given[1]
+
+
+def test_names_of_a_subclass_are_its_own():
+    class Mine(ours.PPO):
+        def _update(self, x):
+            return x
+
+        def _act(self):
+            raise AssertionError
+
+        _network = _values = _ranges = _act
+
+    m = Mine("MlpPolicy", environment(), seed=1, device="cpu", n_steps=16, batch_size=8, n_epochs=2)
+    m._networks = "mine"
+    assert m._update(1) == 1
+    m.learn(32)
+    other = ours.PPO("MlpPolicy", environment(), seed=1, device="cpu", n_steps=16, batch_size=8, n_epochs=2).learn(32)
+    assert_alike(other, m)
 
 
 def test_another_default_device_once_the_model_is_made():
