@@ -39,7 +39,7 @@ def table(known: dict[str, Any]) -> str:
         f"Python {tested} ({python['note']}; {expected} expected; older ones are refused by pip);",
         f"NumPy {numpy['oldest']} to {numpy['newest']} ({numpy['note']});",
         f"Numba {numba['oldest']} to {numba['newest']} ({numba['note']}).",
-        "What was run where, and when: [docs/machines.md](docs/machines.md).",
+        "What was run where: [docs/machines.md](docs/machines.md).",
     ]
     return "\n".join(lines) + "\n"
 
@@ -56,11 +56,14 @@ def readme(text: str, known: dict[str, Any]) -> str:
 def matrices(known: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Each Python on Linux x86_64, the oldest and the newest on every other runner; the runners that make wheels."""
     pythons = known["python"]["ci"]
-    runners = [platform["runner"] for platform in known["platform"] if platform["known"] == "ci"]
+    platforms = [platform for platform in known["platform"] if "runner" in platform]
+    runners = [platform["runner"] for platform in platforms]
     test = [
-        {"runner": runner, "python": python}
-        for runner in runners
-        for python in (pythons if runner == runners[0] else (pythons[0], pythons[-1]))
+        {"runner": platform["runner"], "python": python}
+        for platform in platforms
+        for python in (
+            pythons if platform is platforms[0] else (pythons[0], platform.get("newest_python", pythons[-1]))
+        )
     ]
     old = [{"python": pythons[0], "numpy": known["numpy"]["oldest"], "numba": known["numba"]["oldest"]}]
     return {"test": test, "oldest": old, "wheels": [{"runner": runner} for runner in runners]}

@@ -58,7 +58,11 @@ def drawn_address(list idle, make):
 
     `idle` has tuples (random_ of an int64 tensor, an array over its memory) that no thread is using; `make` makes one.
     """
-    cdef tuple kept = idle.pop() if idle else make()
+    cdef tuple kept
+    try:
+        kept = idle.pop()
+    except IndexError:
+        kept = make()
     kept[0]()
     cdef int64_t number = (<int64_t*>PyArray_DATA(<ndarray?>kept[1]))[0]
     idle.append(kept)

@@ -117,7 +117,7 @@ def test_a_hot_loop_that_is_not_vectorised_is_named():
         assert tool["lost"](family, remarks, baseline=baseline) == ([f"{file}:{said}"] if said else [])
 
 
-FUSED = r"\tvfn?m(add|sub)|\tf(n?m(add|sub)|ml[as])\t"  # x86-64, aarch64
+FUSED = r"\tvfn?m(add|sub)|\tf(n?m(add|sub)|ml[as])[.\w]*\t"  # x86-64, aarch64 (with its lanes in LLVM's words)
 # GCC makes float32 of uint32 in two halves: the product is with 65536, exact, and so the fused sum is the plain one. It
 # does so four times in each copy of these functions of float32, with AVX2.
 CONVERTS, CONVERSIONS = ("normal_groupsIf", "normal_first_halvesIf"), 4

@@ -65,7 +65,7 @@ def test_wheels_are_built_for_each_python(known, project):
 
 def test_the_matrices_have_every_runner_and_python(made, known):
     matrices = made["matrices"](known)
-    runners = {platform["runner"] for platform in known["platform"] if platform["known"] == "ci"}
+    runners = {platform["runner"] for platform in known["platform"] if "runner" in platform}
     assert (
         {entry["runner"] for entry in matrices["test"]} == {entry["runner"] for entry in matrices["wheels"]} == runners
     )

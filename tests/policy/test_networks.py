@@ -281,7 +281,9 @@ def test_errors():
         r"choices: expected numbers of which 4 is the sum, got \[2, 3\]", policy.categorical_act, *act, choices=(2, 3)
     )
     wrong(r"choices\[1\]: expected 1 <= choices", policy.categorical_act, *act, choices=(4, 0))
-    wrong(r"choices\[0\]: expected an int, got float", policy.categorical_act, *act, choices=[2.5, 1.5], error=TypeError)
+    wrong(
+        r"choices\[0\]: expected an int, got float", policy.categorical_act, *act, choices=[2.5, 1.5], error=TypeError
+    )
     wrong(r"choices: expected a sequence of ints, got int", policy.categorical_act, *act, choices=3, error=TypeError)
     wrong(r"log_std: expected shape \(4,\)", policy.gaussian_act, x, own, critic, noise[0, :3], noise)
     log_std = noise[0].astype(np.float64)
