@@ -496,6 +496,5 @@ _all = [*inspect.signature(CEM.__init__).parameters.values()][1:]
 CEM.__signature__ = inspect.Signature(_all)  # type: ignore[attr-defined]  # __new__ takes anything
 _ARGUMENTS = [parameter.name for parameter in _all[:-1]]  # without rng
 for _class in (CEM, Batch):
-    for _name in _ARGUMENTS:
-        if not hasattr(_class, _name):
-            setattr(_class, _name, Setting(_name))
+    for _name in [name for name in _ARGUMENTS if not hasattr(_class, name)]:
+        setattr(_class, _name, Setting(_name))

@@ -9,6 +9,8 @@ import numpy as np
 
 from fastopt.plan import CEMPlanner
 
+from ..support import assert_same_bits
+
 PLANNERS: dict[str, dict[str, Any]] = {
     "elites": {"bounds": [(-1, 0.75), (-2, 1)], "mean_lr": 0.75, "std_lr": [0.75, 0.5], "min_std": 0.125, "max_std": 2},
     "softmax": {"rule": "softmax", "temperature": 3.0},
@@ -33,3 +35,15 @@ def _planned(dtype: Any, **options: Any) -> list[np.ndarray]:
 def golden(x: np.ndarray, grad: np.ndarray) -> dict[str, Callable[[], Any]]:
     dtype = x.dtype.type
     return {f"plan.CEMPlanner {name}": lambda o=options: _planned(dtype, **o) for name, options in PLANNERS.items()}
+
+
+SMALL = {"popsize": 30, "iterations": 3}
+
+
+def made(kind: Any = CEMPlanner, name: str = "icem", **options: Any) -> Any:
+    return kind(*options.pop("sizes", (7, 2)), **{**SMALL, **PLANNERS[name], "rng": 3, **options})
+
+
+def assert_same_plans(a: Any, b: Any) -> None:
+    for name in ("action", "mean", "std"):
+        assert_same_bits(getattr(a, name), getattr(b, name), name)
