@@ -18,7 +18,7 @@ numba = optional("numba")
 
 
 def sphere(x: Array) -> Array:
-    return (x * x).sum(axis=1)
+    return (x * x).sum(axis=-1)
 
 
 if numba is not None:
@@ -102,6 +102,36 @@ class LargeGenerations(Generations):
     shape, generations = (10_000, 1000), 1
 
 
+class BatchGenerations(Generations):
+    """64 problems at once, against NumPy that is written for all of them at once too."""
+
+    name = "CEM generation, 64 problems"
+    problems = 64
+    shape, generations = (64 * problems, 10), 100
+    contenders = ("numpy", "fastopt")
+
+    def numpy(self) -> Call:
+        popsize, dimensions, elites = self.shape[0] // self.problems, self.shape[1], self.elites // self.problems
+        rng, rows = np.random.Generator(np.random.SFC64(7)), np.arange(self.problems)[:, None]
+
+        def call() -> Array:
+            mean, std = (np.ones((self.problems, 1, dimensions), self.dtype) for _ in range(2))
+            for _ in range(self.generations):
+                x = mean + std * rng.standard_normal((self.problems, popsize, dimensions), dtype=self.dtype)
+                chosen = x[rows, np.argpartition(sphere(x), elites, axis=1)[:, :elites]]
+                mean = chosen.mean(axis=1, keepdims=True)
+                chosen.std(axis=1)  # as above
+            return mean
+
+        return call
+
+    def fastopt(self) -> Call:
+        call = self.run_of(sphere, True)
+        starts = np.ones((self.problems, self.shape[1]), self.dtype)
+        options = {**call.keywords, "popsize": self.shape[0] // self.problems}  # type: ignore[attr-defined]
+        return partial(fastopt.minimize_cem, sphere, starts, 1.0, **options)
+
+
 class NjitGenerations(Generations):
     def fastopt(self) -> Call:
         return self.fastopt_njit()
@@ -116,10 +146,10 @@ def size_of(op: type[Generations]) -> int:
     return op.shape[0] * op.shape[1] * op.generations
 
 
-for _op in (Generations, SmallGenerations, LargeGenerations):
+for _op in (Generations, SmallGenerations, LargeGenerations, BatchGenerations):
     _op.data = ((np.float32, size_of(_op)),)
 
 
-@pytest.mark.parametrize("case", cases(Generations, SmallGenerations, LargeGenerations), ids=str)
+@pytest.mark.parametrize("case", cases(Generations, SmallGenerations, LargeGenerations, BatchGenerations), ids=str)
 def test_cem(case: Case, race: Any) -> None:
     race(case)
