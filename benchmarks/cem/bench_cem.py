@@ -107,7 +107,7 @@ class BatchGenerations(Generations):
 
     name = "CEM generation, 64 problems"
     problems = 64
-    shape, generations = (64 * problems, 10), 100
+    shape, generations = (300 * problems, 50), 20
     contenders = ("numpy", "fastopt")
 
     def numpy(self) -> Call:
@@ -132,6 +132,13 @@ class BatchGenerations(Generations):
         return partial(fastopt.minimize_cem, sphere, starts, 1.0, **options)
 
 
+class SmallBatchGenerations(BatchGenerations):
+    """Where what a problem costs in Python counts most."""
+
+    name = "CEM generation, 64 small problems"
+    shape, generations = (64 * BatchGenerations.problems, 10), 100
+
+
 class NjitGenerations(Generations):
     def fastopt(self) -> Call:
         return self.fastopt_njit()
@@ -146,10 +153,11 @@ def size_of(op: type[Generations]) -> int:
     return op.shape[0] * op.shape[1] * op.generations
 
 
-for _op in (Generations, SmallGenerations, LargeGenerations, BatchGenerations):
+OPS = (Generations, SmallGenerations, LargeGenerations, BatchGenerations, SmallBatchGenerations)
+for _op in OPS:
     _op.data = ((np.float32, size_of(_op)),)
 
 
-@pytest.mark.parametrize("case", cases(Generations, SmallGenerations, LargeGenerations, BatchGenerations), ids=str)
+@pytest.mark.parametrize("case", cases(*OPS), ids=str)
 def test_cem(case: Case, race: Any) -> None:
     race(case)
