@@ -39,7 +39,7 @@ ACTIVATION(leaky_relu)
 
 // And of one without.
 template <class T>
-int64_t tanh(T* y, const T* x, int64_t n) {
+int64_t tanh_1(T* y, const T* x, int64_t n) {  // the C++ library of LLVM has templates of the plain name
     return activation(fastopt_kernels.activations->tanh, y, x, n, 0);
 }
 template <class T>
@@ -79,7 +79,7 @@ int64_t inactive_fraction(const T* x, double* fractions, int64_t* counts, int64_
 #define FASTOPT_SYMBOLS_activations \
     BOTH(1, leaky_relu), \
     BOTH(1, leaky_relu_backward), \
-    BOTH(1, tanh), \
+    BOTH_OF(1, tanh, tanh_1), \
     BOTH(1, tanh_backward), \
     BOTH(1, bias_tanh), \
     BOTH(1, bias_tanh_backward), \
