@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 import runpy
 import tomllib
 
@@ -51,7 +50,6 @@ def test_the_page_counts_the_kernels_of_today():
     page = (ROOT / "docs" / "machines.md").read_text()
     cases = len(listed()) * 2 * len(SEEDS)
     assert f"every kernel ({cases + 1} hashes," in page  # and one of scalars
-    assert set(re.findall(r"(\d+) of today's (\d+) kernels", page)) <= {("48", str(len(listed())))}
 
 
 def test_wheels_are_built_for_each_python(known, project):
