@@ -249,7 +249,7 @@ SETTINGS = [*inspect.signature(fastopt.CEM).parameters][:-1]  # without rng
 def test_attributes_that_would_do_nothing_are_refused(ops, name):
     cem, twin = (ops.CEM(np.zeros(2), 1.0, rng=1) for _ in range(2))
     read_only = "expected to be read only, since the run determines it"
-    why = read_only if name in FIELDS else "expected to stay as the run was made"
+    why = read_only if name in FIELDS else "expected to stay as it was made"
     for make in (lambda: cem, lambda: ops.CEM.from_dict(cem.to_dict()), lambda: pickle.loads(pickle.dumps(cem))):
         with pytest.raises(AttributeError, match=rf"^CEM\.{name}: {why}; .* CEM\.from_dict\(.*maxiter="):
             setattr(make(), name, 5)
