@@ -32,10 +32,10 @@ def tool(*names: str) -> str:
     raise Missing(f"not run: there is no {names[0]} here")
 
 
-def run(*command: str, **variables: str) -> str:
+def run(*command: str, cwd: Path = ROOT, **variables: str) -> str:
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -59,7 +59,8 @@ def built(python: str, name: str, *options: str) -> str:
         "-DFASTOPT_REPLAY=ON",
         f"-DPython_EXECUTABLE={python}",
     ]
-    run(cmake, "-S", str(ROOT), "-B", folder, *given, *options)
+    # From the folder of builds: zig, which CMake asks for its library, leaves a file named "-" where it is called.
+    run(cmake, "-S", str(ROOT), "-B", folder, *given, *options, cwd=BUILD)
     run(cmake, "--build", folder, "--parallel", str(os.cpu_count()))
     return next(str(path) for path in (Path(folder, "replay"), Path(folder, "replay.exe")) if path.exists())
 
