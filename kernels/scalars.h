@@ -106,7 +106,8 @@ void fastopt_cem_scale(const cem_refit_args *args, int element_type);
    f = 1, 2, ... over the horizon, at 0 that of 1, and unit variance. `work` has 2 horizon elements. */
 void fastopt_noise_factor(double *factor, double *work, int64_t horizon, double beta);
 /* Of each problem's n scores: which rows weigh, and how much (kernels/plan/plan.pxi); its best row, or -1 with fewer
-   than two finite scores. `wanted` is n with FASTOPT_PLAN_MPPI. `work` has as many elements as scores. The range is over problems. */
+   than two finite scores. `wanted` is n with FASTOPT_PLAN_MPPI. `work` has as many elements as scores. The range is over
+   problems. */
 #define FASTOPT_PLAN_ELITES 0
 #define FASTOPT_PLAN_SOFTMAX 1
 #define FASTOPT_PLAN_MPPI 2

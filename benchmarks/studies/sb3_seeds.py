@@ -1,6 +1,6 @@
 """Whether fastopt.sb3 learns as Stable-Baselines3 does: returns over seeds, and how many seeds solve CartPole.
 
-    python benchmarks/studies/sb3_seeds.py --kept seeds.csv     20 seeds of CartPole, Acrobot and Pendulum (two hours)
+    python benchmarks/studies/sb3_seeds.py --kept seeds.csv     20 seeds of CartPole, Acrobot and Pendulum (hours)
     python benchmarks/studies/sb3_seeds.py --kept seeds.csv --only CartPole
     python benchmarks/studies/sb3_seeds.py --solve              10 seeds of ours on CartPole-v1, 60,000 steps each
 

@@ -169,6 +169,19 @@ def averaged(average: NDArray[np.float64], mean: Array, number: int) -> NDArray[
     return average + 2 / (number + 1) * (mean.astype(np.float64) - average)
 
 
+def numbers_of(name: str, x: Any) -> Array:
+    """What is given as an array: sequences of one length, or a tensor of torch, whatever its gradients and device."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array, got a masked one; pass {name}.filled(np.nan)")
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x  # which NumPy does not know
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name}: expected an array, got sequences of several lengths") from None
+
+
 LARGEST_ROOT = 2.0**511  # whose square float64 holds
 
 

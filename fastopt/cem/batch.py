@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastopt import random as _random
 from fastopt._checks import FREE, alone, integer
+from fastopt.cem.arguments import numbers_of
 from fastopt.cem.result import Result
 
 Array = NDArray[Any]
@@ -285,19 +286,6 @@ def as_scores(name: str, scores: Any, shape: tuple[int, ...]) -> NDArray[np.floa
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got an array of {values.dtype}")
     return np.ascontiguousarray(values, np.float64)
-
-
-def numbers_of(name: str, x: Any) -> Array:
-    """What is given as an array: sequences of one length, or a tensor of torch, whatever its gradients and device."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array, got a masked one; pass {name}.filled(np.nan)")
-    if hasattr(x, "detach"):
-        x = x.detach().cpu()
-        x = x.float() if str(x.dtype) == "torch.bfloat16" else x  # which NumPy does not know
-    try:
-        return np.asarray(x)
-    except ValueError:
-        raise ValueError(f"{name}: expected an array, got sequences of several lengths") from None
 
 
 def takes_problem(fun: Callable[..., Any]) -> bool:

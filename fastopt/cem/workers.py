@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fastopt import _core
 from fastopt._checks import finite_number, integer
 from fastopt._core import CompiledScore, Distribution
-from fastopt.cem.arguments import in_default_float_mode, in_whole_numbers
+from fastopt.cem.arguments import in_default_float_mode, in_whole_numbers, numbers_of
 from fastopt.cem.compiled import is_njit, score_function
 from fastopt.random import DOMAIN_KEY
 
@@ -212,7 +212,9 @@ def as_score(value: Any) -> float:
 
 def told_scores(scores: Any, most: int, first: int) -> NDArray[np.float64]:
     """Return the scores that a user tells as a new array: of at most so many candidates, from number `first` on."""
-    if not isinstance(scores, np.ndarray):
+    if isinstance(scores, np.ndarray):
+        scores = numbers_of("scores", scores)
+    else:
         try:
             scores = list(scores)
         except TypeError:
@@ -232,7 +234,7 @@ def told_scores(scores: Any, most: int, first: int) -> NDArray[np.float64]:
 
 def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the result of a vectorised function as float64, one number for each row of its argument."""
-    scores = np.asarray(values)
+    scores = numbers_of("fun", values)
     if scores.shape != shape[:1]:
         raise ValueError(
             f"fun: expected a result of shape {shape[:1]} for candidates of shape {shape}, got {scores.shape}; with "

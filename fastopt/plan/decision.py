@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from fastopt import _core
 from fastopt._checks import integer
-from fastopt.cem.arguments import in_default_float_mode, number_of_elites
-from fastopt.cem.batch import numbers_of
+from fastopt.cem.arguments import in_default_float_mode, number_of_elites, numbers_of
 from fastopt.plan.arguments import RULES, populations
 
 Array = NDArray[Any]

@@ -245,7 +245,7 @@ class CEMPlanner:
             If the cost returns something else than costs, or `inject` does not fit.
         Exception
             What the cost raises, with a note that names the problem: with a batch it is called for one problem after
-            another then, until it raises again. The planner is as it was before, all of it.
+            another then, until one raises the same. The planner is as it was before, all of it.
         """
         d = self._decision if self._decision.made is None else self._search.following(self._decision, self._fresh)
         if inject is not None:

@@ -25,21 +25,20 @@ class Features:
 
     def __init__(self, space: Any, normalize_images: bool):
         self._scale = np.float32(255) if normalize_images and is_image_space(space) else None
-        self._sizes: Array | None = None  # of choices, of which each is a column for each of its numbers
-        if isinstance(space, spaces.Discrete):
-            self._sizes = np.array([space.n], np.int64)
-        elif isinstance(space, spaces.MultiDiscrete):
-            self._sizes = space.nvec.ravel().astype(np.int64)
+        self._sizes: Array | None = None  # of choices, each of which has a column for each of its numbers
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            self._sizes = np.array([space.n] if isinstance(space, spaces.Discrete) else space.nvec.ravel(), np.int64)
+            *self._firsts, self._columns = np.cumsum([0, *self._sizes])
 
     def __call__(self, observations: Array) -> Array:
         rows = observations if observations.ndim == 2 else observations.reshape(len(observations), -1)
         if self._sizes is not None:
-            numbers, ends = rows.astype(np.int64), np.cumsum(self._sizes)
+            numbers = rows.astype(np.int64)
             if not ((numbers >= 0) & (numbers < self._sizes)).all():
                 for column, size in zip(numbers.T.copy(), self._sizes.tolist(), strict=True):
                     nn.functional.one_hot(torch.from_numpy(column), size)  # which has the error
-            hot = np.zeros((len(rows), ends[-1]), np.float32)
-            np.put_along_axis(hot, numbers + (ends - self._sizes), 1, axis=1)
+            hot = np.zeros((len(rows), self._columns), np.float32)
+            np.put_along_axis(hot, numbers + self._firsts, 1, axis=1)
             return hot
         rows = np.ascontiguousarray(rows, np.float32)
         return rows if self._scale is None else rows / self._scale

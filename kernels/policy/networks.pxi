@@ -71,7 +71,7 @@ cdef list read_layers(network* net, object layers, str name, ndarray x, object a
         for j in range(2):
             if PyArray_TYPE(<ndarray>given[2 * k + j]) != kind:
                 raise TypeError(f"{names[2 * k + j]}: expected {x.dtype} like what goes into it, got {given[2 * k + j].dtype}; "
-                                f"give all of one dtype")
+                                "give all of one dtype")
         if PyArray_NDIM(weight) != 2 or PyArray_DIMS(weight)[0] == 0 or PyArray_DIMS(weight)[1] != inputs:
             raise ValueError(f"{name}[{k}][0]: expected shape (outputs, {inputs}) for {inputs} inputs, got {shape(weight)}")
         inputs = PyArray_DIMS(weight)[0]

@@ -51,10 +51,10 @@ FASTOPT_INLINE void sine_cosine(double t, double& sine, double& cosine) {
 
 // x with the sign of -1 where bit 1 of `turned` is set. As a choice between x and -x GCC 16 would make branches of it.
 FASTOPT_INLINE float signed_by(uint32_t turned, float x) {
-    return bit_copy<float>(bit_copy<uint32_t>(x) ^ (turned & 2) << 30);
+    return bit_copy<float>(bit_copy<uint32_t>(x) ^ ((turned & 2) << 30));
 }
 FASTOPT_INLINE double signed_by(uint32_t turned, double x) {
-    return bit_copy<double>(bit_copy<uint64_t>(x) ^ static_cast<uint64_t>(turned & 2) << 62);
+    return bit_copy<double>(bit_copy<uint64_t>(x) ^ (static_cast<uint64_t>(turned & 2) << 62));
 }
 
 constexpr int64_t NORMAL_GROUP = 32, NORMAL_HALF = 16;

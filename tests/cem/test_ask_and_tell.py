@@ -95,3 +95,12 @@ def test_seeds():
     assert rng.state["stream"] == 2  # one stream a run
     settings = fastopt.CEM(np.zeros(3)).result().settings  # rng=None
     assert_same_bits(fastopt.CEM(**settings).ask(), fastopt.CEM(**settings).ask())
+
+
+def test_masked_scores_are_refused():
+    run = fastopt.CEM(np.zeros(3), 1.0, rng=0)
+    scores = np.ma.masked_less(np.arange(float(run.popsize)), 2)
+    with pytest.raises(TypeError, match="scores: expected an array, got a masked one"):
+        run.tell(scores)
+    with pytest.raises(TypeError, match="fun: expected an array, got a masked one"):
+        fastopt.minimize_cem(lambda x: np.ma.masked_less(x.sum(axis=1), 0), np.zeros(3), vectorized=True, rng=0)

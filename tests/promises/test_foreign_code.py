@@ -6,19 +6,15 @@ Each test is a script in a process of its own, with a time limit, so that a hang
 
 from __future__ import annotations
 
-import platform
 import sys
 
 import pytest
 
 from ..support import run_python
+from .test_rounding_mode import known_here
 
 pytest.importorskip("numba")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="forks, or looks at a thread through Linux's C library")
-known_here = pytest.mark.skipif(
-    platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc",
-    reason="the modes of fesetround are known here for glibc on x86-64 alone",
-)
 
 PRELUDE = """
 import ctypes, os, signal, sys, threading, time, warnings
