@@ -17,9 +17,12 @@ struct columns_of {
     static constexpr int64_t WIDTH = REGISTER_BYTES / sizeof(T);
 };
 
-// BLOCK rows of up to BLOCK columns of the second matrix, one after the other, the last register filled up with zeros.
+// A block of the second matrix has BLOCK rows of up to BLOCK columns. It is packed as panels of PANEL registers of columns,
+// in each of which its rows lie one after the other, the last register filled up with zeros: a panel stays in the cache
+// while all rows of the first matrix go through it.
 constexpr int64_t BLOCK = FASTOPT_PRODUCT_BLOCK;
-static_assert(BLOCK % (64 / sizeof(float)) == 0, "whole registers");
+constexpr int PANEL = 2, DOWN = 6;  // registers and rows of a tile of sums: with what they are made of they fill 16
+static_assert(BLOCK % (PANEL * 64 / sizeof(float)) == 0, "whole panels");
 
 // A matrix by the distance of its rows and that of its columns, of which one is 1.
 template <class T>
@@ -31,64 +34,69 @@ struct matrix {
 
 template <class T>
 ONCE_A_TILE void pack(T* block, matrix<T> b, int64_t rows, int64_t columns) {
-    constexpr int64_t WIDTH = columns_of<T>::WIDTH;
+    constexpr int64_t WIDTH = PANEL * columns_of<T>::WIDTH;
     typedef squares<T> of;
-    const int64_t filled = (columns + WIDTH - 1) / WIDTH * WIDTH;
-    if (columns < filled)
-        for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = columns; j < filled; ++j) block[i * BLOCK + j] = 0;
-    if (b.column == 1) {
-        for (int64_t i = 0; i < rows; ++i)
-            __builtin_memcpy(block + i * BLOCK, b.at + i * b.row, static_cast<size_t>(columns) * sizeof(T));
-        return;
-    }
-    int64_t j = 0;
-    for (; j + of::DEEP <= columns && rows >= of::SIDE; j += of::DEEP)
-        for (int64_t i = 0; i < rows; i += of::SIDE) {
-            const int64_t at = at_most(i, rows - of::SIDE);  // the last ones may overlap those before
-            of::rows_at(b.at + j * b.column + at, b.column).transposed().store_columns(block + at * BLOCK + j, BLOCK);
+    for (int64_t first = 0; first < columns; first += WIDTH) {
+        T* panel = block + first * BLOCK;
+        const T* from = b.at + first * b.column;
+        const int64_t n = at_most(columns - first, WIDTH);
+        if (n < WIDTH) __builtin_memset(panel, 0, static_cast<size_t>(rows * WIDTH) * sizeof(T));
+        int64_t j = 0;
+        if (b.column == 1 && n == WIDTH) {
+            for (int64_t i = 0; i < rows; ++i) __builtin_memcpy(panel + i * WIDTH, from + i * b.row, WIDTH * sizeof(T));
+            continue;
         }
-    for (; j < columns; ++j)
-        for (int64_t i = 0; i < rows; ++i) block[i * BLOCK + j] = b.at[i * b.row + j * b.column];
+        for (; b.row == 1 && j + of::DEEP <= n && rows >= of::SIDE; j += of::DEEP)
+            for (int64_t i = 0; i < rows; i += of::SIDE) {
+                const int64_t at = at_most(i, rows - of::SIDE);  // the last ones may overlap those before
+                of::rows_at(from + j * b.column + at, b.column).transposed().store_columns(panel + at * WIDTH + j, WIDTH);
+            }
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t k = j; k < n; ++k) panel[i * WIDTH + k] = from[i * b.row + k * b.column];
+    }
 }
 
-// c[i, j] = or += the sum over k of a[i, k] * block[k, j], of DOWN rows and ACROSS registers of columns.
-template <class T, int DOWN, int ACROSS>
-FASTOPT_INLINE void sum_tile(T* c, int64_t stride, matrix<T> a, const T* block, int64_t depth, int64_t columns, bool first) {
+// c[i, j] = or += the sum over k of a[i, k] * b[k, j], of HIGH rows and ACROSS registers of columns, of which the first ones
+// of a panel are at `panels`.
+template <class T, int HIGH, int ACROSS>
+FASTOPT_INLINE void sum_tile(T* c, int64_t stride, matrix<T> a, const T* panels, int64_t depth, int64_t columns, bool first) {
     typedef typename columns_of<T>::type type;
     constexpr int64_t WIDTH = columns_of<T>::WIDTH;
-    type sum[DOWN][ACROSS] = {};
+    type sum[HIGH][ACROSS] = {};
     for (int64_t k = 0; k < depth; ++k) {
         type b[ACROSS];
-        for (int j = 0; j < ACROSS; ++j) b[j] = *reinterpret_cast<const type*>(block + k * BLOCK + j * WIDTH);
-        for (int i = 0; i < DOWN; ++i) {
+        for (int j = 0; j < ACROSS; ++j)
+            b[j] = *reinterpret_cast<const type*>(panels + (j / PANEL * BLOCK + k) * PANEL * WIDTH + j % PANEL * WIDTH);
+        for (int i = 0; i < HIGH; ++i) {
+            // GCC's scheduler would load the numbers of all rows first, for which there are no registers left.
+            asm volatile("" ::: "memory");
             const T x = a.at[i * a.row + k * a.column];
             for (int j = 0; j < ACROSS; ++j) sum[i][j] += x * b[j];
         }
     }
-    for (int i = 0; i < DOWN; ++i)
-        for (int j = 0; j < ACROSS; ++j) {
-            T* to = c + i * stride + j * WIDTH;
-            if (columns - j * WIDTH >= WIDTH) {
-                type& whole = *reinterpret_cast<type*>(to);
-                whole = first ? sum[i][j] : whole + sum[i][j];
-            } else {
-                T some[WIDTH];
-                __builtin_memcpy(some, &sum[i][j], sizeof some);
-                for (int64_t l = 0; l < columns - j * WIDTH; ++l) to[l] = first ? some[l] : to[l] + some[l];
+    if (columns >= ACROSS * WIDTH) {
+        for (int i = 0; i < HIGH; ++i)
+            for (int j = 0; j < ACROSS; ++j) {
+                type& to = *reinterpret_cast<type*>(c + i * stride + j * WIDTH);
+                to = first ? sum[i][j] : to + sum[i][j];
             }
-        }
+        return;
+    }
+    T some[HIGH][ACROSS * WIDTH];
+    __builtin_memcpy(some, sum, sizeof some);
+    for (int i = 0; i < HIGH; ++i)
+        for (int64_t l = 0; l < columns; ++l) c[i * stride + l] = first ? some[i][l] : c[i * stride + l] + some[i][l];
 }
 
-// The same of DOWN rows and all columns: as many registers at once as stay in registers.
-template <class T, int DOWN, int ACROSS>
-FASTOPT_INLINE void sum_rows_of(T* c, int64_t stride, matrix<T> a, const T* block, int64_t depth, int64_t columns, bool first) {
+// The same of HIGH rows and all columns: as many registers at once as stay in registers.
+template <class T, int HIGH, int ACROSS>
+FASTOPT_INLINE void sum_rows_of(T* c, int64_t stride, matrix<T> a, const T* panels, int64_t depth, int64_t columns, bool first) {
     constexpr int64_t WIDTH = columns_of<T>::WIDTH;
     int64_t j = 0;
     for (; columns - j > (ACROSS - 1) * WIDTH; j += ACROSS * WIDTH)
-        sum_tile<T, DOWN, ACROSS>(c + j, stride, a, block + j, depth, columns - j, first);
+        sum_tile<T, HIGH, ACROSS>(c + j, stride, a, panels + j * BLOCK, depth, columns - j, first);
     if constexpr (ACROSS > 1)
-        if (j < columns) sum_rows_of<T, DOWN, ACROSS / 2>(c + j, stride, a, block + j, depth, columns - j, first);
+        if (j < columns) sum_rows_of<T, HIGH, ACROSS / 2>(c + j, stride, a, panels + j * BLOCK, depth, columns - j, first);
 }
 
 // One row against a matrix whose columns lie together: each square is transposed where it is used, since to pack a block
@@ -128,10 +136,12 @@ ONCE_A_TILE void product(T* c, int64_t stride, matrix<T> a, matrix<T> b, int64_t
                 continue;
             }
             pack(block, b.from(k, j), deep, across);
-            int64_t i = 0;
-            for (; i + 4 <= rows; i += 4)
-                sum_rows_of<T, 4, 2>(c + i * stride + j, stride, a.from(i, k), block, deep, across, k == 0);
-            for (; i < rows; ++i)
+            const int64_t whole = rows / DOWN * DOWN;
+            for (int64_t l = 0; l < across; l += PANEL * columns_of<T>::WIDTH)
+                for (int64_t i = 0; i < whole; i += DOWN)
+                    sum_rows_of<T, DOWN, PANEL>(c + i * stride + j + l, stride, a.from(i, k), block + l * BLOCK, deep,
+                                                at_most(across - l, PANEL * columns_of<T>::WIDTH), k == 0);
+            for (int64_t i = whole; i < rows; ++i)
                 sum_rows_of<T, 1, 8>(c + i * stride + j, stride, a.from(i, k), block, deep, across, k == 0);
         }
 }
