@@ -36,8 +36,7 @@ class TRPO(fastopt.sb3.PPO):
         assert network is not None
         self.policy.set_training_mode(True)
         rollout = Rollout(network, self.rollout_buffer)
-        rollout.shuffle(np.arange(rollout.size))
-        x, actions, advantages, old_log_prob, _, _ = rollout.minibatch(0, rollout.size)
+        ((x, actions, advantages, old_log_prob, _, _),) = rollout.minibatches(np.arange(rollout.size), rollout.size)
         policy.normalize_advantage(advantages, ddof=1, out=advantages)
         outputs = policy.perceptron(x, network.actor)
         old, n, log_std = outputs[-1], len(x), network.log_std
@@ -87,9 +86,8 @@ class TRPO(fastopt.sb3.PPO):
         self.kls = [*getattr(self, "kls", []), found.kl if found.success else 0.0]
         critic = fastopt.Adam([a for pair in network.critic for a in pair], lr=1e-3)
         for _ in range(CRITIC_STEPS):
-            rollout.shuffle(np.random.permutation(rollout.size))  # noqa: NPY002 (the generator that SB3 seeds)
-            for first in range(0, rollout.size, CRITIC_BATCH):
-                observations, *_, returns = rollout.minibatch(first, CRITIC_BATCH)
+            order = np.random.permutation(rollout.size)  # noqa: NPY002 (the generator that SB3 seeds)
+            for observations, *_, returns in rollout.minibatches(order, CRITIC_BATCH):
                 values = policy.perceptron(observations, network.critic)
                 error = (values[-1] - returns[:, None]) * np.float32(2 / len(returns))
                 grads = policy.perceptron_backward(error, observations, values, network.critic)

@@ -18,13 +18,12 @@ class A2C(CompiledRollouts, stable_baselines3.A2C):
 
     def _compiled_update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
         """One step over the rollout buffer."""
-        losses = Losses(network)
-        rollout.shuffle(np.random.permutation(rollout.size))
-        batch = rollout.minibatch(0, rollout.size)
+        losses = Losses(network, entropy_coef=self.ent_coef, value_coef=self.vf_coef)
+        (batch,) = rollout.minibatches(np.random.permutation(rollout.size), rollout.size)
         advantages = batch[2]
         if self.normalize_advantage:
             ops.normalize_advantage(advantages, ddof=1, out=advantages)
-        policy_loss, stats = losses.of_actor_critic(batch, entropy_coef=self.ent_coef, value_coef=self.vf_coef)
+        policy_loss, stats = losses.of_actor_critic(batch)
         losses.backward()
         network.optimizer_step(self.policy.optimizer, self.max_grad_norm)()
         self._n_updates += 1

@@ -14,7 +14,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
 import fastopt
-from fastopt import policy as ops
+from fastopt import _core
 from fastopt.sb3.supported import STEPS, modules_of, nets
 
 Array = NDArray[Any]
@@ -57,8 +57,8 @@ class Network:
         view = {id(p): (p.detach().numpy(), grad.numpy()) for p, grad in zip(self.parameters, self.grads, strict=True)}
         self._grad_arrays = [grad for _, grad in view.values()]
         actor, critic = nets(policy)
-        self.actor, self.actor_grads = _layers(view, actor)
-        self.critic, self.critic_grads = _layers(view, critic)
+        self.actor, actor_grads = _layers(view, actor)
+        self.critic, critic_grads = _layers(view, critic)
         self.log_std: Any
         self.log_std_grad: Any
         space = policy.action_space
@@ -66,15 +66,15 @@ class Network:
         found = [m for m in (*actor, *critic) if not isinstance(m, nn.Linear)]
         tanh = not found or isinstance(found[0], nn.Tanh)
         slope = getattr(found[0], "negative_slope", 0.0) if found else 0.0
-        self.activation: dict[str, Any] = {"activation": "tanh" if tanh else "leaky_relu", "negative_slope": slope}
+        activation = "tanh" if tanh else "leaky_relu"
+        self.layers = _core.ActorCritic(self.actor, self.critic, actor_grads, critic_grads, activation, slope)
         self.features = Features(policy.observation_space, policy.normalize_images)
         self.scores = len(self.actor[-1][1])  # logits or means
-        self.choices = tuple(map(int, space.nvec)) if isinstance(space, spaces.MultiDiscrete) else None
+        self.choices = list(map(int, space.nvec)) if isinstance(space, spaces.MultiDiscrete) else None
         self._ends = np.cumsum((0, *(self.choices or ()))).tolist()
         self._step: tuple[Any, Any] = None, None
         self.looks: list[Any] = []  # of the model that it was made for
         self._noise: dict[int, tuple[Any, Array]] = {}
-        self._rooms: dict[int, tuple[list[Array], list[Array]]] = {}
 
     def is_of(self, policy: Any) -> bool:
         """Whether the views are those of this policy's parameters, as they are now."""
@@ -106,45 +106,20 @@ class Network:
         tensor, numbers = self._noise[count]
         if self.log_std is not None:
             tensor.normal_()
-            actions, log_prob, values = ops.gaussian_act(
-                observations, self.actor, self.critic, self.log_std, numbers, **self.activation
-            )
+            actions, log_prob, values = self.layers.gaussian_act(observations, self.log_std, numbers)
             return actions, values, log_prob
         if self.choices is None:
             tensor.exponential_()
         else:  # one draw for each choice, as of several distributions
             for part in tensor.split(self.choices, dim=1):
                 part.copy_(torch.empty(part.shape, dtype=torch.float32, device="cpu").exponential_())
-        actions, log_prob, values = ops.categorical_act(
-            observations, self.actor, self.critic, numbers, choices=self.choices, **self.activation
-        )
+        actions, log_prob, values = self.layers.categorical_act(observations, numbers, self.choices)
         return actions, values, log_prob
 
     def values(self, observations: Array) -> Array:
-        return ops.perceptron(self.features(observations), self.critic, **self.activation)[-1][:, 0]
+        return self.layers.values(self.features(observations))
 
     # ---- learning ----------------------------------------------------------------------------------------------------
-
-    def forward(self, observations: Array) -> tuple[list[Array], list[Array]]:
-        """The outputs of all layers of the actor and of the critic, in arrays that the next call of that size takes."""
-        count = len(observations)
-        if count not in self._rooms:
-            actor, critic = (
-                [np.empty((count, len(bias)), np.float32) for _, bias in layers] for layers in (self.actor, self.critic)
-            )
-            self._rooms[count] = actor, critic
-        actor, critic = self._rooms[count]
-        ops.perceptron(observations, self.actor, out=actor, **self.activation)
-        ops.perceptron(observations, self.critic, out=critic, **self.activation)
-        return actor, critic
-
-    def backward(
-        self, observations: Array, outputs: tuple[list[Array], list[Array]], dscores: Array, dvalues: Array
-    ) -> None:
-        """Fill in the gradients of all layers."""
-        actor, critic = outputs
-        ops.perceptron_backward(dscores, observations, actor, self.actor, out=self.actor_grads, **self.activation)
-        ops.perceptron_backward(dvalues, observations, critic, self.critic, out=self.critic_grads, **self.activation)
 
     def optimizer_step(self, optimizer: Any, max_grad_norm: float) -> Callable[[], None]:
         """A function that clips the gradients and takes a step of this optimiser of torch, on its own states.

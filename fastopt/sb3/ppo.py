@@ -27,18 +27,17 @@ class PPO(CompiledRollouts, stable_baselines3.PPO):
 
     def _compiled_update(self, network: Network, rollout: Rollout, ranges: dict[str, float]) -> dict[str, Any]:
         """`n_epochs` passes over the rollout buffer, in minibatches."""
-        losses, step, found = Losses(network), None, []
+        losses = Losses(network, entropy_coef=self.ent_coef, value_coef=self.vf_coef, **ranges)
+        step, found = None, []
         continue_training = True
         size = rollout.size if self.batch_size is None else self.batch_size  # as RolloutBuffer.get
         for epoch in range(self.n_epochs):
             approx_kls = []
-            rollout.shuffle(np.random.permutation(rollout.size))
-            for first in range(0, rollout.size, size):
-                batch = rollout.minibatch(first, size)
+            for batch in rollout.minibatches(np.random.permutation(rollout.size), size):
                 advantages = batch[2]
                 if self.normalize_advantage and len(advantages) > 1:
                     ops.normalize_advantage(advantages, ddof=1, out=advantages)
-                loss, stats = losses(batch, entropy_coef=self.ent_coef, value_coef=self.vf_coef, **ranges)
+                loss, stats = losses(batch)
                 found.append(stats)
                 approx_kls.append(stats.approx_kl)
                 if self.target_kl is not None and stats.approx_kl > 1.5 * self.target_kl:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,36 +35,38 @@ class Rollout:
         self._features = network.features
         self._arrays = [buffer.observations, actions, *columns]
         self._shuffled = [np.empty_like(a) for a in self._arrays]
+        self._minibatches: dict[int, list[list[Array]]] = {}
 
-    def shuffle(self, order: NDArray[np.int64]) -> None:
+    def minibatches(self, order: NDArray[np.int64], size: int) -> Iterator[list[Array]]:
+        """Observations as features, actions, advantages, log-probabilities, values, returns: views of room for one order."""
         for array, shuffled in zip(self._arrays, self._shuffled, strict=True):
             np.take(array, order, axis=0, out=shuffled, mode="clip")  # which has no room of its own
-
-    def minibatch(self, first: int, size: int) -> list[Array]:
-        """Observations as features, actions, advantages, log-probabilities, values, returns."""
-        observations, *rest = (a[first : first + size] for a in self._shuffled)
-        return [self._features(observations), *rest]
+        if size not in self._minibatches:  # the same views for every order
+            firsts = range(0, self.size, size)
+            self._minibatches[size] = [[a[first : first + size] for a in self._shuffled] for first in firsts]
+        for observations, *rest in self._minibatches[size]:
+            yield [self._features(observations), *rest]
 
 
 class Losses:
-    """The loss of minibatches, whose gradients go to arrays that the next one of their size reuses."""
+    """The loss of minibatches, and its gradients by what the networks return."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, **options: Any):
         self._network = network
-        self._rooms: dict[int, tuple[Array, ...]] = {}
+        self._options = options  # of the ops
         self._dlog_std: Any = None if network.log_std is None else np.empty_like(network.log_std)
 
-    def __call__(self, batch: list[Array], **options: Any) -> tuple[float, Any]:
+    def __call__(self, batch: list[Array]) -> tuple[float, Any]:
         """(loss, statistics) of PPO; :meth:`backward` goes on with it."""
-        self._forward(batch[0])
-        _, actions, advantages, old_log_prob, old_values, returns = batch
-        return self._ppo(actions, advantages, old_log_prob, old_values, returns, options)
+        observations, actions, advantages, old_log_prob, old_values, returns = batch
+        self._forward(observations)
+        return self._ppo(actions, advantages, old_log_prob, old_values, returns)
 
-    def of_actor_critic(self, batch: list[Array], **options: Any) -> tuple[float, Any]:
+    def of_actor_critic(self, batch: list[Array]) -> tuple[float, Any]:
         """(loss of the policy, statistics) of A2C: PPO's with the policy as it is for the old one, whose ratio is 1."""
-        self._forward(batch[0])
-        _, actions, advantages, _, old_values, returns = batch
-        network, scores = self._network, self._outputs[0][-1]
+        observations, actions, advantages, _, old_values, returns = batch
+        self._forward(observations)
+        network, scores = self._network, self._scores
         if network.log_std is not None:
             log_prob = ops.gaussian_log_prob(scores, network.log_std, actions)
         elif network.choices is None:
@@ -71,29 +74,25 @@ class Losses:
         else:
             parts = zip(network.parts(scores), actions.T, strict=True)
             log_prob = np.sum([ops.categorical_log_prob(part, chosen) for part, chosen in parts], axis=0)
-        _, stats = self._ppo(actions, advantages, log_prob, old_values, returns, options)
+        _, stats = self._ppo(actions, advantages, log_prob, old_values, returns)
         return -float(np.mean(advantages * log_prob)), stats
 
     def _forward(self, observations: Array) -> None:
-        self._observations, self._outputs = observations, self._network.forward(observations)
-        count, scores = len(observations), self._outputs[0][-1]
-        if count not in self._rooms:
-            self._rooms[count] = np.empty_like(scores), np.empty((count, 1), np.float32)
-        self._dscores, self._dvalues = self._rooms[count]
+        self._observations = observations
+        self._scores, self._values, self._dscores, self._dvalues = self._network.layers.forward(observations)
 
     def _ppo(
-        self, actions: Array, advantages: Array, old_log_prob: Array, old_values: Array, returns: Array, options: Any
+        self, actions: Array, advantages: Array, old_log_prob: Array, old_values: Array, returns: Array
     ) -> tuple[float, Any]:
-        network, scores, values = self._network, self._outputs[0][-1], self._outputs[1][-1][:, 0]
-        dscores, dvalues = self._dscores, self._dvalues[:, 0]
-        rest = advantages, old_log_prob, values, returns
-        options = {**options, "old_values": old_values}
+        network, scores, dscores = self._network, self._scores, self._dscores
+        batch = actions, advantages, old_log_prob, self._values, returns
+        options = {"old_values": old_values, **self._options}
         if network.log_std is not None:
-            out = dscores, self._dlog_std, dvalues
-            loss, *_, stats = ops.gaussian_ppo_loss(scores, network.log_std, actions, *rest, out=out, **options)
+            out = dscores, self._dlog_std, self._dvalues
+            loss, *_, stats = ops.gaussian_ppo_loss(scores, network.log_std, *batch, out=out, **options)
         else:
-            logits, dlogits = network.parts(scores), network.parts(dscores)
-            loss, *_, stats = ops.categorical_ppo_loss(logits, actions, *rest, out=(dlogits, dvalues), **options)
+            parts = network.parts(dscores), self._dvalues
+            loss, *_, stats = ops.categorical_ppo_loss(network.parts(scores), *batch, out=parts, **options)
         if not (math.isfinite(loss) and math.isfinite(stats.approx_kl)):
             self._have_torch_look()
         return loss, stats
@@ -108,4 +107,4 @@ class Losses:
         """Fill in the gradients of the parameters by the last loss. Until then those of the one before stay."""
         if self._dlog_std is not None:
             np.copyto(self._network.log_std_grad, self._dlog_std)
-        self._network.backward(self._observations, self._outputs, self._dscores, self._dvalues)
+        self._network.layers.backward()

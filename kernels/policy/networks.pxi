@@ -5,13 +5,17 @@ cpdef enum:
 
 cdef enum:
     PRODUCT_GRAIN = 1 << 18  # products of numbers
-    FEW_NUMBERS = 1 << 12  # of a hidden layer that is kept on the stack
 
 
 cdef struct network:
     dense_args layers[MOST_LAYERS]
     Py_ssize_t count
     int64_t widest  # of all outputs
+
+
+cdef struct layer_gradients:
+    void* dweight
+    void* dbias
 
 
 cdef int activation_code(object name) except -1:
@@ -47,7 +51,8 @@ cdef tuple pair_of(object given, str name, Py_ssize_t k):
 
 # Names of weights and biases, made once: they take longer than the checks that may tell them.
 cdef dict LAYER_NAMES = {
-    name: [f"{name}[{k // 2}][{k % 2}]" for k in range(2 * MOST_LAYERS)] for name in ("layers", "actor", "critic", "out")}
+    name: [f"{name}[{k // 2}][{k % 2}]" for k in range(2 * MOST_LAYERS)]
+    for name in ("layers", "actor", "critic", "out", "actor_grads", "critic_grads")}
 
 
 cdef list read_layers(network* net, object layers, str name, ndarray x, object activation, object negative_slope, list keep):
@@ -154,157 +159,86 @@ def perceptron(x, layers, activation, negative_slope, out):
     return outputs
 
 
-def perceptron_backward(grad, x, outputs, layers, activation, negative_slope, out):
-    cdef network net
-    cdef ndarray given = checked_observations(x, "x"), a = c_ordered(given), dz, dx, y, dweight, dbias
-    cdef list keep = [], inputs = [a], gradients, results = [], written = [], names = [], into
-    cdef list arrays = read_layers(&net, layers, "layers", a, activation, negative_slope, keep)
-    cdef list array_names
-    cdef Py_ssize_t k
-    cdef int64_t rows = PyArray_DIMS(a)[0]
-    cdef int kind = element_type(a)
+cdef void run_network_backward(network* net, layer_gradients* into, const void* x, const void* dz, void* room, int kind,
+                               int64_t rows) noexcept:
+    """Fill in the gradients of all layers from that of the last one's outputs; what goes back through them goes to the two
+    halves of `room` in turns."""
     cdef dense_backward_args back
     cdef dense_gradient_args gradient
+    cdef Py_ssize_t k
+    cdef int64_t half = rows * net.widest * (sizeof(float) if kind == 0 else sizeof(double))
+    cdef const void* before
+    for k in range(net.count - 1, -1, -1):
+        before = x if k == 0 else net.layers[k - 1].y
+        gradient = dense_gradient_args(
+            dweight=into[k].dweight, dbias=into[k].dbias, dz=dz, x=before, rows=rows, inputs=net.layers[k].inputs,
+            outputs=net.layers[k].outputs)
+        run_products(fastopt_kernels.policy.dense_gradient[kind], &gradient, gradient.outputs, rows * gradient.inputs)
+        if k > 0:
+            back = dense_backward_args(
+                dx=<char*>room + (k & 1) * half, dz=dz, weight=net.layers[k].weight, x=before, inputs=net.layers[k].inputs,
+                outputs=net.layers[k].outputs, activation=net.layers[k - 1].activation,
+                negative_slope=net.layers[k].negative_slope)
+            run_products(fastopt_kernels.policy.dense_backward[kind], &back, rows, back.inputs * back.outputs)
+            dz = back.dx
+
+
+cdef list read_gradients(layer_gradients* into, network* net, object given, str name, ndarray like):
+    """Fill in where the gradients of the layers go; returned are their arrays."""
+    cdef list pairs = one_for_each(given, name, "pairs", net.count), names = LAYER_NAMES[name], found = []
+    cdef Py_ssize_t k
+    for k in range(net.count):
+        wanted = net.layers[k].outputs, net.layers[k].inputs
+        weight, bias = pair_of(pairs[k], name, k)
+        found.append(output_of(weight, names[2 * k], like, wanted))
+        found.append(output_of(bias, names[2 * k + 1], like, wanted[:1]))
+    point_to(into, found)
+    return found
+
+
+cdef int point_to(layer_gradients* into, list arrays) except -1:
+    cdef Py_ssize_t k
+    for k in range(len(arrays) // 2):
+        into[k] = layer_gradients(
+            dweight=PyArray_DATA(<ndarray>arrays[2 * k]), dbias=PyArray_DATA(<ndarray>arrays[2 * k + 1]))
+    return 0
+
+
+cdef ndarray room_for_two(int64_t rows, int64_t widest, ndarray like):
+    cdef npy_intp size = 2 * rows * widest
+    return PyArray_EMPTY(1, &size, PyArray_TYPE(like), 0)
+
+
+def perceptron_backward(grad, x, outputs, layers, activation, negative_slope, out):
+    cdef network net
+    cdef layer_gradients into[MOST_LAYERS]
+    cdef ndarray given = checked_observations(x, "x"), a = c_ordered(given), dz, y
+    cdef list keep = [], written = []
+    cdef list arrays = read_layers(&net, layers, "layers", a, activation, negative_slope, keep)
+    cdef list names
+    cdef Py_ssize_t k
+    cdef int64_t rows = PyArray_DIMS(a)[0]
     not_empty(a, "x")
     dz = checked_of(grad, "grad", a, "x", (rows, net.layers[net.count - 1].outputs))
-    array_names = ["x", "grad"] if out is None else [*names_of_layers(net.count, "layers"), "x", "grad"]
+    names = ["x", "grad"] if out is None else [*names_of_layers(net.count, "layers"), "x", "grad"]
     arrays += (given, dz)
     dz = c_ordered(dz)
     outputs = one_for_each(outputs, "outputs", "arrays", net.count)
     for k in range(net.count - 1):
-        array_names.append(f"outputs[{k}]")
-        arrays.append(checked_of(outputs[k], array_names[len(array_names) - 1], a, "x", (rows, net.layers[k].outputs)))
-        inputs.append(c_ordered(arrays[len(arrays) - 1]))
-    gradients = [dz]
-    for k in range(net.count - 1, 0, -1):
-        gradients.append(PyArray_EMPTY(2, PyArray_DIMS(<ndarray>inputs[k]), PyArray_TYPE(a), 0))
-    if out is not None:
-        into = one_for_each(out, "out", "pairs", net.count)
-        names = names_of_layers(net.count, "out")
-    for k in range(net.count):
-        wanted = net.layers[k].outputs, net.layers[k].inputs
-        if out is None:
-            dweight, dbias = np.empty(wanted, a.dtype), np.empty(wanted[0], a.dtype)
-        else:
-            into_weight, into_bias = pair_of(into[k], "out", k)
-            dweight = output_of(into_weight, names[2 * k], a, wanted)
-            dbias = output_of(into_bias, names[2 * k + 1], a, wanted[:1])
-        results.append((dweight, dbias))
-        written += (dweight, dbias)
-    if out is not None:
-        apart(written, names, arrays, array_names)
-    for k in range(net.count - 1, -1, -1):
-        y, dweight, dbias = inputs[k], results[k][0], results[k][1]
-        gradient = dense_gradient_args(
-            dweight=PyArray_DATA(dweight), dbias=PyArray_DATA(dbias), dz=PyArray_DATA(dz), x=PyArray_DATA(y), rows=rows,
-            inputs=net.layers[k].inputs, outputs=net.layers[k].outputs)
-        run_products(fastopt_kernels.policy.dense_gradient[kind], &gradient, gradient.outputs, rows * gradient.inputs)
-        if k > 0:
-            dx = gradients[net.count - k]
-            back = dense_backward_args(
-                dx=PyArray_DATA(dx), dz=PyArray_DATA(dz), weight=net.layers[k].weight, x=PyArray_DATA(y),
-                inputs=net.layers[k].inputs, outputs=net.layers[k].outputs, activation=net.layers[k - 1].activation,
-                negative_slope=net.layers[k].negative_slope)
-            run_products(fastopt_kernels.policy.dense_backward[kind], &back, rows, back.inputs * back.outputs)
-            dz = dx
-    return results
-
-
-cdef int run_hidden(network* net, ndarray x, void* y, void* room) noexcept:
-    """All layers, of which the last writes to y and the others in turns to the two halves of `room`."""
-    cdef Py_ssize_t k
-    cdef const void* before = PyArray_DATA(x)
-    cdef char* half = <char*>room
-    cdef int64_t bytes = PyArray_DIMS(x)[0] * net.widest * PyArray_ITEMSIZE(x)
-    for k in range(net.count):
-        net.layers[k].x = before
-        net.layers[k].y = y if k == net.count - 1 else half + (k & 1) * bytes
-        before = net.layers[k].y
-    run_network(net, element_type(x), PyArray_DIMS(x)[0])
-    return 0
-
-
-cdef class _Acting:
-    """What goes through the two networks of a policy: checked, with the room for it."""
-    cdef network actor
-    cdef network critic
-    cdef list keep
-    cdef ndarray x
-    cdef ndarray values
-    cdef ndarray scores  # logits or means
-    cdef ndarray noise
-    cdef ndarray log_prob
-    cdef int kind
-
-    cdef int run(self) except -1:
-        cdef double few[2 * FEW_NUMBERS]
-        cdef void* room = &few[0]
-        cdef int64_t widest = max(self.actor.widest, self.critic.widest)
-        if 2 * PyArray_DIMS(self.x)[0] * widest > 2 * FEW_NUMBERS:
-            more = np.empty(2 * PyArray_DIMS(self.x)[0] * widest)
-            room = PyArray_DATA(<ndarray>more)
-        run_hidden(&self.actor, self.x, PyArray_DATA(self.scores), room)
-        run_hidden(&self.critic, self.x, PyArray_DATA(self.values), room)
-        return 0
-
-
-cdef _Acting acting(observations, actor, critic, noise, activation, negative_slope):
-    cdef _Acting a = _Acting()
-    cdef npy_intp sizes[2]
-    a.keep = []
-    a.x = c_ordered(checked_observations(observations, "observations"))
-    a.kind = element_type(a.x)
-    read_layers(&a.actor, actor, "actor", a.x, activation, negative_slope, a.keep)
-    read_layers(&a.critic, critic, "critic", a.x, activation, negative_slope, a.keep)
-    if a.critic.layers[a.critic.count - 1].outputs != 1:
-        raise ValueError(f"critic: expected one output, got {a.critic.layers[a.critic.count - 1].outputs}")
-    sizes[0], sizes[1] = PyArray_DIMS(a.x)[0], a.actor.layers[a.actor.count - 1].outputs
-    a.scores = PyArray_EMPTY(2, sizes, PyArray_TYPE(a.x), 0)
-    a.noise = c_ordered(checked_like(noise, "noise", a.scores, "the actor's outputs"))
-    a.values = PyArray_EMPTY(1, sizes, PyArray_TYPE(a.x), 0)
-    a.log_prob = PyArray_EMPTY(1, sizes, PyArray_TYPE(a.x), 0)
-    return a
-
-
-def categorical_act(observations, actor, critic, noise, list choices, activation, negative_slope):
-    cdef _Acting a = acting(observations, actor, critic, noise, activation, negative_slope)
-    cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1], first = 0, list_ = 0
-    cdef ndarray actions
-    cdef categorical_race_args args
-    cdef int64_t itemsize = PyArray_ITEMSIZE(a.x)
-    if choices is None:
-        actions = np.empty(rows, np.int64)
-        choices = [columns]
+        names.append(f"outputs[{k}]")
+        arrays.append(checked_of(outputs[k], names[len(names) - 1], a, "x", (rows, net.layers[k].outputs)))
+        y = c_ordered(arrays[len(arrays) - 1])
+        keep.append(y)
+        net.layers[k].y = PyArray_DATA(y)
+    if out is None:
+        for k in range(net.count):
+            wanted = net.layers[k].outputs, net.layers[k].inputs
+            written += (np.empty(wanted, a.dtype), np.empty(wanted[0], a.dtype))
+        point_to(into, written)
     else:
-        if sum(choices) != columns:
-            raise ValueError(f"choices: expected numbers of which {columns} is the sum, got {choices}")
-        actions = np.empty((rows, len(choices)), np.int64)
-    a.run()
-    args = categorical_race_args(
-        actions=<int64_t*>PyArray_DATA(actions), log_prob=PyArray_DATA(a.log_prob), logits=NULL, noise=NULL, columns=0,
-        stride=columns, list=0, lists=len(choices))
-    for number in choices:
-        args.logits = <char*>PyArray_DATA(a.scores) + first * itemsize
-        args.noise = <char*>PyArray_DATA(a.noise) + first * itemsize
-        args.columns, args.list = number, list_
-        run(fastopt_kernels.policy.categorical_race[a.kind], &args, rows, ROW_GRAIN)
-        first += args.columns
-        list_ += 1
-    return actions, a.log_prob, a.values
-
-
-def gaussian_act(observations, actor, critic, log_std, noise, activation, negative_slope):
-    cdef _Acting a = acting(observations, actor, critic, noise, activation, negative_slope)
-    cdef int64_t rows = PyArray_DIMS(a.scores)[0], columns = PyArray_DIMS(a.scores)[1]
-    cdef ndarray std = c_ordered(checked_of(log_std, "log_std", a.x, "observations", (columns,)))
-    cdef ndarray actions = PyArray_EMPTY(2, PyArray_DIMS(a.scores), PyArray_TYPE(a.x), 0)
-    a.run()
-    cdef gaussian_shift_args shift = gaussian_shift_args(
-        actions=PyArray_DATA(actions), mean=PyArray_DATA(a.scores), log_std=PyArray_DATA(std),
-        noise=PyArray_DATA(a.noise), columns=columns)
-    run(fastopt_kernels.policy.gaussian_shift[a.kind], &shift, rows * columns, ROW_GRAIN)
-    cdef gaussian_log_prob_args args = gaussian_log_prob_args(
-        log_prob=PyArray_DATA(a.log_prob), mean=PyArray_DATA(a.scores), log_std=PyArray_DATA(std),
-        actions=PyArray_DATA(actions), columns=columns, stride=0, constant=fastopt_gaussian_log_prob_constant(columns))
-    run_rows(fastopt_kernels.policy.gaussian_log_prob[a.kind], &args, a.scores)
-    return actions, a.log_prob, a.values
+        written = read_gradients(into, &net, out, "out", a)
+        apart(written, names_of_layers(net.count, "out"), arrays, names)
+    results = list(zip(written[::2], written[1::2]))
+    cdef ndarray room = room_for_two(rows, net.widest, a)
+    run_network_backward(&net, into, PyArray_DATA(a), PyArray_DATA(dz), PyArray_DATA(room), element_type(a), rows)
+    return results
