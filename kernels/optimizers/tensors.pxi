@@ -165,10 +165,11 @@ cdef class TensorStep:
                     raise RuntimeError("params: expected memory of their own, got parameters that overlap others or gradients")
         self.fill_jobs(numbers, multiplier, -1 if ema_decay is None else <double>ema_decay)
         self._raise_versions(params)
-        for p, own in entries:
-            state[p] = own
         for own, name, value in made:
             own[name] = value
+        for p, own in entries:
+            if own:  # as torch has no entry of a parameter without states
+                state[p] = own
         # Nothing is written before here.
         self.write(apart)
         for own, t in counted:

@@ -260,6 +260,18 @@ def test_the_keys_of_a_group_are_torchs(name, options):
     assert ours.defaults == theirs.defaults
 
 
+@each_rule
+def test_the_keys_of_the_states_are_torchs(name, options):
+    """SGD without momentum has none."""
+    kept = []
+    for package in (optim, torch.optim):
+        params = parameters()
+        optimizer = getattr(package, name)(params, **options)
+        train(optimizer, params, 2)
+        kept.append({k: sorted(own) for k, own in optimizer.state_dict()["state"].items()})
+    assert kept[0] == kept[1]
+
+
 @pytest.mark.parametrize("option", ["foreach", "fused"])
 @pytest.mark.parametrize("value", [None, True, False])
 def test_options_that_change_nothing(option, value):

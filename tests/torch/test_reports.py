@@ -77,7 +77,7 @@ def test_04_a_resumed_run_goes_on(name, options):
     fresh = getattr(optim, name)(others, **options)
     train(fresh, others, 1, first=5)
     assert all(torch.equal(p, q) for p, q in zip(others, params, strict=True)) == (
-        name == "SGD" and not state["state"][0]
+        name == "SGD" and not state["state"]
     )
     if name != "SGD":
         before, of_first = copy.deepcopy(fresh.state_dict()), state["state"][0]
