@@ -36,9 +36,15 @@ class Task(NamedTuple):
 TASKS = [
     Task("CartPole-v1", 1, 60_000, {}, 475),
     Task("Acrobot-v1", 1, 100_000, {}, -100),  # of 60,000 steps two runs in forty had not solved it
-    # with PPO's defaults no seed solves it: these are rl-baselines3-zoo's settings, without its gSDE, and more steps:
-    # of 100,000 three runs in forty had not
-    Task("Pendulum-v1", 4, 160_000, {"n_steps": 1024, "gamma": 0.9, "learning_rate": 1e-3}, -200),
+    # With PPO's defaults no seed solves it, and with rl-baselines3-zoo's settings, which are meant for gSDE, four runs of
+    # sixty-two did not. These were chosen by ten other seeds (100 to 109, of ours), of which all did.
+    Task(
+        "Pendulum-v1",
+        16,
+        100_000,
+        {"n_steps": 128, "batch_size": 256, "gamma": 0.9, "learning_rate": 1e-3},
+        -200,
+    ),
 ]
 
 
