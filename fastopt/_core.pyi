@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -327,14 +327,15 @@ def categorical_act(
 def gaussian_act(
     observations: Any, actor: Any, critic: Any, log_std: Any, noise: Any, activation: Any, negative_slope: Any
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
-@disjoint_base
+
+@final
 class ActorCritic:
-    def __init__(
-        self, actor: Any, critic: Any, actor_grads: Any, critic_grads: Any, activation: Any, negative_slope: Any
-    ) -> None: ...
+    def __new__(
+        cls, actor: Any, critic: Any, actor_grads: Any, critic_grads: Any, activation: Any, negative_slope: Any
+    ) -> ActorCritic: ...
     def forward(self, observations: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]: ...
+    def backward(self, observations: Any) -> None: ...
     def values(self, observations: Any) -> NDArray[Any]: ...
-    def backward(self) -> None: ...
     def categorical_act(
         self, observations: Any, noise: Any, choices: Any
     ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]: ...

@@ -57,14 +57,12 @@ def score(package: Any, task: Task, seed: int) -> float:
 
 
 def kept_pairs(path: Path, task: Task) -> dict[int, tuple[float, float]]:
-    """By seed, the returns of ours and theirs that an earlier run of as many steps has kept."""
+    """By seed, the returns of ours and theirs that an earlier run of the same task has kept."""
     if not path.exists():
         return {}
     with path.open(newline="") as file:
         return {
-            int(seed): (float(ours), float(theirs))
-            for env, steps, seed, ours, theirs in csv.reader(file)
-            if (env, int(steps)) == (task.env, task.steps)
+            int(seed): (float(ours), float(theirs)) for of, seed, ours, theirs in csv.reader(file) if of == str(task)
         }
 
 
@@ -89,7 +87,7 @@ def main() -> None:
             if seed not in kept:
                 kept[seed] = score(fastopt.sb3, task, seed), score(stable_baselines3, task, seed)
                 with options.kept.open("a", newline="") as file:
-                    csv.writer(file).writerow([env, task.steps, seed, *kept[seed]])
+                    csv.writer(file).writerow([task, seed, *kept[seed]])
                 print(f"{env}, seed {seed}: ours {kept[seed][0]:.1f}, theirs {kept[seed][1]:.1f}", file=sys.stderr)
         pairs = np.array([kept[seed] for seed in range(options.seeds)])
         difference = pairs[:, 0] - pairs[:, 1]

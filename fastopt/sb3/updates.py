@@ -38,7 +38,7 @@ class Rollout:
         self._minibatches: dict[int, list[list[Array]]] = {}
 
     def minibatches(self, order: NDArray[np.int64], size: int) -> Iterator[list[Array]]:
-        """Observations as features, actions, advantages, log-probabilities, values, returns: views of room for one order."""
+        """Observations as features, actions, advantages, log-probabilities, values, returns: in room for one order."""
         for array, shuffled in zip(self._arrays, self._shuffled, strict=True):
             np.take(array, order, axis=0, out=shuffled, mode="clip")  # which has no room of its own
         if size not in self._minibatches:  # the same views for every order
@@ -107,4 +107,4 @@ class Losses:
         """Fill in the gradients of the parameters by the last loss. Until then those of the one before stay."""
         if self._dlog_std is not None:
             np.copyto(self._network.log_std_grad, self._dlog_std)
-        self._network.layers.backward()
+        self._network.layers.backward(self._observations)

@@ -116,21 +116,24 @@ cdef class TensorStep:
         cdef dict group, own
         cdef tensors_of_parameter* r
         cdef double norm
-        cdef bint shards = False, scaled = multiplier != 1
+        cdef bint kept, shards = False, scaled = multiplier != 1
         cdef object number = None
         self._count, self._last = 0, None
         for k in range(len(groups)):
             group = <dict>groups[k]
             numbers.append(self.numbers_of(owner, k, group))
+            # A parameter without states has no entry, as in torch, and is not looked for.
+            kept = self._counts or self._small or ema_decay is not None or <tuple>(<tuple>numbers[k])[2] != ()
             for p in <list>group["params"]:
                 number_of_all += 1
                 grad = p.grad
                 if grad is None:
                     continue
-                own = states_of(state, p, &place)
+                own = states_of(state, p, &place) if kept else None
                 if own is None:
                     own = {}
-                    entries.append((p, own))
+                    if kept:
+                        entries.append((p, own))
                 self.make_room()
                 r = &self._tensors[self._count]
                 r.group = <int>k
@@ -165,11 +168,10 @@ cdef class TensorStep:
                     raise RuntimeError("params: expected memory of their own, got parameters that overlap others or gradients")
         self.fill_jobs(numbers, multiplier, -1 if ema_decay is None else <double>ema_decay)
         self._raise_versions(params)
+        for p, own in entries:
+            state[p] = own
         for own, name, value in made:
             own[name] = value
-        for p, own in entries:
-            if own:  # as torch has no entry of a parameter without states
-                state[p] = own
         # Nothing is written before here.
         self.write(apart)
         for own, t in counted:

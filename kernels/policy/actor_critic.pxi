@@ -4,15 +4,19 @@ cdef enum:
     FEW_NUMBERS = 1 << 12  # of a hidden layer that is kept on the stack
 
 
-cdef int run_hidden(network* net, ndarray x, void* y, void* room) noexcept:
-    """All layers, of which the last writes to y and the others in turns to the two halves of `room`."""
+cdef int run_alone(network* net, ndarray x, void* y) except -1:
+    """All layers, of which the last writes to y; nobody sees the others' outputs."""
+    cdef double few[2 * FEW_NUMBERS]
+    cdef char* room = <char*>&few[0]
     cdef Py_ssize_t k
+    cdef int64_t half = PyArray_DIMS(x)[0] * net.widest
     cdef const void* before = PyArray_DATA(x)
-    cdef char* half = <char*>room
-    cdef int64_t bytes = PyArray_DIMS(x)[0] * net.widest * PyArray_ITEMSIZE(x)
+    if half > FEW_NUMBERS:
+        more = room_for_two(PyArray_DIMS(x)[0], net.widest, x)
+        room = <char*>PyArray_DATA(more)
     for k in range(net.count):
         net.layers[k].x = before
-        net.layers[k].y = y if k == net.count - 1 else half + (k & 1) * bytes
+        net.layers[k].y = y if k == net.count - 1 else room + (k & 1) * half * PyArray_ITEMSIZE(x)
         before = net.layers[k].y
     run_network(net, element_type(x), PyArray_DIMS(x)[0])
     return 0
@@ -41,14 +45,8 @@ cdef class _Acting:
         return 0
 
     cdef int run(self) except -1:
-        cdef double few[2 * FEW_NUMBERS]
-        cdef void* room = &few[0]
-        cdef int64_t widest = max(self.actor.widest, self.critic.widest)
-        if 2 * PyArray_DIMS(self.x)[0] * widest > 2 * FEW_NUMBERS:
-            more = np.empty(2 * PyArray_DIMS(self.x)[0] * widest)
-            room = PyArray_DATA(<ndarray>more)
-        run_hidden(&self.actor, self.x, PyArray_DATA(self.scores), room)
-        run_hidden(&self.critic, self.x, PyArray_DATA(self.values), room)
+        run_alone(&self.actor, self.x, PyArray_DATA(self.scores))
+        run_alone(&self.critic, self.x, PyArray_DATA(self.values))
         return 0
 
     cdef tuple race(self, list choices):
@@ -60,8 +58,8 @@ cdef class _Acting:
             actions = np.empty(rows, np.int64)
             choices = [columns]
         else:
-            if sum(choices) != columns:
-                raise ValueError(f"choices: expected numbers of which {columns} is the sum, got {choices}")
+            if not choices or min(choices) < 1 or sum(choices) != columns:
+                raise ValueError(f"choices: expected numbers from 1 of which {columns} is the sum, got {choices}")
             actions = np.empty((rows, len(choices)), np.int64)
         self.run()
         args = categorical_race_args(
@@ -118,20 +116,20 @@ def gaussian_act(observations, actor, critic, log_std, noise, activation, negati
 
 
 cdef class _Room:
-    """Of batches of one size: outputs of all layers, their gradients, and what goes back through the networks."""
+    """Of batches of one size: outputs of all layers, and gradients of the last ones."""
     cdef network actor
     cdef network critic
+    cdef int64_t rows
     cdef ndarray hidden
-    cdef ndarray back
     cdef tuple arrays  # scores, values, their gradients
 
 
 @cython.final
 cdef class ActorCritic:
-    """The two networks of a policy and their gradients, checked once: a minibatch costs no more than its kernels.
+    """The two networks of a policy and their gradients, checked once: a minibatch costs little more than its kernels.
 
     `forward` returns scores and values of a batch, and arrays for their gradients, from which `backward` fills in those of
-    the layers. All of these belong to the object: the next batch of that size takes them again.
+    the layers. These belong to the object: the next batch of that size takes them again. One thread at a time.
     """
     cdef network actor
     cdef network critic
@@ -140,10 +138,12 @@ cdef class ActorCritic:
     cdef list keep
     cdef ndarray like  # of their inputs
     cdef dict rooms
-    cdef _Room room  # of the last batch
-    cdef ndarray x
+    cdef _Room room  # of the last batch, until it has gone backward
+    cdef ndarray back  # room for what goes back
+    cdef bint busy
+    cdef int64_t forks
 
-    def __init__(self, actor, critic, actor_grads, critic_grads, activation, negative_slope):
+    def __cinit__(self, actor, critic, actor_grads, critic_grads, activation, negative_slope):
         cdef list given, names, written
         actor = listed(actor, "actor", "(weight, bias)")
         if not actor:
@@ -152,7 +152,7 @@ cdef class ActorCritic:
         if PyArray_NDIM(first) != 2 or PyArray_SIZE(first) == 0:
             raise ValueError(f"actor[0][0]: expected shape (outputs, inputs), got {shape(first)}")
         self.like = np.empty((0, PyArray_DIMS(first)[1]), first.dtype)
-        self.keep = []
+        self.keep, self.rooms, self.back = [], {}, self.like
         given = read_layers(&self.actor, actor, "actor", self.like, activation, negative_slope, self.keep)
         given += read_layers(&self.critic, critic, "critic", self.like, activation, negative_slope, self.keep)
         one_value(&self.critic)
@@ -160,29 +160,27 @@ cdef class ActorCritic:
         for array, kept, name in zip(given, self.keep, names):
             if kept is not array:  # a copy would not see what a step does
                 raise ValueError(f"{name}: expected a C-contiguous array, got strides {array.strides}")
-        written = read_gradients(self.actor_grads, &self.actor, actor_grads, "actor_grads", self.like)
-        written += read_gradients(self.critic_grads, &self.critic, critic_grads, "critic_grads", self.like)
-        apart(written, [name.replace("[", "_grads[", 1) for name in names], given, names)
+        written = read_gradients(self.actor_grads, &self.actor, actor_grads, "actor_grads", self.like, "actor[0][0]")
+        written += read_gradients(self.critic_grads, &self.critic, critic_grads, "critic_grads", self.like, "actor[0][0]")
+        apart(written, names_of_layers(self.actor.count, "actor_grads") + names_of_layers(self.critic.count, "critic_grads"),
+              given, names)
         self.keep += written
-        self.rooms = {}
+
+    cdef ndarray inputs(self, object observations):
+        cdef ndarray a = checked_observations(observations, "observations")
+        return c_ordered(checked_of(a, "observations", self.like, "actor[0][0]", (PyArray_DIMS(a)[0], PyArray_DIMS(self.like)[1])))
 
     cdef _Room room_of(self, int64_t rows):
         cdef _Room room = self.rooms.get(rows)
-        cdef ndarray a
+        return self.new_room(rows) if room is None else room
+
+    cdef _Room new_room(self, int64_t rows):
+        cdef _Room room = _Room()
         cdef list arrays = []
-        cdef Py_ssize_t k
-        cdef int64_t hidden = 0
+        cdef int64_t hidden = outputs_of_hidden(&self.actor) + outputs_of_hidden(&self.critic)
         cdef char* to
-        if room is not None:
-            return room
-        room = _Room()
-        room.actor, room.critic = self.actor, self.critic
-        for k in range(self.actor.count - 1):
-            hidden += self.actor.layers[k].outputs
-        for k in range(self.critic.count - 1):
-            hidden += self.critic.layers[k].outputs
+        room.actor, room.critic, room.rows = self.actor, self.critic, rows
         room.hidden = np.empty(rows * hidden, self.like.dtype)
-        room.back = room_for_two(rows, max(self.actor.widest, self.critic.widest), self.like)
         for outputs in (self.actor.layers[self.actor.count - 1].outputs, 1) * 2:
             arrays.append(np.empty((rows, outputs), self.like.dtype))
         to = <char*>PyArray_DATA(room.hidden)
@@ -193,44 +191,49 @@ cdef class ActorCritic:
         self.rooms[rows] = room
         return room
 
-    cdef ndarray inputs(self, object observations):
-        cdef ndarray a = checked_observations(observations, "observations")
-        if PyArray_TYPE(a) != PyArray_TYPE(self.like) or PyArray_DIMS(a)[1] != PyArray_DIMS(self.like)[1]:
-            raise ValueError(f"observations: expected {self.like.dtype} of shape (batch, {PyArray_DIMS(self.like)[1]}), got "
-                             f"{a.dtype} of shape {shape(a)}")
-        return c_ordered(a)
+    cdef int enter(self) except -1:
+        if self.busy and self.forks == fastopt_forks():
+            raise RuntimeError("these networks are in the middle of a batch in another thread")
+        self.busy, self.forks = True, fastopt_forks()
+        return 0
 
     def forward(self, observations):
         """(scores, values, dscores, dvalues), of which the latter two are to be filled in."""
         cdef ndarray x = self.inputs(observations)
         not_empty(x, "observations")
         cdef _Room room = self.room_of(PyArray_DIMS(x)[0])
+        self.enter()
         room.actor.layers[0].x = room.critic.layers[0].x = PyArray_DATA(x)
-        run_network(&room.actor, element_type(x), PyArray_DIMS(x)[0])
-        run_network(&room.critic, element_type(x), PyArray_DIMS(x)[0])
-        self.x, self.room = x, room
+        run_network(&room.actor, element_type(x), room.rows)
+        run_network(&room.critic, element_type(x), room.rows)
+        self.room, self.busy = room, False
         return room.arrays
 
-    def values(self, observations):
-        """Of the critic alone, in an array of their own; nothing can go backward then."""
+    def backward(self, observations):
+        """Fill in the gradients of all layers, from those of the scores and values of the last batch, which is given again."""
         cdef ndarray x = self.inputs(observations)
-        cdef _Room room = self.room_of(PyArray_DIMS(x)[0])
-        self.room = None
-        room.critic.layers[0].x = PyArray_DATA(x)
-        run_network(&room.critic, element_type(x), PyArray_DIMS(x)[0])
-        return room.arrays[1].copy()
-
-    def backward(self):
-        """Fill in the gradients of all layers, from those of the last batch's scores and values."""
         cdef _Room room = self.room
-        if room is None:
-            raise RuntimeError("backward: expected a batch to have gone forward, got none")
-        cdef int64_t rows = PyArray_DIMS(self.x)[0]
-        cdef int kind = element_type(self.x)
-        run_network_backward(&room.actor, self.actor_grads, PyArray_DATA(self.x), PyArray_DATA(<ndarray>room.arrays[2]),
-                             PyArray_DATA(room.back), kind, rows)
-        run_network_backward(&room.critic, self.critic_grads, PyArray_DATA(self.x), PyArray_DATA(<ndarray>room.arrays[3]),
-                             PyArray_DATA(room.back), kind, rows)
+        cdef int kind = element_type(x)
+        cdef int64_t widest = max(self.actor.widest, self.critic.widest)
+        if room is None or room.rows != PyArray_DIMS(x)[0]:
+            raise RuntimeError("backward: expected the batch that has gone forward last, got another")
+        if PyArray_SIZE(self.back) < 2 * room.rows * widest:
+            self.back = room_for_two(room.rows, widest, x)
+        self.enter()
+        self.room = None
+        run_network_backward(&room.actor, self.actor_grads, PyArray_DATA(x), PyArray_DATA(<ndarray>room.arrays[2]),
+                             PyArray_DATA(self.back), kind, room.rows)
+        run_network_backward(&room.critic, self.critic_grads, PyArray_DATA(x), PyArray_DATA(<ndarray>room.arrays[3]),
+                             PyArray_DATA(self.back), kind, room.rows)
+        self.busy = False
+
+    def values(self, observations):
+        """Of the critic alone, in an array of their own."""
+        cdef ndarray x = self.inputs(observations)
+        cdef ndarray found = PyArray_EMPTY(1, PyArray_DIMS(x), PyArray_TYPE(x), 0)
+        cdef network critic = self.critic
+        run_alone(&critic, x, PyArray_DATA(found))
+        return found
 
     cdef _Acting acting(self, object observations, object noise):
         cdef _Acting a = _Acting()
@@ -244,6 +247,14 @@ cdef class ActorCritic:
 
     def gaussian_act(self, observations, log_std, noise):
         return self.acting(observations, noise).shift(log_std)
+
+
+cdef int64_t outputs_of_hidden(network* net) noexcept:
+    cdef Py_ssize_t k
+    cdef int64_t found = 0
+    for k in range(net.count - 1):
+        found += net.layers[k].outputs
+    return found
 
 
 cdef char* lay_out(network* net, char* hidden, void* last, int64_t rows, int64_t itemsize) noexcept:

@@ -18,10 +18,10 @@ struct columns_of {
 };
 
 // A block of the second matrix has BLOCK rows of up to BLOCK columns. It is packed as panels of PANEL registers of columns,
-// in each of which its rows lie one after the other, the last register filled up with zeros: a panel stays in the cache
+// in each of which its rows lie one after the other, the last panel filled up with zeros: a panel stays in the cache
 // while all rows of the first matrix go through it.
 constexpr int64_t BLOCK = FASTOPT_PRODUCT_BLOCK;
-constexpr int PANEL = 2, DOWN = 6;  // registers and rows of a tile of sums: with what they are made of they fill 16
+constexpr int PANEL = 2, TALL = 6;  // registers and rows of a tile of sums: with what they are made of they fill 16
 static_assert(BLOCK % (PANEL * 64 / sizeof(float)) == 0, "whole panels");
 
 // A matrix by the distance of its rows and that of its columns, of which one is 1.
@@ -56,18 +56,18 @@ ONCE_A_TILE void pack(T* block, matrix<T> b, int64_t rows, int64_t columns) {
     }
 }
 
-// c[i, j] = or += the sum over k of a[i, k] * b[k, j], of HIGH rows and ACROSS registers of columns, of which the first ones
+// c[i, j] = or += the sum over k of a[i, k] * b[k, j], of DOWN rows and ACROSS registers of columns, of which the first ones
 // of a panel are at `panels`.
-template <class T, int HIGH, int ACROSS>
+template <class T, int DOWN, int ACROSS>
 FASTOPT_INLINE void sum_tile(T* c, int64_t stride, matrix<T> a, const T* panels, int64_t depth, int64_t columns, bool first) {
     typedef typename columns_of<T>::type type;
     constexpr int64_t WIDTH = columns_of<T>::WIDTH;
-    type sum[HIGH][ACROSS] = {};
+    type sum[DOWN][ACROSS] = {};
     for (int64_t k = 0; k < depth; ++k) {
         type b[ACROSS];
         for (int j = 0; j < ACROSS; ++j)
             b[j] = *reinterpret_cast<const type*>(panels + (j / PANEL * BLOCK + k) * PANEL * WIDTH + j % PANEL * WIDTH);
-        for (int i = 0; i < HIGH; ++i) {
+        for (int i = 0; i < DOWN; ++i) {
             // GCC's scheduler would load the numbers of all rows first, for which there are no registers left.
             asm volatile("" ::: "memory");
             const T x = a.at[i * a.row + k * a.column];
@@ -75,28 +75,28 @@ FASTOPT_INLINE void sum_tile(T* c, int64_t stride, matrix<T> a, const T* panels,
         }
     }
     if (columns >= ACROSS * WIDTH) {
-        for (int i = 0; i < HIGH; ++i)
+        for (int i = 0; i < DOWN; ++i)
             for (int j = 0; j < ACROSS; ++j) {
                 type& to = *reinterpret_cast<type*>(c + i * stride + j * WIDTH);
                 to = first ? sum[i][j] : to + sum[i][j];
             }
         return;
     }
-    T some[HIGH][ACROSS * WIDTH];
+    T some[DOWN][ACROSS * WIDTH];
     __builtin_memcpy(some, sum, sizeof some);
-    for (int i = 0; i < HIGH; ++i)
+    for (int i = 0; i < DOWN; ++i)
         for (int64_t l = 0; l < columns; ++l) c[i * stride + l] = first ? some[i][l] : c[i * stride + l] + some[i][l];
 }
 
-// The same of HIGH rows and all columns: as many registers at once as stay in registers.
-template <class T, int HIGH, int ACROSS>
+// The same of DOWN rows and all columns: as many registers at once as stay in registers.
+template <class T, int DOWN, int ACROSS>
 FASTOPT_INLINE void sum_rows_of(T* c, int64_t stride, matrix<T> a, const T* panels, int64_t depth, int64_t columns, bool first) {
     constexpr int64_t WIDTH = columns_of<T>::WIDTH;
     int64_t j = 0;
     for (; columns - j > (ACROSS - 1) * WIDTH; j += ACROSS * WIDTH)
-        sum_tile<T, HIGH, ACROSS>(c + j, stride, a, panels + j * BLOCK, depth, columns - j, first);
+        sum_tile<T, DOWN, ACROSS>(c + j, stride, a, panels + j * BLOCK, depth, columns - j, first);
     if constexpr (ACROSS > 1)
-        if (j < columns) sum_rows_of<T, HIGH, ACROSS / 2>(c + j, stride, a, panels + j * BLOCK, depth, columns - j, first);
+        if (j < columns) sum_rows_of<T, DOWN, ACROSS / 2>(c + j, stride, a, panels + j * BLOCK, depth, columns - j, first);
 }
 
 // One row against a matrix whose columns lie together: each square is transposed where it is used, since to pack a block
@@ -136,10 +136,10 @@ ONCE_A_TILE void product(T* c, int64_t stride, matrix<T> a, matrix<T> b, int64_t
                 continue;
             }
             pack(block, b.from(k, j), deep, across);
-            const int64_t whole = rows / DOWN * DOWN;
+            const int64_t whole = rows / TALL * TALL;
             for (int64_t l = 0; l < across; l += PANEL * columns_of<T>::WIDTH)
-                for (int64_t i = 0; i < whole; i += DOWN)
-                    sum_rows_of<T, DOWN, PANEL>(c + i * stride + j + l, stride, a.from(i, k), block + l * BLOCK, deep,
+                for (int64_t i = 0; i < whole; i += TALL)
+                    sum_rows_of<T, TALL, PANEL>(c + i * stride + j + l, stride, a.from(i, k), block + l * BLOCK, deep,
                                                 at_most(across - l, PANEL * columns_of<T>::WIDTH), k == 0);
             for (int64_t i = whole; i < rows; ++i)
                 sum_rows_of<T, 1, 8>(c + i * stride + j, stride, a.from(i, k), block, deep, across, k == 0);

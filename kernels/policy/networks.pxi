@@ -1,4 +1,4 @@
-# Perceptrons: layers of (weight, bias), one after the other, and what acts by them.
+# Perceptrons: layers of (weight, bias), one after the other, forward and backward.
 
 cpdef enum:
     MOST_LAYERS = 32
@@ -126,9 +126,9 @@ cdef ndarray checked_of(object x, str name, ndarray like, str like_name, tuple w
     return a
 
 
-cdef ndarray output_of(object given, str name, ndarray like, tuple wanted):
+cdef ndarray output_of(object given, str name, ndarray like, str like_name, tuple wanted):
     """The same, when a kernel can write to it."""
-    cdef ndarray y = checked_of(given, name, like, "x", wanted)
+    cdef ndarray y = checked_of(given, name, like, like_name, wanted)
     if not contiguous_order(y) & NPY_ARRAY_C_CONTIGUOUS:
         raise ValueError(f"{name}: expected a C-contiguous array, got strides {(<object>y).strides}")
     return y
@@ -149,7 +149,7 @@ def perceptron(x, layers, activation, negative_slope, out):
             y = np.empty(wanted, a.dtype)
         else:
             names.append(f"out[{k}]")
-            y = output_of(into[k], names[k], a, wanted)
+            y = output_of(into[k], names[k], a, "x", wanted)
         outputs.append(y)
         net.layers[k].x, net.layers[k].y = before, PyArray_DATA(y)
         before = net.layers[k].y
@@ -183,15 +183,15 @@ cdef void run_network_backward(network* net, layer_gradients* into, const void* 
             dz = back.dx
 
 
-cdef list read_gradients(layer_gradients* into, network* net, object given, str name, ndarray like):
+cdef list read_gradients(layer_gradients* into, network* net, object given, str name, ndarray like, str like_name):
     """Fill in where the gradients of the layers go; returned are their arrays."""
     cdef list pairs = one_for_each(given, name, "pairs", net.count), names = LAYER_NAMES[name], found = []
     cdef Py_ssize_t k
     for k in range(net.count):
         wanted = net.layers[k].outputs, net.layers[k].inputs
         weight, bias = pair_of(pairs[k], name, k)
-        found.append(output_of(weight, names[2 * k], like, wanted))
-        found.append(output_of(bias, names[2 * k + 1], like, wanted[:1]))
+        found.append(output_of(weight, names[2 * k], like, like_name, wanted))
+        found.append(output_of(bias, names[2 * k + 1], like, like_name, wanted[:1]))
     point_to(into, found)
     return found
 
@@ -236,7 +236,7 @@ def perceptron_backward(grad, x, outputs, layers, activation, negative_slope, ou
             written += (np.empty(wanted, a.dtype), np.empty(wanted[0], a.dtype))
         point_to(into, written)
     else:
-        written = read_gradients(into, &net, out, "out", a)
+        written = read_gradients(into, &net, out, "out", a, "x")
         apart(written, names_of_layers(net.count, "out"), arrays, names)
     results = list(zip(written[::2], written[1::2]))
     cdef ndarray room = room_for_two(rows, net.widest, a)

@@ -1,6 +1,9 @@
-"""The networks of a policy that are checked once, as fastopt.sb3 uses them: the bits of the ops that check each time."""
+"""The networks of a policy that are checked once, for fastopt.sb3: the bits of the ops that check each time."""
 
 from __future__ import annotations
+
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -30,7 +33,7 @@ def test_there_and_back(options, dtype):
         outputs = [policy.perceptron(x, net, **options) for net in (actor, critic)]
         assert_all_same([scores, values], [outputs[0][-1], outputs[1][-1][:, 0]])
         dscores[...], dvalues[...] = numbers(3, rows, 3), numbers(4, rows)
-        own.backward()
+        own.backward(x)
         for net, made, grad, into in zip((actor, critic), outputs, (dscores, dvalues[:, None]), grads, strict=True):
             assert_all_same(into, policy.perceptron_backward(grad.copy(), x, made, net, **options))
         for net in (actor, critic):  # a step in place counts
@@ -43,7 +46,7 @@ def test_networks_of_one_layer():
     scores, values, dscores, dvalues = own.forward(x)
     assert_all_same([scores, values], [policy.perceptron(x, actor)[0], policy.perceptron(x, critic)[0][:, 0]])
     dscores[...], dvalues[...] = 1, 1
-    own.backward()
+    own.backward(x)
     assert_all_same(grads[0], policy.perceptron_backward(np.ones((9, 2), np.float32), x, [scores], actor))
 
 
@@ -69,28 +72,109 @@ def test_order_of_the_memory_of_a_batch():
         assert_same_bits(own.forward(other)[0], expected)
 
 
+def test_two_sizes_at_once():
+    """A batch of another size in between is the one that goes backward."""
+    own, _, critic, *grads = networks()
+    x, others = numbers(0, 6, 5), numbers(1, 3, 5)
+    own.forward(x)
+    *_, dscores, dvalues = own.forward(others)
+    own.values(x)  # in room of its own
+    dscores[...], dvalues[...] = 1, 1
+    with pytest.raises(RuntimeError, match="backward: expected the batch that has gone forward last"):
+        own.backward(x)
+    own.backward(others)
+    made = policy.perceptron(others, critic)
+    assert_all_same(grads[1], policy.perceptron_backward(dvalues[:, None].copy(), others, made, critic))
+    assert own.values(numbers(0, 0, 5)).shape == (0,)
+
+
+def test_no_batch_is_kept():
+    own, *_ = networks()
+    x = numbers(0, 6, 5)
+    alive = weakref.ref(x)
+    own.forward(x)
+    own.backward(x)
+    own.categorical_act(x, np.ones((6, 3), np.float32), None)
+    own.values(x)
+    del x
+    assert alive() is None
+
+
+def test_threads_one_at_a_time():
+    """Or each would write where the other reads."""
+    own, *_ = networks(np.float32, (64, 64, 64, 2), (64, 64, 1))
+    x = numbers(0, 4096, 64)
+    expected = own.forward(x)[0].copy()
+    refused, wrong = [], []
+
+    def run():
+        for _ in range(20):
+            try:
+                scores = own.forward(x)[0]
+            except RuntimeError as error:
+                refused.append(str(error))
+            else:
+                wrong.extend([1] * (not np.array_equal(scores, expected)))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert set(refused) <= {"these networks are in the middle of a batch in another thread"}
+
+
 def test_errors():
+    own, *_ = networks()
+    x = numbers(0, 2, 5)
+    with pytest.raises(RuntimeError, match="backward: expected the batch that has gone forward last"):
+        own.backward(x)
+    own.forward(x)
+    own.backward(x)
+    with pytest.raises(RuntimeError, match="backward: expected the batch that has gone forward last"):
+        own.backward(x)
+    with pytest.raises(ValueError, match=r"observations: expected shape \(2, 5\)"):
+        own.forward(numbers(0, 2, 4))
+    with pytest.raises(TypeError, match="observations: expected float32 like actor"):
+        own.forward(x.astype(np.float64))
+    with pytest.raises(ValueError, match="observations: expected a batch of at least one"):
+        own.forward(x[:0])
+    for choices in ([2], [5, -2], [3, 0], []):
+        with pytest.raises(ValueError, match="choices: expected numbers from 1 of which 3 is the sum"):
+            own.categorical_act(x, np.ones((2, 3), np.float32), choices)
+
+
+def test_errors_when_made():
     own, actor, critic, actor_grads, critic_grads = networks()
     rest = "tanh", 0.0
-    with pytest.raises(RuntimeError, match="backward: expected a batch to have gone forward"):
-        own.backward()
-    own.forward(numbers(0, 2, 5))
-    own.values(numbers(0, 2, 5))
-    with pytest.raises(RuntimeError, match="backward: expected a batch to have gone forward"):
-        own.backward()
-    for wrong in (numbers(0, 2, 4), numbers(0, 2, 5, dtype=np.float64)):
-        with pytest.raises(ValueError, match="observations: expected float32 of shape"):
-            own.forward(wrong)
-    with pytest.raises(ValueError, match="observations: expected a batch of at least one"):
-        own.forward(numbers(0, 0, 5))
+    with pytest.raises(TypeError):
+        _core.ActorCritic.__new__(_core.ActorCritic)
     turned = [(np.asfortranarray(critic[0][0]), critic[0][1]), critic[1]]
-    with pytest.raises(ValueError, match=r"critic\[0\]\[0\]: expected a C-contiguous array"):
-        _core.ActorCritic(actor, turned, actor_grads, critic_grads, *rest)
-    with pytest.raises(ValueError, match="critic: expected one output"):
-        _core.ActorCritic(actor, actor, actor_grads, actor_grads, *rest)
-    with pytest.raises(ValueError, match=r"actor_grads\[0\]\[0\]: expected memory of its own|overlap"):
-        _core.ActorCritic(actor, critic, [actor[0], *actor_grads[1:]], critic_grads, *rest)
-    with pytest.raises(ValueError, match=r"critic_grads\[1\]\[1\]: expected shape"):
-        _core.ActorCritic(actor, critic, actor_grads, [critic_grads[0], (critic_grads[1][0], np.zeros(2, np.float32))], *rest)
-    with pytest.raises(ValueError, match="actor: expected at least one layer"):
-        _core.ActorCritic([], critic, [], critic_grads, *rest)
+    for wrong, message in [
+        ((actor, turned, actor_grads, critic_grads), r"critic\[0\]\[0\]: expected a C-contiguous array"),
+        ((actor, actor, actor_grads, actor_grads), "critic: expected one output"),
+        (
+            (actor, critic, [actor[0], *actor_grads[1:]], critic_grads),
+            r"actor\[0\]\[0\]: expected memory apart from actor_grads\[0\]\[0\]",
+        ),
+        (
+            (actor, critic, actor_grads, [critic_grads[0], (actor_grads[2][0][:1, :17], critic_grads[1][1])]),
+            r"actor_grads\[2\]\[0\]: expected memory of its own to be written, got an array that overlaps critic_grads",
+        ),
+        (
+            (actor, critic, actor_grads, [critic_grads[0], (critic_grads[1][0], np.zeros(2, np.float32))]),
+            r"critic_grads\[1\]\[1\]: expected shape \(1,\)",
+        ),
+        ((actor, critic, actor_grads[:2], critic_grads), "actor_grads: expected 3 pairs"),
+        (([], critic, [], critic_grads), "actor: expected at least one layer, got none"),
+        (([actor[0][::-1]], critic, [], critic_grads), r"actor\[0\]\[0\]: expected shape \(outputs, inputs\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            _core.ActorCritic(*wrong, *rest)
+    wide = [(w.astype(np.float64), b) for w, b in actor_grads]
+    with pytest.raises(TypeError, match=r"actor_grads\[0\]\[0\]: expected float32 like actor"):
+        _core.ActorCritic(actor, critic, wide, critic_grads, *rest)
+    own.forward(numbers(0, 2, 5))
+    own.__init__(actor, critic, [], [], *rest)  # makes nothing anew
+    own.backward(numbers(0, 2, 5))

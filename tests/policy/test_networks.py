@@ -278,7 +278,10 @@ def test_errors():
     wrong(r"noise: expected shape \(10, 4\)", policy.categorical_act, x, own, critic, noise[:, :3])
     act = x, own, critic, noise
     wrong(
-        r"choices: expected numbers of which 4 is the sum, got \[2, 3\]", policy.categorical_act, *act, choices=(2, 3)
+        r"choices: expected numbers from 1 of which 4 is the sum, got \[2, 3\]",
+        policy.categorical_act,
+        *act,
+        choices=(2, 3),
     )
     wrong(r"choices\[1\]: expected 1 <= choices", policy.categorical_act, *act, choices=(4, 0))
     wrong(

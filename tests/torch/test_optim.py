@@ -261,12 +261,14 @@ def test_the_keys_of_a_group_are_torchs(name, options):
 
 
 @each_rule
-def test_the_keys_of_the_states_are_torchs(name, options):
+@pytest.mark.parametrize("of_second", [{}, {"momentum": 0.0}], ids=str)
+def test_the_keys_of_the_states_are_torchs(name, options, of_second):
     """SGD without momentum has none."""
     kept = []
     for package in (optim, torch.optim):
         params = parameters()
-        optimizer = getattr(package, name)(params, **options)
+        groups = [{"params": params[:1]}, {"params": params[1:], **(of_second if name == "SGD" else {})}]
+        optimizer = getattr(package, name)(groups, **options)
         train(optimizer, params, 2)
         kept.append({k: sorted(own) for k, own in optimizer.state_dict()["state"].items()})
     assert kept[0] == kept[1]

@@ -76,9 +76,7 @@ def test_04_a_resumed_run_goes_on(name, options):
     train(optimizer, params, 1, first=5)
     fresh = getattr(optim, name)(others, **options)
     train(fresh, others, 1, first=5)
-    assert all(torch.equal(p, q) for p, q in zip(others, params, strict=True)) == (
-        name == "SGD" and not state["state"]
-    )
+    assert all(torch.equal(p, q) for p, q in zip(others, params, strict=True)) == (name == "SGD" and not state["state"])
     if name != "SGD":
         before, of_first = copy.deepcopy(fresh.state_dict()), state["state"][0]
         del of_first["step"]
