@@ -36,8 +36,8 @@ class Task(NamedTuple):
 TASKS = [
     Task("CartPole-v1", 1, 60_000, {}, 475),
     Task("Acrobot-v1", 1, 100_000, {}, -100),  # of 60,000 steps two runs in forty had not solved it
-    # With PPO's defaults no seed solves it, and with rl-baselines3-zoo's settings, which are meant for gSDE, four runs of
-    # sixty-two did not. These were chosen by ten other seeds (100 to 109, of ours), of which all did.
+    # With PPO's defaults no seed solves it, and with rl-baselines3-zoo's settings, which are meant for gSDE, four runs
+    # of sixty-two did not. These were chosen by ten other seeds (100 to 109, of ours), of which all did.
     Task(
         "Pendulum-v1",
         16,
