@@ -34,6 +34,7 @@ from bench_cem import (
 from bench_dropout import Dropout
 from bench_fused_layer import FusedLayer, FusedLayerBackward
 from bench_leaky_relu import LeakyRelu, SmallLeakyRelu
+from bench_networks import Act, Backward, Forward
 from bench_njit import FirstCall, NjitCall, Training
 from bench_optimizers import BFloat16, Chain, EightBit, ManyArrays, PolicyChain, SparseRows
 from bench_plan import ColouredPlan, Pendulum, Plan, PlanBatch
@@ -127,6 +128,9 @@ GOALS = [
     ),
     Goal("categorical_ppo_loss, 4096 x 4", CategoricalPPO, 4096 * 4, 1, {"numpy": 10, "torch": 10}, at_most=49.2),
     Goal("gaussian_ppo_loss, 4096 x 4", GaussianPPO, 4096 * 4, 1, {"numpy": 5, "torch": 10}),
+    Goal("act by one observation, 4-64-64-2 and a critic", Act, 1, 1, {"numpy": 1}, at_most=5.5),
+    Goal("perceptron, 64 x 4-64-64-2", Forward, 64, 1, {"numpy": 1}),
+    Goal("perceptron_backward, 64 x 4-64-64-2", Backward, 64, 1, {"numpy": 1}),
     Goal("vtrace, 2048 x 8", VTrace, 2048 * 8, 1, at_least={"numpy": 20}),
     Goal("normalize_advantage, 4096", NormalizeAdvantage, 4096, 1, at_least={"numpy": 5}),
     Goal("gae, 2048 x 8", GAE, 2048 * 8, 1, at_least={"numpy": 20, "numba": 1}),
