@@ -146,7 +146,7 @@ class Objective:
                 # A call without *args takes 50 ns less.
                 values = fun(x, *args, key=keys) if keys is not None else fun(x, *args) if args else fun(x)
                 scores = _core.cem_scores(values, x)
-                return as_scores(values, x.shape) if scores is None else scores
+                return scores_of_rows(values, x.shape) if scores is None else scores
             if keys is None:
                 return np.array([as_score(fun(row, *args)) for row in x])
             given = keys if is_njit(fun) else keys.tolist()  # Numba has no int above 2**63, NumPy's uint64 it knows
@@ -232,7 +232,7 @@ def told_scores(scores: Any, most: int, first: int) -> NDArray[np.float64]:
     return np.array(values if values.dtype.kind in "fiub" else [as_score(value) for value in values], np.float64)
 
 
-def as_scores(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def scores_of_rows(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the result of a vectorised function as float64, one number for each row of its argument."""
     scores = numbers_of("fun", values)
     if scores.shape != shape[:1]:
